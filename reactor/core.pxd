@@ -1,0 +1,71 @@
+"""The reactor's C face: what transports, listeners and drivers in Cython see of it."""
+
+from libc.stdint cimport int64_t
+
+from reactor.pollers.contract cimport OpList, Poller
+from reactor.pool cimport BlockPool
+from reactor.timers cimport Timer, TimerHeap
+
+
+cdef class Handle:
+    """A call-back in the ready queue; asyncio.Handle's surface."""
+
+    cdef readonly Reactor _loop
+    cdef readonly object _callback          # None once cancelled
+    cdef readonly object _args              # a tuple, or None once cancelled
+    cdef readonly object _context
+    cdef readonly bint _cancelled
+    cdef readonly object _source_traceback  # only in debug mode
+    cdef str shown                          # the repr from before a cancel, in debug mode
+
+    # Call it now. Exceptions go to the loop's handler; only SystemExit and
+    # KeyboardInterrupt come through.
+    cdef int run(self) except -1
+
+
+cdef class TimerHandle(Handle):
+    cdef Timer timer
+    cdef double due                         # seconds on the reactor's clock
+
+
+cdef class Reactor:
+    """One per thread. Its methods belong to that thread but for ``call_soon_threadsafe``."""
+
+    cdef readonly Poller poller
+    cdef readonly BlockPool pool            # blocks that receives are lent
+    cdef readonly TimerHeap timers
+    cdef OpList done                        # ops that are done and not yet dispatched
+
+    cdef list ring                          # the ready queue, a power of two of places
+    cdef Py_ssize_t ring_head
+    cdef readonly Py_ssize_t ready_count
+
+    # asyncio.BaseEventLoop's own names, so that its methods and ours share one state
+    cdef public bint _closed
+    cdef public bint _stopping
+    cdef public bint _debug
+    cdef public object _thread_id           # None while the reactor does not run
+
+    # Append a call-back; context None means a copy of the current one.
+    cdef Handle enqueue(self, object callback, tuple args, object context)
+    # One pass: wait, dispatch ops, fire timers, run what was ready when the pass began.
+    cdef int run_pass(self) except -1
+    cdef TimerHandle schedule(self, double when, object callback, tuple args, object context,
+                              str method)
+    cdef int push(self, Handle handle) except -1
+    cdef Handle pop(self)
+    cdef int run_watched(self, Handle handle) except -1
+    cdef int grow(self) except -1
+    cdef int dispatch(self) except -1
+    cdef int fire_timers(self) except -1
+    cdef int run_ready(self) except -1
+    # Nanoseconds on the poller's clock.
+    cdef int64_t now_ns(self) noexcept
+    # Give a failure that nobody awaits to the loop's exception handler.
+    cdef int report(self, str message, object error, object handle, object transport,
+                    object protocol) except -1
+
+
+# Call callback(*args) in a context; args a tuple or None. What it raises is returned (and
+# None without), but for SystemExit and KeyboardInterrupt, which come through.
+cdef object call_in_context(object context, object callback, object args)

@@ -1,0 +1,462 @@
+"""The reactor: ready queue, timers and the passes of the loop.
+
+One pass is four phases, always in this order::
+
+    wait       the poller blocks, at most until the next timer
+    dispatch   each done op goes to its owner, which calls protocols
+    timers     what is due fires: deadlines at once, call_later into the ready queue
+    ready      the call-backs that were queued when the phase began, in order
+
+Owns: the order in which things happen on one thread.  May not touch: descriptors (the
+poller's), asyncio's cold surface (``reactor.eventloop``).
+Invariant: no call-back runs while the poller waits or while a batch is being collected.
+
+The ready queue may be appended to by any thread that holds the GIL; everything else belongs
+to the reactor's thread.  A thread that appends wakes the poller only when it really sleeps:
+``poller.waiting`` is set and tested under the GIL.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_ITEM, PyList_SET_ITEM
+from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport ceil, isnan
+from libc.stdint cimport INT64_MAX, int64_t
+from libc.string cimport memset
+
+from reactor.pollers.contract cimport OP_IDLE, Op, OpList, OpOwner, Poller, let_go, op_pop
+from reactor.timers cimport Timer, TimerHeap
+
+import asyncio
+import logging
+import traceback
+from asyncio import format_helpers
+from sys import _getframe
+
+cdef extern from "Python.h":
+    PyObject *PyObject_CallNoArgs(PyObject *callback)
+    PyObject *PyObject_CallOneArg(PyObject *callback, PyObject *argument)
+    PyObject *PyObject_Call(PyObject *callback, PyObject *args, PyObject *kwargs)
+    PyObject *PyTuple_GET_ITEM(PyObject *args, Py_ssize_t at)
+    Py_ssize_t PyTuple_GET_SIZE(PyObject *args)
+    void Py_XDECREF(PyObject *value)
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+cdef enum:
+    FIRST_RING = 256            # places; the ring doubles when it is full
+
+cdef object logger = logging.getLogger("asyncio")
+cdef double LATEST = <double>INT64_MAX / 1e9
+
+
+cdef int raise_pending() except -1:
+    """Raise the exception that a C call left behind."""
+    return -1
+
+
+cdef object call_in_context(object context, object callback, object args):
+    cdef PyObject *result
+    cdef Py_ssize_t count = 0 if args is None else PyTuple_GET_SIZE(<PyObject *>args)
+    PyContext_Enter(context)
+    if count == 0:
+        result = PyObject_CallNoArgs(<PyObject *>callback)
+    elif count == 1:
+        result = PyObject_CallOneArg(<PyObject *>callback, PyTuple_GET_ITEM(<PyObject *>args, 0))
+    else:
+        result = PyObject_Call(<PyObject *>callback, <PyObject *>args, NULL)
+    if result != NULL:
+        Py_XDECREF(result)
+        PyContext_Exit(context)
+        return None
+    try:
+        raise_pending()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        return error
+    finally:
+        PyContext_Exit(context)
+
+
+@cython.freelist(512)
+cdef class Handle:
+    """A call-back that was scheduled with ``call_soon``; see ``asyncio.Handle``."""
+
+    cdef int run(self) except -1:
+        cdef object error = call_in_context(self._context, self._callback, self._args)
+        if error is not None:
+            self._loop.report(
+                f"Exception in callback {describe_callback(self._callback, self._args)}",
+                error, self, None, None,
+            )
+        return 0
+
+    def _run(self):
+        """Call the call-back now, as ``asyncio.Handle`` lets a loop do."""
+        self.run()
+
+    def cancel(self):
+        """Do not call the call-back.  A second cancel does nothing."""
+        if self._cancelled:
+            return
+        if self._loop._debug:
+            self.shown = repr(self)
+        self._cancelled = True
+        self._callback = None
+        self._args = None
+
+    def cancelled(self):
+        """Return whether the handle was cancelled."""
+        return self._cancelled
+
+    def get_context(self):
+        """Return the ``contextvars.Context`` in which the call-back runs."""
+        return self._context
+
+    def _repr_info(self):
+        info = [type(self).__name__]
+        if self._cancelled:
+            info.append("cancelled")
+        if self._callback is not None:
+            info.append(describe_callback(self._callback, self._args))
+        if self._source_traceback:
+            frame = self._source_traceback[len(self._source_traceback) - 1]
+            info.append(f"created at {frame[0]}:{frame[1]}")
+        return info
+
+    def __repr__(self):
+        if self.shown is not None:
+            return f"<cancelled {self.shown[1:]}"
+        return f"<{' '.join(self._repr_info())}>"
+
+
+def describe_callback(callback, args):
+    """Return how a call-back is shown in logs: its name, arguments and place."""
+    return format_helpers._format_callback_source(callback, args or ())
+
+
+cdef class TimerHandle(Handle):
+    """A call-back that was scheduled with ``call_at``; see ``asyncio.TimerHandle``."""
+
+    def cancel(self):
+        """Do not call the call-back; the timer leaves the heap at once."""
+        if self.timer.position:
+            self._loop.timers.disarm(&self.timer)
+            Handle.cancel(self)
+            Py_DECREF(self)         # the heap's reference
+        else:
+            Handle.cancel(self)
+
+    def when(self):
+        """Return the time on the loop's clock, in seconds, at which the call-back is due."""
+        return self.due
+
+    @property
+    def _when(self):
+        return self.due
+
+    @property
+    def _scheduled(self):
+        return self.timer.position != 0
+
+    def _repr_info(self):
+        info = Handle._repr_info(self)
+        info.insert(2 if self._cancelled else 1, f"when={self.due}")
+        return info
+
+
+cdef int fire_handle(void *owner) except -1:
+    cdef TimerHandle handle = <TimerHandle>owner
+    Py_DECREF(handle)               # the heap's reference
+    handle._loop.push(handle)
+    return 0
+
+
+cdef class Reactor:
+    """Runs call-backs, timers and I/O on one thread over *poller*."""
+
+    def __cinit__(self, Poller poller=None, *args, **kwargs):
+        if poller is None:
+            raise TypeError("a Reactor needs a Poller")
+        self.poller = poller
+        self.pool = poller.pool
+        self.timers = TimerHeap()
+        self.ring = [None] * FIRST_RING
+
+    # -- scheduling ------------------------------------------------------------------
+
+    def time(self):
+        """Return the time on the reactor's monotonic clock in seconds."""
+        return <double>self.poller.now_ns() / 1e9
+
+    def call_soon(self, callback, *args, context=None):
+        """Call *callback* with *args* in the next pass; see ``loop.call_soon``.
+
+        Raises ``RuntimeError`` when the loop is closed.
+        """
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_soon")
+        return self.enqueue(callback, args, context)
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        """Like ``call_soon``, from any thread or from a signal handler."""
+        cdef Handle handle
+        if self._debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+        handle = self.enqueue(callback, args, context)
+        if self.poller.waiting:
+            self.poller.wake()
+        return handle
+
+    def call_later(self, delay, callback, *args, context=None):
+        """Call *callback* after *delay* seconds; see ``loop.call_later``."""
+        if delay is None:
+            raise TypeError("delay must not be None")
+        return self.schedule(self.time() + delay, callback, args, context, "call_later")
+
+    def call_at(self, when, callback, *args, context=None):
+        """Call *callback* when ``loop.time()`` has reached *when*; see ``loop.call_at``."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self.schedule(when, callback, args, context, "call_at")
+
+    cdef Handle enqueue(self, object callback, tuple args, object context):
+        cdef Handle handle
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        handle = Handle.__new__(Handle)
+        handle._loop = self
+        handle._callback = callback
+        handle._args = args
+        handle._context = PyContext_CopyCurrent() if context is None else context
+        if self._debug:
+            handle._source_traceback = extract_stack()
+        self.push(handle)
+        return handle
+
+    cdef TimerHandle schedule(self, double when, object callback, tuple args, object context,
+                              str method):
+        cdef TimerHandle handle
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, method)
+        if isnan(when):
+            raise ValueError("a timer cannot be due at NaN")
+        handle = TimerHandle.__new__(TimerHandle)
+        memset(&handle.timer, 0, sizeof(handle.timer))
+        handle.timer.fire = fire_handle
+        handle.timer.owner = <void *>handle
+        handle.due = when
+        handle._loop = self
+        handle._callback = callback
+        handle._args = args
+        handle._context = PyContext_CopyCurrent() if context is None else context
+        if self._debug:
+            handle._source_traceback = extract_stack()
+        self.timers.arm(&handle.timer, nanoseconds(when))
+        Py_INCREF(handle)
+        return handle
+
+    cdef int push(self, Handle handle) except -1:
+        cdef Py_ssize_t place
+        if self.ready_count == len(self.ring):
+            self.grow()
+        place = (self.ring_head + self.ready_count) & (len(self.ring) - 1)
+        Py_INCREF(handle)
+        Py_DECREF(None)
+        PyList_SET_ITEM(self.ring, place, handle)
+        self.ready_count += 1
+        return 0
+
+    cdef int grow(self) except -1:
+        cdef Py_ssize_t size = len(self.ring)
+        cdef Py_ssize_t head = self.ring_head
+        self.ring = self.ring[head:] + self.ring[:head] + [None] * size
+        self.ring_head = 0
+        return 0
+
+    # -- running ---------------------------------------------------------------------
+
+    def _run(self):
+        """Make passes until ``stop`` is called; the caller has set the loop up to run."""
+        while True:
+            self.run_pass()
+            if self._stopping:
+                break
+
+    def _run_once(self):
+        """Make one pass."""
+        self.run_pass()
+
+    def stop(self):
+        """Leave ``run_forever`` at the end of the pass."""
+        self._stopping = True
+
+    cdef int run_pass(self) except -1:
+        cdef int64_t timeout_ns, next_ns
+        if self.ready_count or self.done.first != NULL or self._stopping:
+            timeout_ns = 0
+        else:
+            next_ns = self.timers.next_ns()
+            if next_ns == INT64_MAX:
+                timeout_ns = -1
+            else:
+                timeout_ns = next_ns - self.poller.now_ns()
+                if timeout_ns < 0:
+                    timeout_ns = 0
+        self.poller.wait(timeout_ns, &self.done)
+        PyErr_CheckSignals()
+        if self.done.first != NULL:
+            self.dispatch()
+        if self.timers.size:
+            self.fire_timers()
+        if self.ready_count:
+            self.run_ready()
+        return 0
+
+    cdef int dispatch(self) except -1:
+        cdef Op *op
+        cdef OpOwner owner
+        while True:
+            op = op_pop(&self.done)
+            if op == NULL:
+                return 0
+            if not self.poller.complete(op):
+                continue
+            owner = <OpOwner>op.owner
+            op.state = OP_IDLE
+            let_go(self.poller, op)
+            owner.op_done(op)
+
+    cdef int fire_timers(self) except -1:
+        cdef int64_t now_ns = self.poller.now_ns()
+        cdef Timer *timer
+        cdef object owner
+        while True:
+            timer = self.timers.pop_due(now_ns)
+            if timer == NULL:
+                return 0
+            owner = <object>timer.owner         # alive through its own call
+            timer.fire(<void *>owner)
+
+    cdef int run_ready(self) except -1:
+        cdef Py_ssize_t count = self.ready_count
+        cdef Handle handle
+        while count and self.ready_count:
+            count -= 1
+            handle = self.pop()
+            if handle._cancelled:
+                continue
+            if self._debug:
+                self.run_watched(handle)
+            else:
+                handle.run()
+        return 0
+
+    cdef Handle pop(self):
+        cdef Handle handle = <Handle>PyList_GET_ITEM(self.ring, self.ring_head)
+        Py_INCREF(None)
+        Py_DECREF(handle)                       # the ring's reference; ours keeps it alive
+        PyList_SET_ITEM(self.ring, self.ring_head, None)
+        self.ring_head = (self.ring_head + 1) & (len(self.ring) - 1)
+        self.ready_count -= 1
+        return handle
+
+    cdef int run_watched(self, Handle handle) except -1:
+        """Run a handle in debug mode: say so when it takes too long."""
+        cdef int64_t began = self.poller.now_ns()
+        cdef double took
+        self._current_handle = handle
+        try:
+            handle.run()
+        finally:
+            self._current_handle = None
+        took = <double>(self.poller.now_ns() - began) / 1e9
+        if took >= self.slow_callback_duration:
+            logger.warning("Executing %s took %.3f seconds",
+                           asyncio.base_events._format_handle(handle), took)
+        return 0
+
+    cdef int64_t now_ns(self) noexcept:
+        return self.poller.now_ns()
+
+    # -- failures and checks ---------------------------------------------------------
+
+    cdef int report(self, str message, object error, object handle, object transport,
+                    object protocol) except -1:
+        context = {"message": message, "exception": error}
+        if handle is not None:
+            context["handle"] = handle
+            if (<Handle>handle)._source_traceback:
+                context["source_traceback"] = (<Handle>handle)._source_traceback
+        if transport is not None:
+            context["transport"] = transport
+        if protocol is not None:
+            context["protocol"] = protocol
+        self.call_exception_handler(context)
+        return 0
+
+    def _check_thread(self):
+        if self._thread_id is not None and self._thread_id != PyThread_get_thread_ident():
+            raise RuntimeError(
+                "Non-thread-safe operation invoked on an event loop other than the current one"
+            )
+
+    # -- closing ---------------------------------------------------------------------
+
+    def _close_reactor(self):
+        """Drop what is queued, cancel every op, tell their owners, free the poller.
+
+        Owners hear ``-ECANCELED`` while the poller is closed already: they close their
+        descriptors and call nobody.
+        """
+        cdef Timer *timer
+        while self.ready_count:
+            self.pop()
+        while True:
+            timer = self.timers.pop_due(INT64_MAX)
+            if timer == NULL:
+                break
+            if timer.fire == fire_handle:
+                Py_DECREF(<object>timer.owner)
+        self.poller.close(&self.done)
+        self.dispatch()
+
+    def stats(self):
+        """Return what is alive: ops, timers, ready call-backs and blocks, as ints."""
+        return {
+            "live_ops": self.poller.live_ops,
+            "timers": self.timers.size,
+            "ready": self.ready_count,
+            "blocks_in_use": self.pool.in_use,
+        }
+
+
+cdef int64_t nanoseconds(double seconds) noexcept:
+    """Return *seconds* as nanoseconds, rounded up and kept within range."""
+    if seconds >= LATEST:
+        return INT64_MAX - 1
+    if seconds <= 0:
+        return 0
+    return <int64_t>ceil(seconds * 1e9)
+
+
+cdef object extract_stack():
+    """Return the stack of the Python caller, as ``asyncio`` shows it in debug mode."""
+    try:
+        frame = _getframe(0)
+    except ValueError:
+        return None             # no Python frame: called from C alone
+    stack = traceback.StackSummary.extract(
+        traceback.walk_stack(frame), limit=asyncio.constants.DEBUG_STACK_DEPTH,
+        lookup_lines=False,
+    )
+    stack.reverse()
+    return stack

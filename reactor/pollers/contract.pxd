@@ -1,0 +1,196 @@
+"""What a platform must supply: one page, in the manner of a completion port.
+
+A caller fills an ``Op`` that it owns, submits it, and hears once that it is done. IOCP and
+io_uring work this way by themselves; epoll and kqueue try the call at once, park it on
+EAGAIN and finish it when the descriptor is ready. Nothing here lets a caller ask "is it
+ready?" and be told by the poller alone: readiness is an op like any other (OP_READABLE).
+
+The life of an op
+-----------------
+::
+
+              submit, done in line                       (the result is there on return)
+        +--------------------------------+
+        |                                v
+      IDLE --submit, must wait--> PENDING --ready or cancel--> DONE --dispatch--> IDLE
+
+* IDLE: the op is its owner's, who may read the result, change it, free it.
+* PENDING: it is the poller's; the owner may only cancel it. ``op.owner`` is kept alive.
+* DONE: it is on the done list. ``complete`` is called for it and then its owner's
+  ``op_done``, exactly once, also when it was cancelled (result ``-ECANCELED``).
+
+A call-back that closes another connection of the same batch cancels that one's ops; a DONE
+op stays on the list and completes as cancelled. So memory under the batch never goes away.
+
+Spurious wake-ups are the poller's to swallow: ``complete`` returns false and the op is
+PENDING again. At most one op that reads and one that writes may be pending for a descriptor.
+
+Not here: files, name resolution, TLS, timers, and any promise about fairness beyond "a wait
+returns what is ready, each descriptor at most once per direction".
+"""
+
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int64_t, intptr_t
+
+from reactor.pool cimport BlockPool
+
+cdef extern from *:
+    """
+    #ifndef CYR_VECTOR
+    #define CYR_VECTOR
+    #ifdef _WIN32
+    #  include <winsock2.h>
+    typedef WSABUF cyr_vector;
+    #  define cyr_vector_set(v, p, n) ((v)->buf = (char *)(p), (v)->len = (ULONG)(n))
+    #else
+    #  include <sys/uio.h>
+    typedef struct iovec cyr_vector;
+    #  define cyr_vector_set(v, p, n) ((v)->iov_base = (void *)(p), (v)->iov_len = (size_t)(n))
+    #endif
+    #endif
+    """
+    ctypedef struct Vector "cyr_vector":            # what sendmsg(2) or WSASend gathers from
+        pass
+    void vector_set "cyr_vector_set"(Vector *vector, const char *data, size_t size) noexcept nogil
+
+
+cdef enum OpKind:
+    OP_RECEIVE                  # recv(2): result bytes, 0 for the end, -errno
+    OP_SEND                     # send(2), sendmsg(2): result bytes, maybe fewer than given
+    OP_ACCEPT                   # accept(2): result the new descriptor, attached, non-blocking
+    OP_CONNECT                  # connect(2) to the sockaddr in buffer: result 0
+    OP_READABLE                 # result 0 once a read would not block
+    OP_WRITABLE                 # result 0 once a write would not block
+
+
+cdef enum OpState:
+    OP_IDLE
+    OP_PENDING
+    OP_DONE
+
+
+cdef enum OpFlag:
+    OP_TRY = 1                  # by the owner: likely possible at once, try before parking
+    OP_NOWAIT = 2               # by the owner: never park, -EAGAIN instead; memory need not last
+    OP_CANCELLED = 4            # by the poller: cancelled, the result stands
+
+
+cdef struct Op:
+    OpKind kind
+    OpState state               # written by the poller and the dispatch, read by the owner
+    int flags
+    int vector_count            # OP_SEND: buffers to gather, or 0 for buffer and length
+    intptr_t fd                 # file descriptor or SOCKET
+    char *buffer                # OP_RECEIVE: NULL to be lent a block when there is data; with
+                                #   a result > 0 the block is the owner's until give_back
+    Py_ssize_t length           # bytes in buffer, or of the sockaddr
+    Vector *vectors             # OP_SEND: stays the owner's, valid until the op is done
+    Py_ssize_t result           # bytes, descriptor or 0; -errno for a failure
+    Op *next                    # the done list's link
+    void *owner                 # an OpOwner; borrowed while IDLE, kept alive otherwise
+
+
+cdef struct OpList:             # first in, first out
+    Op *first
+    Op *last
+
+
+cdef inline void op_append(OpList *ops, Op *op) noexcept nogil:
+    op.next = NULL
+    if ops.last == NULL:
+        ops.first = op
+    else:
+        ops.last.next = op
+    ops.last = op
+
+
+cdef inline Op *op_pop(OpList *ops) noexcept nogil:
+    cdef Op *op = ops.first
+    if op != NULL:
+        ops.first = op.next
+        if ops.first == NULL:
+            ops.last = NULL
+        op.next = NULL
+    return op
+
+
+cdef inline void op_splice(OpList *ops, OpList *tail) noexcept nogil:
+    if tail.first == NULL:
+        return
+    if ops.last == NULL:
+        ops.first = tail.first
+    else:
+        ops.last.next = tail.first
+    ops.last = tail.last
+    tail.first = tail.last = NULL
+
+
+cdef class OpOwner:
+    """Whoever embeds an Op: transports, listeners, connectors, watchers."""
+
+    # The op is IDLE again and its result stands. Runs on the reactor's thread, outside the
+    # poller, and may submit, cancel and close whatever it likes. What it raises ends the
+    # reactor's run, so a call-back's own failure is dealt with before it gets here.
+    cdef int op_done(self, Op *op) except -1
+
+
+cdef class Poller:
+    """The contract. All methods but ``wake`` belong to the reactor's thread."""
+
+    cdef BlockPool pool                     # where blocks for bufferless receives come from
+    cdef readonly Py_ssize_t live_ops       # ops that are PENDING or DONE
+    cdef readonly bint closed
+    cdef bint waiting                       # the thread is inside wait and holds no GIL
+
+    # -- ops -------------------------------------------------------------------------
+    # OP_IDLE when it was done in line, else OP_PENDING. Never calls back.
+    cdef OpState submit(self, Op *op) noexcept
+    # A PENDING op becomes DONE with -ECANCELED, now or soon; a DONE op too, unless its
+    # result is in already and would be lost. Nothing happens to an IDLE op.
+    cdef void cancel(self, Op *op) noexcept
+    # Block until an op is done, wake() is called, a signal comes or timeout_ns is over
+    # (0: do not block; negative: no limit). Appends to *done*; runs no call-back; the only
+    # call that lets go of the GIL. Raises only when the poller itself is broken.
+    cdef int wait(self, int64_t timeout_ns, OpList *done) except -1
+    # The late half of a done op, just before its owner hears of it: epoll receives here, so
+    # that a batch of a thousand borrows one block. False: it was nothing, PENDING again.
+    cdef bint complete(self, Op *op) noexcept
+    # Return a block that a bufferless receive was lent, once nobody reads it any more.
+    cdef void give_back(self, char *block) noexcept
+    # Make the present or the next wait return at once. Any thread, any signal handler.
+    cdef void wake(self) noexcept nogil
+    # Monotonic nanoseconds; a simulated poller keeps its own time.
+    cdef int64_t now_ns(self) noexcept nogil
+
+    # -- descriptors -----------------------------------------------------------------
+    # A new non-blocking, close-on-exec socket, attached; or -errno.
+    cdef intptr_t open_socket(self, int family, int kind, int protocol) noexcept
+    # Make somebody else's descriptor known; 0 or -errno.
+    cdef int attach(self, intptr_t fd) noexcept
+    # Forget a descriptor without closing it. No op of it may be live.
+    cdef void detach(self, intptr_t fd) noexcept
+    # Detach and close. 0 or -errno; the descriptor is gone either way (close(2), Linux).
+    cdef int close_fd(self, intptr_t fd) noexcept
+    # End the sending direction: the peer reads its end. 0 or -errno (shutdown(2)).
+    cdef int shut_down(self, intptr_t fd) noexcept
+    # An int option of the socket; 0 or -errno (setsockopt(2)).
+    cdef int set_option(self, intptr_t fd, int level, int name, int value) noexcept
+    # bind(2) to a sockaddr; 0 or -errno.
+    cdef int bind_socket(self, intptr_t fd, const void *address, int size) noexcept
+    # Write the sockaddr of this or (peer) the other end to *address*, of *size* bytes;
+    # its size or -errno (getsockname(2), getpeername(2)).
+    cdef int address_of(self, intptr_t fd, bint peer, void *address, int size) noexcept
+
+    # Free the poller's own resources. Ops still pending are appended to *done*, cancelled.
+    cdef void close(self, OpList *done) noexcept
+
+
+# The owner is kept alive from the moment an op becomes PENDING until it was dispatched.
+cdef inline void hold(Poller poller, Op *op) noexcept:
+    Py_INCREF(<object>op.owner)
+    poller.live_ops += 1
+
+
+cdef inline void let_go(Poller poller, Op *op) noexcept:
+    poller.live_ops -= 1
+    Py_DECREF(<object>op.owner)

@@ -1,0 +1,5 @@
+class OpOwner: ...
+
+class Poller:
+    live_ops: int
+    closed: bool

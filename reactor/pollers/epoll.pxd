@@ -1,0 +1,31 @@
+"""The epoll poller's own state; its contract is ``reactor.pollers.contract``."""
+
+from libc.stdint cimport intptr_t, uint32_t
+
+from reactor.pollers.contract cimport Op, OpList, Poller
+
+
+cdef struct Slot:               # what is known of one descriptor; the table is indexed by it
+    Op *reader                  # the pending op that reads, or NULL
+    Op *writer                  # the pending op that writes, or NULL
+    uint32_t interest           # what epoll_ctl was last told; 0 when not in the set
+    uint32_t generation         # counts uses of the number; an event of an older one is stale
+
+
+cdef class EpollPoller(Poller):
+    cdef int epoll_fd
+    cdef int wake_fd
+    cdef Slot *slots
+    cdef Py_ssize_t slot_count
+    cdef OpList cancelled       # done by cancel or by a failed epoll_ctl, for the next wait
+    cdef void *events           # the batch: struct epoll_event[BATCH]
+
+    cdef bint attempt(self, Op *op) noexcept
+    cdef void receive_block(self, Op *op) noexcept
+    cdef void accept_attached(self, Op *op) noexcept
+    cdef int park(self, Op *op) noexcept
+    cdef int tell(self, intptr_t fd, Slot *slot, uint32_t wanted) noexcept
+    cdef void drain(self) noexcept
+    cdef void finish_cancelled(self, Op *op, OpList *done) noexcept
+    cdef void ready(self, intptr_t fd, uint32_t generation, uint32_t bits,
+                    OpList *done) noexcept

@@ -1,0 +1,5 @@
+from reactor.pollers.contract import Poller
+from reactor.pool import BlockPool
+
+class EpollPoller(Poller):
+    def __new__(cls, pool: BlockPool) -> EpollPoller: ...

@@ -1,0 +1,23 @@
+"""Fixed-size blocks of memory on a freelist; the C face of ``reactor.pool``."""
+
+from libc.stdint cimport uint64_t
+
+cdef struct Block:
+    Block *next                     # the freelist's link, inside the free block itself
+
+
+cdef class BlockPool:
+    cdef readonly Py_ssize_t block_size     # bytes in each block
+    cdef readonly Py_ssize_t max_free       # blocks kept when free; more go back to malloc
+    cdef readonly Py_ssize_t in_use         # blocks handed out and not yet released
+    cdef readonly Py_ssize_t high_water     # the most blocks ever in use at once
+    cdef readonly Py_ssize_t free           # blocks on the freelist
+    cdef readonly uint64_t hits             # acquired from the freelist
+    cdef readonly uint64_t misses           # acquired from malloc
+    cdef Block *top
+
+    # A block of block_size bytes with undefined contents, or NULL when memory is out.
+    # The caller owns it until it releases it, exactly once.
+    cdef char *acquire(self) noexcept
+    # Hand a block back. It must come from this pool and nobody may touch it afterwards.
+    cdef void release(self, char *block) noexcept

@@ -1,0 +1,14 @@
+"""The protocol's C face: a driver in Cython receives bytes without a Python object."""
+
+
+cdef class Protocol:
+    """Base of drivers. The Python face is in ``reactor.protocol``."""
+
+    cdef public object transport    # set before connection_made, dropped after connection_lost
+    # Set in __cinit__ by a Cython subclass that overrides bytes_received: it is then called
+    # instead of data_received, in whatever context the reactor runs in.
+    cdef bint native
+
+    # size bytes at data, the transport's own, valid during the call only. May do anything to
+    # the transport. What it raises aborts the connection and is its connection_lost's reason.
+    cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1
