@@ -1,18 +1,21 @@
 """Builds one extension module per ``.pyx`` file.
 
 Owns the compiler flags and the Cython directives; everything else about the
-distribution is in ``pyproject.toml``.  Generated C goes under ``build/`` and is never
-part of the source tree.
+distribution is in ``pyproject.toml``.  Whatever a build makes goes under
+``build/<mode>/``, never into the source tree, so that builds with different flags do not
+reuse each other's objects.  Two exceptions: an editable install puts the extension
+modules beside their sources, and a traced build does the same with the C.
 
 Environment:
-    CYREACTOR_SANITIZE=1   address and undefined-behaviour sanitizers, no optimisation
-    CYREACTOR_TRACE=1      line tracing, for coverage
+    CYREACTOR_SANITIZE=1   address and undefined-behaviour sanitizers, little optimisation
+    CYREACTOR_TRACE=1      line tracing, for coverage; build in a copy of the tree
     CYREACTOR_WERROR=1     a warning of Cython or of the compiler ends the build
     CYREACTOR_ANNOTATE=1   an HTML page per module under build/, for reading the C
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -20,9 +23,13 @@ from pathlib import Path
 from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
-ROOT = Path(__file__).parent
 PACKAGES = ("reactor", "protocols")
+
+# Modules that exist on one kind of platform only, as a prefix of ``sys.platform``.
+PLATFORM_OF_MODULE = {"reactor.pollers.epoll": "linux"}
 
 
 def wanted(name: str) -> bool:
@@ -33,6 +40,10 @@ def wanted(name: str) -> bool:
 SANITIZE = wanted("CYREACTOR_SANITIZE")
 TRACE = wanted("CYREACTOR_TRACE")
 WERROR = wanted("CYREACTOR_WERROR")
+
+MODE = ("sanitize" if SANITIZE else "trace" if TRACE else "release") + "-strict" * WERROR
+BUILD_BASE = Path("build", MODE)
+CYTHON_DIR = BUILD_BASE / "cython"
 
 DIRECTIVES = {
     "language_level": 3,
@@ -45,30 +56,42 @@ DIRECTIVES = {
     "wraparound": False,
     "initializedcheck": False,
     "cdivision": True,
+    "warn.unused": True,
     "linetrace": TRACE,
 }
 
 
 def compiler_flags() -> tuple[list[str], list[str], list[tuple[str, str]]]:
     """Return (compile flags, link flags, macros) for this platform and environment."""
-    if sys.platform == "win32" and "GCC" not in sys.version:
-        return ["/O2"], [], []
-    compile_flags = ["-fno-strict-aliasing", "-Wall", "-Wextra", "-Wno-unused-parameter"]
-    compile_flags += ["-Wno-missing-field-initializers", "-Wno-cast-function-type"]
-    link_flags: list[str] = []
     macros: list[tuple[str, str]] = []
+    if TRACE:
+        macros += [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
+    if sys.platform == "win32" and "GCC" not in sys.version:
+        return ["/O2"] + ["/WX"] * WERROR, [], macros
+    compile_flags = ["-fno-strict-aliasing", "-Wall", "-Wextra"]
+    link_flags: list[str] = []
     if SANITIZE:
         sanitizers = "-fsanitize=address,undefined"
         compile_flags += ["-O1", "-g", "-fno-omit-frame-pointer", sanitizers]
-        compile_flags += ["-fno-sanitize-recover=undefined", "-fno-sanitize=function"]
+        compile_flags += ["-fno-sanitize-recover=undefined", "-UNDEBUG"]
         link_flags += [sanitizers]
+    elif TRACE:
+        compile_flags += ["-O0", "-g"]
     else:
         compile_flags += ["-O3", "-g1", "-fvisibility=hidden"]
-    if TRACE:
-        macros += [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
     if WERROR:
         compile_flags += ["-Werror"]
     return compile_flags, link_flags, macros
+
+
+def directives_changed() -> bool:
+    """Return whether C is left over from another edition of the directives above.
+
+    Cython compares a C file with its ``.pyx``, with every ``.pxd`` that it cimports and
+    with its own version, but not with the directives.
+    """
+    written = Path(__file__).stat().st_mtime
+    return any(path.stat().st_mtime < written for path in CYTHON_DIR.rglob("*.c"))
 
 
 def extensions() -> list[Extension]:
@@ -76,29 +99,74 @@ def extensions() -> list[Extension]:
     compile_flags, link_flags, macros = compiler_flags()
     found = []
     for package in PACKAGES:
-        for source in sorted((ROOT / package).rglob("*.pyx")):
-            path = source.relative_to(ROOT)
+        for path in sorted(Path(package).rglob("*.pyx")):
+            module = ".".join(path.with_suffix("").parts)
+            if not sys.platform.startswith(PLATFORM_OF_MODULE.get(module, "")):
+                continue
             found.append(
                 Extension(
-                    ".".join(path.with_suffix("").parts),
+                    module,
                     [path.as_posix()],
                     extra_compile_args=compile_flags,
                     extra_link_args=link_flags,
                     define_macros=macros,
+                    # Other flags make other objects.
+                    depends=["setup.py"],
                 )
             )
     return found
 
 
-Options.warning_errors = WERROR
-Options.extra_warnings = {"warn.unreachable": True, "warn.maybe_uninitialized": False}
+class BuildPy(build_py):
+    """``build_py`` that forgets what an earlier build left behind.
 
-setup(
-    ext_modules=cythonize(
-        extensions(),
-        build_dir="build/trace" if TRACE else "build/cython",
-        compiler_directives=DIRECTIVES,
-        annotate=wanted("CYREACTOR_ANNOTATE"),
-        nthreads=0 if sys.platform == "win32" else 2,
-    ),
-)
+    ``build/`` survives between builds, and without this a module that was renamed or
+    removed since would be packed into the next wheel.
+    """
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            modules = {extension.name for extension in self.distribution.ext_modules}
+            for path in Path(self.build_lib).rglob("*"):
+                stem = path.relative_to(self.build_lib).as_posix().partition(".")[0]
+                is_extension = path.suffix in {".so", ".pyd"}
+                if path.is_file() and not (is_extension and stem.replace("/", ".") in modules):
+                    path.unlink()
+        super().run()
+
+
+class BuildExt(build_ext):
+    """``build_ext`` that runs Cython first, where C is missing or older than its sources.
+
+    Not at the top level of this file: making metadata or an sdist needs no C.
+    """
+
+    def run(self) -> None:
+        Options.warning_errors = WERROR
+        # ``warning_errors`` is a global of this process: only a forked worker inherits it.
+        forks = sys.platform != "win32" and multiprocessing.get_start_method() == "fork"
+        generated = cythonize(
+            self.extensions,
+            # Cython's coverage plugin finds C only beside the extension module.
+            build_dir=None if TRACE else str(CYTHON_DIR),
+            compiler_directives=DIRECTIVES,
+            annotate=wanted("CYREACTOR_ANNOTATE"),
+            force=directives_changed() or None,
+            nthreads=os.cpu_count() if forks else 0,
+        )
+        sources = {extension.name: extension.sources for extension in generated}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+        super().run()
+
+
+if __name__ == "__main__":
+    os.chdir(Path(__file__).resolve().parent)
+    setup(
+        ext_modules=extensions(),
+        cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
+        options={
+            "build": {"build_base": str(BUILD_BASE)},
+            "build_ext": {"parallel": os.cpu_count()},
+        },
+    )
