@@ -1,0 +1,192 @@
+"""Typed errors of HTTP, each a subclass of what Python users already catch.
+
+Owns: the exceptions of ``protocols.http``.  Touches: nothing; a leaf over ``reactor.errors``.
+Invariant: what a user of the client sees about a peer carries host, port and phase; what
+the sans-I/O codecs raise knows no endpoint and is wrapped in one place, `response_error`.
+
+    HTTPError
+      InvalidURL               ValueError         a URL that cannot be requested
+      InvalidHeader            ValueError         a string that may not enter a request head
+      StatusError                                 raise_for_status() on a 4xx or 5xx
+      MessageError             ValueError         sans-I/O: what a codec says of its input
+        MalformedMessage                          the bytes are not HTTP, or not safely so
+        LimitExceeded                             well formed so far, but too much of it
+        TruncatedMessage                          the end came in the middle
+      ResponseError            EndpointError, ConnectionError    the same, with an endpoint
+        RemoteProtocolError
+          ResponseLimitError
+        IncompleteResponseError
+"""
+
+from __future__ import annotations
+
+from reactor.errors import EndpointError, endpoint_error
+
+__all__ = [
+    "HTTPError",
+    "IncompleteResponseError",
+    "InvalidHeader",
+    "InvalidURL",
+    "LimitExceeded",
+    "MalformedMessage",
+    "MessageError",
+    "RemoteProtocolError",
+    "ResponseError",
+    "ResponseLimitError",
+    "StatusError",
+    "TruncatedMessage",
+    "response_error",
+]
+
+
+class HTTPError(Exception):
+    """The base of every error that ``protocols.http`` raises on its own account."""
+
+
+class InvalidURL(HTTPError, ValueError):
+    """A URL that cannot be requested; raised before any I/O.
+
+    Attributes:
+        part: the part at fault: ``"url"``, ``"scheme"``, ``"userinfo"``, ``"host"``,
+            ``"port"``, ``"path"``, ``"query"`` or ``"fragment"``.
+        reason: what is wrong with it, in words; never the user information.
+    """
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(part, reason)
+        self.part = part
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"invalid URL: {self.part}: {self.reason}"
+
+
+class InvalidHeader(HTTPError, ValueError):
+    """A string that may not enter a request head; raised before a byte is sent.
+
+    Attributes:
+        name: the header at fault, or ``"method"``, ``"target"`` for the request line.
+        reason: what is wrong with it, in words; never the value, which may be a secret.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"invalid request head: {self.name!r}: {self.reason}"
+
+
+class StatusError(HTTPError):
+    """The response arrived whole, and its status says failure (4xx or 5xx).
+
+    Attributes:
+        response: the response, as the client returned it.
+    """
+
+    def __init__(self, message: str, response: object) -> None:
+        super().__init__(message, response)
+        self.response = response
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class MessageError(HTTPError, ValueError):
+    """What a sans-I/O codec says of its input; it knows no endpoint.
+
+    Attributes:
+        reason: what is wrong, in words.
+        section: the rule that was broken, such as ``"RFC 9112 section 6.3"``, or ``""``.
+    """
+
+    def __init__(self, reason: str, section: str = "") -> None:
+        super().__init__(reason, section)
+        self.reason = reason
+        self.section = section
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.section})" if self.section else self.reason
+
+
+class MalformedMessage(MessageError):
+    """The bytes are not HTTP/1.1, or only by a reading that is not safe."""
+
+
+class LimitExceeded(MessageError):
+    """The message exceeds a limit.
+
+    Attributes:
+        limit: the field of `protocols.http.limits.ResponseLimits` that was exceeded.
+        value: the value of that limit.
+    """
+
+    def __init__(self, limit: str, value: int) -> None:
+        words = limit.removeprefix("max_").replace("_", " ")
+        super().__init__(f"the response exceeds the limit of {value} for {words}")
+        self.args = (limit, value)
+        self.limit = limit
+        self.value = value
+
+
+class TruncatedMessage(MessageError):
+    """The peer closed in the middle of a message (RFC 9112 section 8).
+
+    Attributes:
+        received: bytes of the body that came; 0 when the head was not whole.
+        expected: bytes of the body that were announced, or None when it is not known.
+    """
+
+    def __init__(self, reason: str, received: int = 0, expected: int | None = None) -> None:
+        super().__init__(reason, "RFC 9112 section 8")
+        self.args = (reason, received, expected)
+        self.received = received
+        self.expected = expected
+
+
+class ResponseError(HTTPError, EndpointError, ConnectionError):
+    """The endpoint answered, and what it answered cannot be used."""
+
+
+class RemoteProtocolError(ResponseError):
+    """The endpoint sent something that is not an acceptable HTTP response."""
+
+
+class ResponseLimitError(RemoteProtocolError):
+    """The endpoint sent more than a limit allows; the cause tells which."""
+
+
+class IncompleteResponseError(ResponseError):
+    """The connection ended in the middle of a response.
+
+    Attributes:
+        received: bytes of the body that came.
+        expected: bytes of the body that were announced, or None when it is not known.
+    """
+
+    received: int = 0
+    expected: int | None = None
+
+
+def response_error(
+    error: BaseException, *, host: str, port: int | None, phase: str = "read"
+) -> EndpointError:
+    """Return *error* as the endpoint-bearing error of its kind, with *error* as its cause.
+
+    What is not a `MessageError` goes to `reactor.errors.endpoint_error`; an
+    ``EndpointError`` is returned as it is.
+    """
+    if not isinstance(error, MessageError):
+        return endpoint_error(error, host=host, port=port, phase=phase)
+    kind: type[ResponseError] = RemoteProtocolError
+    if isinstance(error, LimitExceeded):
+        kind = ResponseLimitError
+    elif isinstance(error, TruncatedMessage):
+        kind = IncompleteResponseError
+    typed = kind(str(error), host=host, port=port, phase=phase)
+    if isinstance(typed, IncompleteResponseError) and isinstance(error, TruncatedMessage):
+        typed.received = error.received
+        typed.expected = error.expected
+    typed.__cause__ = error
+    return typed

@@ -1,0 +1,68 @@
+"""Every limit that HTTP puts on a peer or a caller, each with its why.
+
+Owns: the numbers.  Touches: nothing; a leaf.
+Invariant: limits are cumulative per message, so the way TCP cuts the stream into
+segments never changes what is accepted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+__all__ = ["DEFAULT_LIMITS", "MAX_URL_LENGTH", "ResponseLimits"]
+
+# RFC 9110 section 4.1 asks for at least 8,000 octets; servers refuse long before 64 KiB.
+# The bound keeps the quadratic cases of IDNA mapping and percent-encoding out of reach.
+MAX_URL_LENGTH = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseLimits:
+    """What a response may cost before its body is handed on; all sizes in bytes.
+
+    A client passes its own to loosen or tighten; each must be at least 1 and at most
+    2**31 - 1.  The body itself has no limit here: it is handed on as it comes, nothing is
+    allocated for it, and a cap on it belongs to whoever collects it.
+    """
+
+    # nginx sends at most 4-8 KiB by default, Node refuses above 16 KiB, curl above 300 KiB.
+    # Real heads with many cookies and a long Content-Security-Policy reach 30 KiB.
+    max_head_bytes: int = 65_536
+
+    # One line may not take the whole head: a Set-Cookie is at most 4 KiB in browsers, a
+    # Content-Security-Policy or a Location rarely above 16 KiB.
+    max_line_bytes: int = 32_768
+
+    # Each field costs a tuple and two strings once the caller lists them (header memory);
+    # Apache and h2o stop at 100, Python's http.client at 100, haproxy at 101.  CDN answers
+    # with many Set-Cookie and Link lines have been seen above 100.
+    max_headers: int = 200
+
+    # 1xx responses are free for the server and loop the client (RFC 9110 section 15.2);
+    # an honest exchange has one 100, one or two 103, some 102.
+    max_informational: int = 16
+
+    # Extensions are read and thrown away (RFC 9112 section 7.1.1): per message, as Node
+    # and hyper do after the attacks of 2023 (CVE-2024-22019).
+    max_chunk_extension_bytes: int = 16_384
+
+    # Tiny chunks make the peer's framing cost more than its data (CVE-2023-39326).  Framing
+    # (size lines, extensions and line ends) may be the allowance and then this many bytes
+    # for each byte of data: a server that flushes every byte ("1 CRLF x CRLF" is five) is
+    # still read, padding on top of that is not.
+    chunk_overhead_allowance_bytes: int = 16_384
+    max_chunk_overhead_ratio: int = 8
+
+    # Trailers carry a checksum, a signature, a status, a Server-Timing; they come after
+    # the body, when nobody expects another head's worth of memory.
+    max_trailer_bytes: int = 16_384
+    max_trailers: int = 64
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 1 <= value <= 2**31 - 1:
+                raise ValueError(f"{field.name} must be from 1 to 2**31 - 1, not {value!r}")
+
+
+DEFAULT_LIMITS = ResponseLimits()
