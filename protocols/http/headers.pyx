@@ -1,0 +1,328 @@
+"""Header fields over raw lines, and the head of a request (RFC 9110 section 5).
+
+Owns: what may stand in a header, and how it is looked up.  Touches: nothing; a leaf.
+Invariant: the block of a `Headers` is valid at all times: the parser has checked it, or
+the constructor has.  So it can be sent, scanned and decoded without another check.
+
+There is no dict: a response costs one bytes object, and a look-up walks its lines (some
+five nanoseconds each), which is less than building a dict that nobody reads.
+
+Values decode as latin-1, which never fails and loses nothing (RFC 9110 section 5.5 calls
+the bytes above 127 opaque): ``value.encode("latin-1")`` gives the bytes back.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memchr
+
+from collections.abc import Mapping
+
+from protocols.http.errors import InvalidHeader
+
+__all__ = ["Headers", "render_request_head"]
+
+# What repr() hides, since it ends up in logs.
+cdef frozenset SECRET = frozenset(
+    ["authorization", "cookie", "proxy-authorization", "set-cookie"]
+)
+
+
+cdef inline bint is_space(char c) noexcept nogil:
+    return c == c' ' or c == c'\t'
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Headers:
+    """Read-only, case-insensitive, ordered mapping of header fields that may repeat.
+
+    ``headers["name"]`` gives the values of every field of that name, joined by ``", "``
+    (RFC 9110 section 5.3).  That holds for Set-Cookie too, as in httpx, although it cannot
+    be split again: use ``get_list("set-cookie")``.
+
+    Args:
+        source: a mapping, an iterable of (name, value) pairs, Headers, or None.  Names and
+            values are str or bytes; str values are encoded as latin-1.
+
+    Raises:
+        InvalidHeader: a name is not a token, or a value holds CR, LF, NUL or another control
+            character but HTAB, begins or ends with white space, or is not latin-1.
+
+    Immutable, so any thread may read it.
+    """
+
+    def __init__(self, source=None):
+        self.start = 0
+        if source is None:
+            self.block = b""
+            return
+        if isinstance(source, Headers):
+            self.block = (<Headers> source).lines()
+            return
+        pairs = source.items() if hasattr(source, "items") else source
+        self.block = b"".join([render_field(name, value) for name, value in pairs])
+
+    cdef bint next_field(
+        self, const char** cursor, const char** name, Py_ssize_t* name_size,
+        const char** value, Py_ssize_t* value_size,
+    ) noexcept:
+        cdef const char* base = PyBytes_AS_STRING(self.block)
+        cdef const char* end = base + PyBytes_GET_SIZE(self.block)
+        cdef const char* p = base + self.start if cursor[0] == NULL else cursor[0]
+        cdef const char* last
+        if p >= end:
+            return False
+        last = <const char*> memchr(p, c'\n', end - p)
+        cursor[0] = last + 1
+        last -= 1
+        name[0] = p
+        p = <const char*> memchr(p, c':', last - p)
+        name_size[0] = p - name[0]
+        p += 1
+        while p < last and is_space(p[0]):
+            p += 1
+        while last > p and is_space((last - 1)[0]):
+            last -= 1
+        value[0] = p
+        value_size[0] = last - p
+        return True
+
+    cdef bint find(
+        self, const char* name, Py_ssize_t size,
+        const char** value, Py_ssize_t* value_size,
+    ) noexcept:
+        cdef const char* p = PyBytes_AS_STRING(self.block) + self.start
+        cdef const char* end = PyBytes_AS_STRING(self.block) + PyBytes_GET_SIZE(self.block)
+        cdef const char* found
+        cdef Py_ssize_t found_size
+        while p < end:
+            # The line has a colon and a CRLF, so what is compared lies inside the block.
+            if end - p > size and p[size] == c':' and http_same(p, name, size):
+                return self.next_field(&p, &found, &found_size, value, value_size)
+            p = <const char*> memchr(p, c'\n', end - p) + 1
+        return False
+
+    cdef list values_of(self, object key):
+        """Return the values (bytes) of the fields called *key*."""
+        cdef bytes wanted
+        cdef const char* cursor = NULL
+        cdef const char* name
+        cdef const char* value
+        cdef Py_ssize_t name_size, value_size
+        cdef list found = []
+        if isinstance(key, str):
+            if not (<str> key).isascii():
+                return found
+            wanted = (<str> key).encode("ascii")
+        elif isinstance(key, bytes):
+            wanted = key
+        else:
+            return found
+        while self.next_field(&cursor, &name, &name_size, &value, &value_size):
+            if name_size == len(wanted) and http_same(name, wanted, name_size):
+                found.append(PyBytes_FromStringAndSize(value, value_size))
+        return found
+
+    cdef bytes lines(self):
+        """Return the field lines, each with its CRLF."""
+        return self.block[self.start:] if self.start else self.block
+
+    # Mapping.
+
+    def __getitem__(self, key):
+        cdef list values = self.values_of(key)
+        if not values:
+            raise KeyError(key)
+        return b", ".join(values).decode("latin-1")
+
+    def __contains__(self, key):
+        return bool(self.values_of(key))
+
+    def __iter__(self):
+        return iter(self.keys())
+
+    def __len__(self):
+        return len(self.keys())
+
+    def __bool__(self):
+        return PyBytes_GET_SIZE(self.block) > self.start
+
+    def get(self, key, default=None):
+        """Return the values of *key* joined by ``", "``, or *default*."""
+        cdef list values = self.values_of(key)
+        return b", ".join(values).decode("latin-1") if values else default
+
+    def get_list(self, key, bint split_commas=False):
+        """Return each value of *key* by itself; with *split_commas*, split at commas too.
+
+        Splitting knows no quoted strings: it is for lists of tokens (RFC 9110 section 5.6.1)
+        and leaves empty elements out.
+        """
+        values = [value.decode("latin-1") for value in self.values_of(key)]
+        if not split_commas:
+            return values
+        elements = [part.strip(" \t") for value in values for part in value.split(",")]
+        return [element for element in elements if element]
+
+    def keys(self):
+        """Return the names in lower case, each once, in the order of their first field."""
+        return list(dict.fromkeys([name for name, _ in self.multi_items()]))
+
+    def values(self):
+        """Return the joined values, in the order of `keys`."""
+        return [value for _, value in self.items()]
+
+    def items(self):
+        """Return (name in lower case, values joined by ``", "``), each name once."""
+        cdef dict joined = {}
+        for name, value in self.multi_items():
+            joined[name] = f"{joined[name]}, {value}" if name in joined else value
+        return list(joined.items())
+
+    def multi_items(self):
+        """Return (name in lower case, value) of every field, in order."""
+        return [
+            (name.lower().decode("ascii"), value.decode("latin-1")) for name, value in self.raw
+        ]
+
+    @property
+    def raw(self):
+        """Every field in order as (name, value), bytes, names as they were written."""
+        cdef const char* cursor = NULL
+        cdef const char* name
+        cdef const char* value
+        cdef Py_ssize_t name_size, value_size
+        cdef list pairs = []
+        while self.next_field(&cursor, &name, &name_size, &value, &value_size):
+            pairs.append((
+                PyBytes_FromStringAndSize(name, name_size),
+                PyBytes_FromStringAndSize(value, value_size),
+            ))
+        return pairs
+
+    def merged_with(self, other):
+        """Return Headers in which the fields of *other* replace those of the same name.
+
+        Args:
+            other: whatever the constructor takes; raises what the constructor raises.
+        """
+        cdef Headers override = other if isinstance(other, Headers) else Headers(other)
+        names = set(override.keys())
+        kept = [pair for pair in self.raw if pair[0].lower().decode("ascii") not in names]
+        return headers_over(Headers(kept).block + override.lines(), 0)
+
+    def __eq__(self, other):
+        if not isinstance(other, Headers):
+            if not isinstance(other, (Mapping, list, tuple)):
+                return NotImplemented
+            try:
+                other = Headers(other)
+            except (TypeError, ValueError):
+                return False
+        return sorted(self.multi_items()) == sorted(other.multi_items())
+
+    __hash__ = None
+
+    def __repr__(self):
+        shown = [
+            (name, "[secure]" if name in SECRET else value)
+            for name, value in self.multi_items()
+        ]
+        return f"Headers({shown!r})"
+
+    def __reduce__(self):
+        return Headers, (self.raw,)
+
+
+Mapping.register(Headers)
+
+
+cdef Headers headers_over(bytes block, Py_ssize_t start):
+    cdef Headers headers = Headers.__new__(Headers)
+    headers.block = block
+    headers.start = start
+    return headers
+
+
+cdef bytes render_field(object name, object value):
+    """Return "name: value CRLF", both checked."""
+    cdef bytes raw_name, raw_value
+    shown = name if isinstance(name, str) else repr(name)
+    raw_name = encoded(name, shown, "the name", "ascii")
+    raw_value = encoded(value, shown, "the value", "latin-1")
+    if not raw_name:
+        raise InvalidHeader(shown, "the name is empty (RFC 9110 section 5.1)")
+    if not all_of(raw_name, 1):
+        raise InvalidHeader(shown, "the name is not a token (RFC 9110 section 5.1)")
+    if not all_of(raw_value, 2):
+        raise InvalidHeader(
+            shown, "a control character in the value (RFC 9110 section 5.5)")
+    if raw_value != raw_value.strip(b" \t"):
+        raise InvalidHeader(
+            shown, "white space around the value (RFC 9110 section 5.5)")
+    return b"%b: %b\r\n" % (raw_name, raw_value)
+
+
+cdef bytes encoded(object text, str name, str what, str encoding):
+    if isinstance(text, bytes):
+        return text
+    if not isinstance(text, str):
+        raise InvalidHeader(name, f"{what} is neither str nor bytes: {type(text).__name__}")
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError:
+        raise InvalidHeader(name, f"{what} cannot be encoded as {encoding}") from None
+
+
+cdef bint all_of(bytes text, int bit) noexcept:
+    """Whether every byte of *text* is of the class *bit* (see headers.pxd)."""
+    cdef const char* start = PyBytes_AS_STRING(text)
+    cdef const char* end = start + PyBytes_GET_SIZE(text)
+    return http_scan_class(start, end, bit) == end
+
+
+cpdef bytes render_request_head(str method, str target, str host, Headers headers):
+    """Return the head of a request, from the method to the empty line (RFC 9112 section 3).
+
+    The result depends on nothing but the arguments: a client renders it once for each URL
+    and set of headers, and sends the same bytes object each time.
+
+    Args:
+        method: a token, in the case it is sent in.
+        target: the request target: origin-form, absolute-form, authority-form or "*".
+        host: what the Host field says; None when *headers* has one.  Sent first.
+        headers: the other fields.  A Host in them takes the place of *host*.
+
+    Raises:
+        InvalidHeader: a string holds what it must not, or the fields contradict each other:
+            two Hosts, Content-Length that is not one number, or next to Transfer-Encoding.
+    """
+    cdef bytes raw_method = encoded(method, "method", "it", "ascii")
+    cdef bytes raw_target = encoded(target, "target", "it", "ascii")
+    cdef bytes fields = headers.lines()
+    if not raw_method or not all_of(raw_method, 1):
+        raise InvalidHeader("method", "it is not a token (RFC 9110 section 9.1)")
+    if not raw_target or not all_of(raw_target, 4):
+        raise InvalidHeader(
+            "target", "it is empty, or holds white space or a control character "
+            "(RFC 9112 section 3.2)")
+    hosts = headers.values_of("host")
+    if not hosts:
+        if not host:
+            raise InvalidHeader("Host", "there is none (RFC 9112 section 3.2)")
+        hosts = [encoded(host, "Host", "the value", "ascii")]
+        fields = b"Host: %b\r\n%b" % (hosts[0], fields)
+    if len(hosts) > 1:
+        raise InvalidHeader("Host", "there are two (RFC 9112 section 3.2)")
+    if not hosts[0] or not all_of(hosts[0], 4):
+        raise InvalidHeader(
+            "Host", "it is empty, or holds white space or a control character "
+            "(RFC 9110 section 7.2)")
+    lengths = headers.values_of("content-length")
+    if lengths:
+        if len(lengths) > 1 or not lengths[0].isdigit():
+            raise InvalidHeader("Content-Length", "it is not one number (RFC 9110 section 8.6)")
+        if headers.values_of("transfer-encoding"):
+            raise InvalidHeader(
+                "Content-Length", "it stands next to Transfer-Encoding (RFC 9112 section 6.2)")
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (raw_method, raw_target, fields)
