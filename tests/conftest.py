@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,10 @@ def live_resources() -> dict[str, str]:
     Anything that must not outlive the test which made it belongs here.
     """
     found = {}
-    directory = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
-    for number in os.listdir(directory):  # noqa: PTH208 -- iterdir() would keep no order either
-        try:
-            found[f"fd {number}"] = os.readlink(directory / number)  # noqa: PTH115
-        except OSError:  # the descriptor that listed the directory
-            continue
+    if sys.platform == "linux":
+        for path in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # the descriptor that read the directory
+                found[f"fd {path.name}"] = str(path.readlink())
     for thread in threading.enumerate():
         found[f"thread {thread.ident}"] = repr(thread)
     return found

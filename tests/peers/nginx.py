@@ -13,6 +13,7 @@ import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import trustme
 
@@ -127,7 +128,7 @@ class Nginx:
         for blob in certificate.cert_chain_pems:
             blob.write_to_path(str(directory / "certificate.pem"), append=True)
 
-    def __enter__(self) -> Nginx:
+    def __enter__(self) -> Self:
         for tries_left in reversed(range(START_TRIES)):
             try:
                 self._start()
