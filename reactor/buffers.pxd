@@ -1,6 +1,24 @@
 """A queue of byte strings on their way out; the C face of ``reactor.buffers``."""
 
-from reactor.pollers.contract cimport Vector
+cdef extern from *:
+    """
+    #ifndef CYR_VECTOR
+    #define CYR_VECTOR
+    #ifdef _WIN32
+    #  include <winsock2.h>
+    typedef WSABUF cyr_vector;
+    #  define cyr_vector_set(v, p, n) ((v)->buf = (char *)(p), (v)->len = (ULONG)(n))
+    #else
+    #  include <sys/uio.h>
+    typedef struct iovec cyr_vector;
+    #  define cyr_vector_set(v, p, n) ((v)->iov_base = (void *)(p), (v)->iov_len = (size_t)(n))
+    #endif
+    #endif
+    """
+    ctypedef struct Vector "cyr_vector":            # what sendmsg(2) or WSASend gathers from
+        pass
+    void vector_set "cyr_vector_set"(Vector *vector, const char *data, size_t size) noexcept nogil
+
 
 cdef enum:
     MAX_VECTORS = 32                # gathered by one call; more wait for the next

@@ -6,8 +6,6 @@ sockets.  Invariant: ``size_bytes`` is the sum of what is left in ``chunks``.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
-from reactor.pollers.contract cimport Vector, vector_set
-
 cdef enum:
     COMPACT_AT = 1024               # sent entries that are tolerated at the list's front
 

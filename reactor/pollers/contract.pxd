@@ -32,26 +32,8 @@ returns what is ready, each descriptor at most once per direction".
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, intptr_t
 
+from reactor.buffers cimport Vector
 from reactor.pool cimport BlockPool
-
-cdef extern from *:
-    """
-    #ifndef CYR_VECTOR
-    #define CYR_VECTOR
-    #ifdef _WIN32
-    #  include <winsock2.h>
-    typedef WSABUF cyr_vector;
-    #  define cyr_vector_set(v, p, n) ((v)->buf = (char *)(p), (v)->len = (ULONG)(n))
-    #else
-    #  include <sys/uio.h>
-    typedef struct iovec cyr_vector;
-    #  define cyr_vector_set(v, p, n) ((v)->iov_base = (void *)(p), (v)->iov_len = (size_t)(n))
-    #endif
-    #endif
-    """
-    ctypedef struct Vector "cyr_vector":            # what sendmsg(2) or WSASend gathers from
-        pass
-    void vector_set "cyr_vector_set"(Vector *vector, const char *data, size_t size) noexcept nogil
 
 
 cdef enum OpKind:
@@ -143,7 +125,10 @@ cdef class Poller:
     cdef bint waiting                       # the thread is inside wait and holds no GIL
 
     # -- ops -------------------------------------------------------------------------
-    # OP_IDLE when it was done in line, else OP_PENDING. Never calls back.
+    # OP_IDLE when it was done in line, else OP_PENDING. Never calls back. What receives,
+    # accepts or waits for readiness is done in line only with OP_TRY or when it failed: so
+    # whoever submits from op_done cannot recurse. Sends and connects are tried as they come
+    # (a send without OP_TRY may go straight to waiting).
     cdef OpState submit(self, Op *op) noexcept
     # A PENDING op becomes DONE with -ECANCELED, now or soon; a DONE op too, unless its
     # result is in already and would be lost. Nothing happens to an IDLE op.

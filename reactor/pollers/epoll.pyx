@@ -30,9 +30,10 @@ from libc.stdint cimport INT32_MAX, int64_t, intptr_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from reactor.buffers cimport Vector
 from reactor.pollers.contract cimport (
     OP_ACCEPT, OP_CANCELLED, OP_CONNECT, OP_DONE, OP_IDLE, OP_NOWAIT, OP_PENDING,
-    OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, Op, OpList, OpState, Poller, Vector, hold,
+    OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, Op, OpList, OpState, Poller, hold,
     op_append, op_splice,
 )
 from reactor.pool cimport BlockPool

@@ -1,0 +1,3 @@
+from typing import Any
+
+def round_trip(family: int, value: Any) -> Any: ...

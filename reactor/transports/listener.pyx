@@ -1,0 +1,155 @@
+"""The listener: accepts connections and gives each a protocol.
+
+Owns: a listening socket and one accept op.  May not touch: the connections that it made.
+Invariant: in state ON the op is submitted, or its result is being looked at.
+
+When the process is out of descriptors the pending connection stays in the kernel's queue and
+would wake the loop for ever; the listener rests for a second instead and says so through the
+exception handler, as asyncio does.
+"""
+
+from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from libc.stdint cimport int64_t, intptr_t
+from libc.string cimport memset
+
+from reactor.core cimport Reactor
+from reactor.pollers.contract cimport OP_ACCEPT, OP_IDLE, OP_PENDING, OP_TRY, Op, OpOwner
+from reactor.timers cimport Timer
+from reactor.transports.stream cimport StreamTransport, new_stream
+
+import os
+import socket
+
+from reactor.limits import ACCEPT_RETRY_SECONDS, ACCEPTS_PER_PASS
+
+cdef extern from "errno.h" nogil:
+    enum:
+        ECANCELED
+        ECONNABORTED
+
+cdef int PER_PASS = ACCEPTS_PER_PASS
+cdef int64_t RETRY_NS = <int64_t>(ACCEPT_RETRY_SECONDS * 1e9)
+cdef int TCP = socket.IPPROTO_TCP
+cdef int NODELAY = socket.TCP_NODELAY
+
+
+cdef int wake_up(void *owner) except -1:
+    cdef Listener listener = <Listener>owner
+    if listener.state == LISTENER_RESTING:
+        listener.state = LISTENER_ON
+        listener.accept()
+    return 0
+
+
+cdef class Listener(OpOwner):
+    """Accepts on *sock*, which listens already and belongs to the listener from now on.
+
+    *factory* makes a protocol for each connection; *secure*, where given, wraps it in the
+    protocol that does TLS for it.
+    """
+
+    def __cinit__(self, Reactor loop not None, sock, factory, server, secure):
+        memset(&self.op, 0, sizeof(Op))
+        memset(&self.rest, 0, sizeof(Timer))
+        self.op.kind = OP_ACCEPT
+        self.op.fd = sock.fileno()
+        self.op.owner = <void *>self
+        self.rest.fire = wake_up
+        self.rest.owner = <void *>self
+        self._loop = loop
+        self.sock = sock
+        self.factory = factory
+        self.server = server
+        self.secure = secure
+        self.nodelay = sock.family in (socket.AF_INET, socket.AF_INET6)
+
+    def __dealloc__(self):
+        if self._loop is not None:
+            self._loop.timers.disarm(&self.rest)
+
+    def start(self):
+        """Begin to accept; ``OSError`` when the socket cannot be watched."""
+        error = self._loop.poller.attach(self.op.fd)
+        if error < 0:
+            raise OSError(-error, os.strerror(-error))
+        self.accept()
+
+    def close(self):
+        """Stop accepting and close the socket; connections go on."""
+        if self.state == LISTENER_CLOSED:
+            return
+        self.state = LISTENER_CLOSED
+        self._loop.timers.disarm(&self.rest)
+        self._loop.poller.cancel(&self.op)
+        if self.op.state != OP_PENDING:
+            self.close_socket()
+
+    cdef int close_socket(self) except -1:
+        cdef object sock = self.sock
+        if sock is not None:
+            self.sock = None
+            self._loop.poller.detach(self.op.fd)
+            sock.close()
+        return 0
+
+    cdef int accept(self) except -1:
+        """Accept what waits, up to a limit, and submit the op for what comes later."""
+        cdef int left = PER_PASS
+        while self.state == LISTENER_ON and self.op.state == OP_IDLE:
+            self.op.flags = OP_TRY if left > 0 else 0
+            left -= 1
+            if self._loop.poller.submit(&self.op) == OP_IDLE:
+                self.accepted()
+        return 0
+
+    cdef int op_done(self, Op *op) except -1:
+        if self.state == LISTENER_CLOSED or self._loop.poller.closed:
+            if op.result >= 0:
+                self._loop.poller.close_fd(op.result)
+            self.close_socket()
+            return 0
+        self.accepted()
+        return self.accept()
+
+    cdef int accepted(self) except -1:
+        """Look at the op's result."""
+        cdef int error
+        if self.op.result >= 0:
+            return self.connected(self.op.result)
+        error = <int>-self.op.result
+        if error in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
+            return self.out_of_resources(error)
+        if error in (EAGAIN, ECONNABORTED, ECANCELED):
+            return 0
+        self._loop.report("listener failed", OSError(error, os.strerror(error)), None, None, None)
+        return self.close()
+
+    cdef int connected(self, intptr_t fd) except -1:
+        cdef StreamTransport transport
+        if self.nodelay:
+            self._loop.poller.set_option(fd, TCP, NODELAY, 1)
+        try:
+            protocol = self.factory()
+            if self.secure is not None:
+                protocol = self.secure(protocol)
+            transport = new_stream(self._loop, fd, protocol, None, None, self.server)
+        except (SystemExit, KeyboardInterrupt):
+            self._loop.poller.close_fd(fd)
+            raise
+        except BaseException as error:
+            self._loop.poller.close_fd(fd)
+            self._loop.report("Error on transport creation for incoming connection", error,
+                              None, None, None)
+            return 0
+        return transport.begin()
+
+    cdef int out_of_resources(self, int error) except -1:
+        self._loop.call_exception_handler({
+            "message": "socket.accept() out of system resource",
+            "exception": OSError(error, os.strerror(error)),
+            "socket": self.sock,
+        })
+        if self.state == LISTENER_ON:
+            self.state = LISTENER_RESTING
+            self._loop.timers.arm(&self.rest, self._loop.now_ns() + RETRY_NS)
+        return 0

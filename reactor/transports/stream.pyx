@@ -1,0 +1,461 @@
+"""The transport of a connected stream socket: TCP, UNIX, a socket pair.
+
+::
+
+    OPEN --write_eof--> ENDING --------+
+     |                    |            |
+     +------close---------+--> CLOSING | abort, error
+     |                           |     |
+     +--abort, error----+   queue empty|
+                        v        v     v
+                       ABORTED <-------+ --ops are back--> LOST
+
+Two directions, two enums: ``state`` is the life and the sending side, ``reading`` the
+receiving side.  A write goes to the socket at once; only what it does not take is queued.
+
+Owns: one descriptor, one receive op, one send op, the write queue.  May not touch: names,
+TLS, other connections.
+Invariant: the descriptor is closed only when both ops are IDLE, and ``connection_lost`` is
+called exactly once for each ``connection_made``, from the loop and never from inside a call
+of the user's.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
+)
+from libc.errno cimport EAGAIN
+from libc.stdint cimport intptr_t
+from libc.string cimport memcpy, memset
+
+from reactor.addresses cimport ADDRESS_MAX, unpack_address
+from reactor.buffers cimport WriteQueue
+from reactor.core cimport Reactor
+from reactor.pollers.contract cimport (
+    OP_IDLE, OP_NOWAIT, OP_PENDING, OP_RECEIVE, OP_SEND, OP_TRY, Op,
+)
+from reactor.transports.transport cimport Transport
+
+import logging
+import os
+import socket
+import sys
+import warnings
+from asyncio.trsock import TransportSocket
+
+cdef extern from "errno.h" nogil:
+    enum:
+        ECANCELED
+
+cdef object logger = logging.getLogger("asyncio")
+cdef tuple QUIET = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
+# asyncio.Server counts its connections before 3.13 and knows them since.
+cdef bint ATTACH_TAKES_TRANSPORT = sys.version_info >= (3, 13)
+
+cdef enum:
+    IGNORED_WRITES_LOGGED_AT = 5        # asyncio's own figure
+    KEEP_WHOLE = 16_384                 # below this a remainder is copied, not referenced
+
+
+cdef StreamTransport new_stream(Reactor loop, intptr_t fd, object protocol, object sock,
+                                object extra, object server):
+    cdef StreamTransport transport = StreamTransport.__new__(StreamTransport, loop, protocol)
+    transport.fd = fd
+    transport.receive_op.fd = transport.send_op.fd = fd
+    transport.sock = sock
+    transport.extra = extra
+    transport.server = server
+    return transport
+
+
+cdef object os_error(Py_ssize_t result):
+    """Return the exception for a negative result of an op."""
+    return OSError(-result, os.strerror(-result))
+
+
+cdef class StreamTransport(Transport):
+    """A connected stream socket; see ``asyncio.Transport`` for the surface."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.fd = -1
+        memset(&self.receive_op, 0, sizeof(Op))
+        memset(&self.send_op, 0, sizeof(Op))
+        self.receive_op.kind = OP_RECEIVE
+        self.send_op.kind = OP_SEND
+        self.receive_op.owner = self.send_op.owner = <void *>self
+
+    cdef void set_peer(self, const void *address, int size) noexcept:
+        if 0 < size <= <int>sizeof(self.peer):
+            memcpy(self.peer, address, size)
+            self.peer_size = size
+
+    cdef int begin(self) except -1:
+        if self.server is not None:
+            if ATTACH_TAKES_TRANSPORT:
+                self.server._attach(self)
+            else:
+                self.server._attach()
+        self.call_connection_made()
+        if self.state < STREAM_CLOSING and self.reading == READ_ON:
+            self.receive()
+        return 0
+
+    def _begin(self, waiter):
+        self.begin()
+        if waiter is not None and not waiter.cancelled():
+            waiter.set_result(None)
+
+    cdef int enter(self, StreamState state) except -1:
+        if state <= self.state:
+            raise RuntimeError(f"stream cannot go from state {self.state} back to {state}")
+        self.state = state
+        return 0
+
+    cdef int op_done(self, Op *op) except -1:
+        if op == &self.receive_op:
+            return self.received()
+        return self.sent()
+
+    # -- receiving -------------------------------------------------------------------
+
+    cdef int receive(self) except -1:
+        if self.receive_op.state != OP_IDLE:
+            return 0                    # a cancelled one is on its way; received() goes on
+        self.receive_op.buffer = NULL
+        if self._loop.poller.submit(&self.receive_op) == OP_IDLE:
+            self.received()             # could not be parked: the result says why
+        return 0
+
+    cdef int received(self) except -1:
+        cdef Py_ssize_t count = self.receive_op.result
+        cdef char *block
+        if count > 0:
+            block = self.receive_op.buffer
+            self.receive_op.buffer = NULL
+            try:
+                if self.state < STREAM_CLOSING:
+                    self.deliver(block, count)
+            finally:
+                self._loop.poller.give_back(block)
+        elif self.state >= STREAM_CLOSING:
+            pass
+        elif count == 0:
+            self.received_end()
+        elif count != -ECANCELED:
+            self.abort_with(os_error(count))
+        elif self._loop.poller.closed:
+            self.orphan()
+            return 0
+        if self.state >= STREAM_CLOSING:
+            self.lose_if_idle()
+        elif self.reading == READ_ON:
+            self.receive()
+        return 0
+
+    cdef int received_end(self) except -1:
+        self.reading = READ_ENDED
+        if not self.deliver_eof() and self.state < STREAM_CLOSING:
+            self.close()
+        return 0
+
+    def is_reading(self):
+        """Return whether bytes are received when they come."""
+        return self.state < STREAM_CLOSING and self.reading == READ_ON
+
+    def pause_reading(self):
+        """Receive nothing until ``resume_reading``; the peer feels it through TCP's window."""
+        if self.state >= STREAM_CLOSING or self.reading != READ_ON:
+            return
+        self.reading = READ_PAUSED
+        if self.receive_op.state != OP_IDLE:
+            self._loop.poller.cancel(&self.receive_op)
+
+    def resume_reading(self):
+        """Receive again after ``pause_reading``."""
+        if self.state >= STREAM_CLOSING or self.reading != READ_PAUSED:
+            return
+        self.reading = READ_ON
+        self.receive()
+
+    # -- sending ---------------------------------------------------------------------
+
+    def write(self, data):
+        """Send *data*, bytes-like, in order.
+
+        What the socket does not take at once is queued; see ``set_write_buffer_limits``.
+        Raises ``TypeError`` for anything else and ``RuntimeError`` after ``write_eof``.
+        After a close or a loss *data* is dropped, as with asyncio's transports.
+        """
+        cdef Py_buffer view
+        if PyBytes_CheckExact(data):
+            self.write_chunk(data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            return
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError("data argument must be a bytes-like object, "
+                            f"not {type(data).__name__!r}")
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.write_chunk(None, <const char *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    def writelines(self, list_of_data):
+        """Send several bytes-like objects in order, gathered into few system calls."""
+        cdef list chunks = [
+            chunk if type(chunk) is bytes else bytes(memoryview(chunk)) for chunk in list_of_data
+        ]
+        if not chunks or self.refuse_write():
+            return
+        if len(chunks) == 1:
+            self.write(chunks[0])
+            return
+        if self.queue is None:
+            self.queue = WriteQueue()
+        for chunk in chunks:
+            self.queue.append(chunk)
+        if self.queue.size_bytes and self.send_op.state == OP_IDLE:
+            self.send_queue(OP_TRY)
+        self.check_water(self.queued_bytes())
+
+    cdef int write_bytes(self, const char *data, Py_ssize_t size) except -1:
+        return self.write_chunk(None, data, size)
+
+    cdef int write_chunk(self, object data, const char *start, Py_ssize_t size) except -1:
+        """Send size bytes at start, which belong to the bytes object data or to nobody."""
+        cdef Py_ssize_t count = 0
+        if self.state != STREAM_OPEN and self.refuse_write():
+            return 0
+        if size == 0:
+            return 0
+        if self.send_op.state == OP_IDLE:
+            self.send_op.vector_count = 0
+            self.send_op.buffer = <char *>start
+            self.send_op.length = size
+            self.send_op.flags = OP_NOWAIT
+            self._loop.poller.submit(&self.send_op)
+            count = self.send_op.result
+            if count == size:
+                return 0
+            if count < 0:
+                if count != -EAGAIN:
+                    return self.abort_with(os_error(count))
+                count = 0
+        if self.queue is None:
+            self.queue = WriteQueue()
+        if data is not None and (count == 0 or size - count >= KEEP_WHOLE):
+            self.queue.append(data)
+            self.queue.offset += count
+            self.queue.size_bytes -= count
+        else:
+            self.queue.append(PyBytes_FromStringAndSize(start + count, size - count))
+        if self.send_op.state == OP_IDLE:
+            self.send_queue(0)
+        return self.check_water(self.queued_bytes())
+
+    cdef bint refuse_write(self) except -1:
+        """True when a write is to be dropped; raises when it is the caller's mistake."""
+        if self.state == STREAM_OPEN:
+            return False
+        if self.state == STREAM_ENDING:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if self.error is not None:
+            if self.ignored_writes >= IGNORED_WRITES_LOGGED_AT:
+                logger.warning("socket.send() raised exception.")
+            self.ignored_writes += 1
+        return True
+
+    cdef int send_queue(self, int flags) except -1:
+        """Submit the front of the queue; with OP_TRY what goes at once does."""
+        while True:
+            self.send_op.vector_count = self.queue.gather()
+            self.send_op.vectors = self.queue.vectors
+            self.send_op.flags = flags
+            if self._loop.poller.submit(&self.send_op) == OP_PENDING:
+                return 0
+            if self.send_op.result < 0:
+                return self.abort_with(os_error(self.send_op.result))
+            self.queue.consume(self.send_op.result)
+            if self.queue.size_bytes == 0:
+                return self.drained()
+
+    cdef int sent(self) except -1:
+        cdef Py_ssize_t count = self.send_op.result
+        if self.state >= STREAM_ABORTED:
+            return self.lose_if_idle()
+        if count < 0:
+            if count == -ECANCELED and self._loop.poller.closed:
+                self.orphan()
+                return 0
+            return self.abort_with(os_error(count))
+        self.queue.consume(count)
+        if self.queue.size_bytes:
+            self.send_queue(0)
+        else:
+            self.drained()
+        if self.state < STREAM_CLOSING:
+            self.check_water(self.queued_bytes())
+        return 0
+
+    cdef int drained(self) except -1:
+        """The queue is empty: what waited for that happens now."""
+        if self.state == STREAM_CLOSING:
+            self.abort_with(None)
+        elif self.state == STREAM_ENDING:
+            self._loop.poller.shut_down(self.fd)
+        return 0
+
+    cdef Py_ssize_t queued_bytes(self) noexcept:
+        return 0 if self.queue is None else self.queue.size_bytes
+
+    def can_write_eof(self):
+        """Return whether ``write_eof`` is possible: always."""
+        return True
+
+    def write_eof(self):
+        """End the sending direction once everything written is sent (shutdown(2))."""
+        if self.state != STREAM_OPEN:
+            return
+        self.enter(STREAM_ENDING)
+        if self.queued_bytes() == 0:
+            self.drained()
+
+    # -- the end ---------------------------------------------------------------------
+
+    def is_closing(self):
+        """Return whether the transport is closing or closed."""
+        return self.state >= STREAM_CLOSING
+
+    def close(self):
+        """Close once everything written is sent; nothing more is received."""
+        if self.state >= STREAM_CLOSING:
+            return
+        self.enter(STREAM_CLOSING)
+        if self.queued_bytes() == 0:
+            self.abort_with(None)
+        elif self.receive_op.state != OP_IDLE:
+            self._loop.poller.cancel(&self.receive_op)
+
+    cdef int abort_with(self, object error) except -1:
+        if self.state >= STREAM_ABORTED:
+            return 0
+        self.enter(STREAM_ABORTED)
+        self.error = error
+        if error is not None and self._loop._debug and not isinstance(error, QUIET):
+            logger.debug("%r: connection lost: %r", self, error)
+        if self.queue is not None and self.send_op.state == OP_IDLE:
+            self.queue.clear()
+        if self.receive_op.state == OP_IDLE and self.send_op.state == OP_IDLE:
+            self._loop.enqueue(self._lose, (), None)
+        else:
+            self._loop.poller.cancel(&self.receive_op)
+            self._loop.poller.cancel(&self.send_op)
+        return 0
+
+    cdef int lose_if_idle(self) except -1:
+        if (self.state == STREAM_ABORTED and self.receive_op.state == OP_IDLE
+                and self.send_op.state == OP_IDLE):
+            self.lose()
+        return 0
+
+    def _lose(self):
+        self.lose_if_idle()
+
+    cdef int lose(self) except -1:
+        self.enter(STREAM_LOST)
+        self.queue = None
+        try:
+            self.call_connection_lost(self.error)
+        finally:
+            self.error = None
+            self.close_descriptor()
+        return 0
+
+    cdef int close_descriptor(self) except -1:
+        cdef intptr_t fd = self.fd
+        cdef object sock = self.sock
+        cdef object server = self.server
+        if fd < 0:
+            return 0
+        self.fd = -1
+        self.sock = self.server = None
+        self.socket_view = None
+        if sock is None:
+            self._loop.poller.close_fd(fd)
+        else:
+            self._loop.poller.detach(fd)
+            sock.close()
+        if server is not None:
+            if ATTACH_TAKES_TRANSPORT:
+                server._detach(self)
+            else:
+                server._detach()
+        return 0
+
+    def orphan(self):
+        """The loop is closed: free the descriptor, call nobody, warn."""
+        if self.state == STREAM_LOST:
+            return
+        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+        self.state = STREAM_LOST
+        self.protocol = None
+        self.queue = None
+        self.close_descriptor()
+
+    def __del__(self):
+        if self.fd >= 0:
+            self.orphan()
+
+    # -- facts -----------------------------------------------------------------------
+
+    cdef object extra_info(self, str name):
+        cdef unsigned char address[ADDRESS_MAX]
+        if self.extra is not None and name in self.extra:
+            return self.extra[name]
+        if name == "peername":
+            if self.peer_size == 0 and self.fd >= 0:
+                self.set_peer(address, self._loop.poller.address_of(
+                    self.fd, True, address, ADDRESS_MAX))
+            if self.peer_size:
+                return unpack_address(self.peer, self.peer_size)
+        if self.fd < 0:
+            return None
+        if name == "sockname" or name == "peername":
+            return unpack_address(address, self._loop.poller.address_of(
+                self.fd, name == "peername", address, ADDRESS_MAX))
+        if name == "socket":
+            if self.sock is None:
+                self.sock = socket.socket(fileno=self.fd)       # which closes it from now on
+            if self.socket_view is None:
+                self.socket_view = TransportSocket(self.sock)
+            return self.socket_view
+        return None
+
+    @property
+    def _sock_fd(self):
+        return self.fd
+
+    def __repr__(self):
+        cdef list info = [type(self).__name__, ("open", "ending", "closing", "aborted",
+                                                "lost")[<int>self.state]]
+        if self.fd >= 0:
+            info.append(f"fd={self.fd}")
+        info.append(("reading", "read paused", "read ended")[<int>self.reading])
+        info.append(f"{self.queued_bytes()} bytes queued")
+        return f"<{' '.join(info)}>"
+
+
+def adopt_stream(Reactor loop, sock, protocol, waiter=None, extra=None, server=None):
+    """Return a transport over *sock*, connected and non-blocking, which it owns from now on.
+
+    ``connection_made`` is called in the next pass; then *waiter*, a future, is done.
+    """
+    cdef StreamTransport transport
+    cdef intptr_t fd = sock.fileno()
+    cdef int error = loop.poller.attach(fd)
+    if error < 0:
+        raise os_error(error)
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+        loop.poller.set_option(fd, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    transport = new_stream(loop, fd, protocol, sock, extra, server)
+    loop.enqueue(transport._begin, (waiter,), None)
+    return transport

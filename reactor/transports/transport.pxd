@@ -1,0 +1,47 @@
+"""What every stream transport has: its protocol above, its bytes below."""
+
+from reactor.core cimport Reactor
+from reactor.pollers.contract cimport OpOwner
+
+
+cdef enum Receiver:                 # how bytes reach the protocol
+    RECEIVER_NATIVE                 # a Protocol that overrides bytes_received in Cython
+    RECEIVER_BYTES                  # data_received(bytes)
+    RECEIVER_BUFFER                 # get_buffer and buffer_updated
+
+
+cdef class Transport(OpOwner):
+    cdef readonly Reactor _loop
+    cdef object __weakref__
+    cdef object protocol            # None once connection_lost was called
+    cdef object context             # contextvars.Context of the call-backs
+    cdef Receiver receiver
+    cdef readonly bint _protocol_paused
+    cdef Py_ssize_t high_water      # bytes
+    cdef Py_ssize_t low_water
+
+    # -- up: the only places that call the protocol -----------------------------------
+    cdef int call_connection_made(self) except -1
+    # Give bytes to the protocol. False when it failed: the connection is aborted then.
+    cdef bint deliver(self, const char *data, Py_ssize_t size) except -1
+    # The peer's end. True when the protocol wants to go on writing.
+    cdef bint deliver_eof(self) except -1
+    # Call connection_lost and let the protocol go.
+    cdef int call_connection_lost(self, object error) except -1
+    # Tell the protocol when queued bytes pass a water mark.
+    cdef int check_water(self, Py_ssize_t queued) except -1
+
+    # -- down: what a kind of transport supplies --------------------------------------
+    # Send size bytes. The memory need not last beyond the call. Ignored when closing.
+    cdef int write_bytes(self, const char *data, Py_ssize_t size) except -1
+    # End the connection because of an error, without flushing; None for a plain abort.
+    cdef int abort_with(self, object error) except -1
+    # Abort because of a failure in a call-back, which the loop's handler hears of.
+    cdef int fail(self, object error, str message) except -1
+    # Bytes written and not yet taken by the layer below.
+    cdef Py_ssize_t queued_bytes(self) noexcept
+    # A fact for get_extra_info, or None.
+    cdef object extra_info(self, str name)
+
+    cdef int adopt(self, object protocol) except -1
+    cdef bint deliver_buffered(self, const char *data, Py_ssize_t size) except -1

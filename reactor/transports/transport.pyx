@@ -1,0 +1,225 @@
+"""The half of a stream transport that faces its protocol.
+
+Owns: the calls into protocols and the flow control that they see.  May not touch:
+descriptors, TLS.  Invariant: after ``call_connection_lost`` the protocol is ``None``, which
+breaks the cycle between the two.
+
+Whatever a protocol raises ends in one of two ways: from ``connection_made`` and
+``connection_lost`` it goes to the loop's exception handler; from the others it also aborts
+the connection.  SystemExit and KeyboardInterrupt leave the loop.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.string cimport memcpy
+
+from reactor.core cimport Reactor, call_in_context
+from reactor.pollers.contract cimport OpOwner
+from reactor.protocol cimport Protocol
+
+import asyncio
+import contextvars
+
+from reactor.limits import HIGH_WATER_BYTES
+from reactor.protocol import BufferedProtocol
+
+cdef Py_ssize_t DEFAULT_HIGH_WATER = HIGH_WATER_BYTES
+cdef Py_ssize_t DEFAULT_LOW_WATER = HIGH_WATER_BYTES // 4
+cdef tuple BUFFERED = (asyncio.BufferedProtocol, BufferedProtocol)
+
+
+cdef class Transport(OpOwner):
+    """Base of the stream transports; the surface of ``asyncio.Transport``."""
+
+    def __cinit__(self, Reactor loop not None, protocol, *args, **kwargs):
+        self._loop = loop
+        self.context = contextvars.copy_context()
+        self.high_water = DEFAULT_HIGH_WATER
+        self.low_water = DEFAULT_LOW_WATER
+        self.adopt(protocol)
+
+    cdef int adopt(self, object protocol) except -1:
+        self.protocol = protocol
+        if isinstance(protocol, Protocol):
+            (<Protocol>protocol).transport = self
+            self.receiver = RECEIVER_NATIVE if (<Protocol>protocol).native else RECEIVER_BYTES
+        elif isinstance(protocol, BUFFERED):
+            self.receiver = RECEIVER_BUFFER
+            if isinstance(protocol, BufferedProtocol):
+                protocol.transport = self
+        else:
+            self.receiver = RECEIVER_BYTES
+        return 0
+
+    # -- up --------------------------------------------------------------------------
+
+    cdef int call_connection_made(self) except -1:
+        error = call_in_context(self.context, self.protocol.connection_made, (self,))
+        if error is not None:
+            self._loop.report("Exception in callback connection_made", error, None, self,
+                              self.protocol)
+        return 0
+
+    cdef bint deliver(self, const char *data, Py_ssize_t size) except -1:
+        cdef object error
+        if self.receiver == RECEIVER_NATIVE:
+            try:
+                (<Protocol>self.protocol).bytes_received(data, size)
+                return True
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as raised:
+                error = raised
+        elif self.receiver == RECEIVER_BYTES:
+            error = call_in_context(self.context, self.protocol.data_received,
+                                    (PyBytes_FromStringAndSize(data, size),))
+        else:
+            return self.deliver_buffered(data, size)
+        if error is not None:
+            self.fail(error, "Fatal error: protocol.data_received() call failed.")
+            return False
+        return True
+
+    cdef bint deliver_buffered(self, const char *data, Py_ssize_t size) except -1:
+        """Copy bytes into the protocol's own buffers, as many as it takes."""
+        cdef Py_ssize_t part
+        cdef unsigned char[::1] view
+        while size:
+            try:
+                buffer = self.context.run(self.protocol.get_buffer, size)
+                view = buffer
+                part = view.shape[0]
+                if part == 0:
+                    raise RuntimeError("get_buffer() returned an empty buffer")
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.fail(error, "Fatal error: protocol.get_buffer() call failed.")
+                return False
+            part = min(part, size)
+            memcpy(&view[0], data, part)
+            view = None
+            del buffer
+            error = call_in_context(self.context, self.protocol.buffer_updated, (part,))
+            if error is not None:
+                self.fail(error, "Fatal error: protocol.buffer_updated() call failed.")
+                return False
+            data += part
+            size -= part
+            if size and self.receiver != RECEIVER_BUFFER:
+                return self.deliver(data, size)     # set_protocol was called meanwhile
+            if self.protocol is None:
+                return False
+        return True
+
+    cdef bint deliver_eof(self) except -1:
+        try:
+            return bool(self.context.run(self.protocol.eof_received))
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fail(error, "Fatal error: protocol.eof_received() call failed.")
+            return False
+
+    cdef int call_connection_lost(self, object error) except -1:
+        cdef object protocol = self.protocol
+        if protocol is None:
+            return 0
+        try:
+            raised = call_in_context(self.context, protocol.connection_lost, (error,))
+            if raised is not None:
+                self._loop.report("Exception in callback connection_lost", raised, None, self,
+                                  protocol)
+        finally:
+            self.protocol = None
+            if isinstance(protocol, Protocol):
+                (<Protocol>protocol).transport = None
+            elif isinstance(protocol, BufferedProtocol):
+                protocol.transport = None
+        return 0
+
+    cdef int check_water(self, Py_ssize_t queued) except -1:
+        cdef str method
+        if self._protocol_paused:
+            if queued > self.low_water:
+                return 0
+            method = "resume_writing"
+        else:
+            if queued <= self.high_water:
+                return 0
+            method = "pause_writing"
+        if self.protocol is None:
+            return 0
+        self._protocol_paused = not self._protocol_paused
+        try:
+            getattr(self.protocol, method)()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._loop.report(f"protocol.{method}() failed", error, None, self, self.protocol)
+        return 0
+
+    # -- down ------------------------------------------------------------------------
+
+    cdef int write_bytes(self, const char *data, Py_ssize_t size) except -1:
+        raise NotImplementedError
+
+    cdef int abort_with(self, object error) except -1:
+        raise NotImplementedError
+
+    cdef int fail(self, object error, str message) except -1:
+        self._loop.report(message, error, None, self, self.protocol)
+        return self.abort_with(error)
+
+    cdef Py_ssize_t queued_bytes(self) noexcept:
+        return 0
+
+    cdef object extra_info(self, str name):
+        return None
+
+    # -- the surface that all kinds share ---------------------------------------------
+
+    def get_protocol(self):
+        """Return the protocol; ``None`` once the connection is lost."""
+        return self.protocol
+
+    def set_protocol(self, protocol):
+        """Send what comes from now on to another protocol; nobody's call-backs are called."""
+        self.adopt(protocol)
+
+    def get_extra_info(self, name, default=None):
+        """Return a fact about the connection; *default* where there is none.
+
+        ``"socket"``, ``"sockname"``, ``"peername"`` and, over TLS, ``"ssl_object"``,
+        ``"sslcontext"``, ``"peercert"``, ``"cipher"``, ``"compression"``.
+        """
+        value = self.extra_info(name)
+        return default if value is None else value
+
+    def get_write_buffer_size(self):
+        """Return how many bytes were written and not yet taken by the layer below."""
+        return self.queued_bytes()
+
+    def get_write_buffer_limits(self):
+        """Return the water marks in bytes, as ``(low, high)``."""
+        return (self.low_water, self.high_water)
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set the water marks in bytes; ``ValueError`` unless ``high >= low >= 0``.
+
+        ``pause_writing`` is called when more than *high* bytes wait, ``resume_writing`` when
+        no more than *low* do.  *low* defaults to a quarter of *high*, *high* to four times
+        *low*, and both to 64 KiB and 16 KiB.
+        """
+        if high is None:
+            high = DEFAULT_HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self.high_water = high
+        self.low_water = low
+        self.check_water(self.queued_bytes())
+
+    def abort(self):
+        """Close at once; what was not sent is discarded."""
+        self.abort_with(None)
