@@ -224,7 +224,8 @@ def misshapen_files(root: Path) -> list[str]:
 
 
 def test_imports_point_down_or_sideways() -> None:
-    assert wrong_imports(ROOT) == []
+    wrong = wrong_imports(ROOT)
+    assert not wrong, "\n".join(wrong)
 
 
 def test_cimports_have_no_cycle() -> None:
@@ -232,7 +233,8 @@ def test_cimports_have_no_cycle() -> None:
 
 
 def test_files_have_the_shape_that_style_asks_for() -> None:
-    assert misshapen_files(ROOT) == []
+    wrong = misshapen_files(ROOT)
+    assert not wrong, "\n".join(wrong)
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:

@@ -63,7 +63,8 @@ def test_installed_version_is_that_of_the_tree() -> None:
 def test_extension_module_imports_and_ships_its_declarations(module: str) -> None:
     imported = importlib.import_module(module)
     assert imported.__file__ is not None
-    stem = Path(imported.__file__.partition(".")[0])
+    path = Path(imported.__file__)
+    stem = path.with_name(path.name.partition(".")[0])
     assert stem.with_suffix(".pxd").exists()
     assert stem.with_suffix(".pyi").exists()
 
