@@ -98,13 +98,38 @@ cdef extern from *:
             if (http_lower(a[i]) != http_lower(b[i])) return 0;
         return 1;
     }
+
+    /* The same against a lower-case literal of letters and "-", at least four long, by
+       words.  Setting bit 5 folds case; it also folds CR into "-", so [p, p + size) must
+       have been scanned: tchars, or field bytes, have no CR among them. */
+    static inline int http_is(const char *p, const char *literal, size_t size) {
+        uint64_t a, b;
+        uint32_t c, d;
+        size_t i;
+        if (size < 8) {
+            memcpy(&c, p, 4);
+            memcpy(&d, literal, 4);
+            if ((c | 0x20202020u) != d) return 0;
+            memcpy(&c, p + size - 4, 4);
+            memcpy(&d, literal + size - 4, 4);
+            return (c | 0x20202020u) == d;
+        }
+        for (i = 0; i + 8 <= size; i += 8) {
+            memcpy(&a, p + i, 8);
+            memcpy(&b, literal + i, 8);
+            if ((a | 0x2020202020202020u) != b) return 0;
+        }
+        memcpy(&a, p + size - 8, 8);
+        memcpy(&b, literal + size - 8, 8);
+        return (a | 0x2020202020202020u) == b;
+    }
     #endif
     """
     const char* http_scan_class(const char* p, const char* end, int bit) noexcept nogil
     const char* http_scan_token(const char* p, const char* end) noexcept nogil
     const char* http_scan_field(const char* p, const char* end) noexcept nogil
-    unsigned char http_lower(char c) noexcept nogil
     bint http_same(const char* a, const char* b, Py_ssize_t size) noexcept nogil
+    bint http_is(const char* p, const char* literal, size_t size) noexcept nogil
 
 
 cdef class Headers:

@@ -51,10 +51,12 @@ cdef class Headers:
     Immutable, so any thread may read it.
     """
 
+    def __cinit__(self):
+        self.block = b""
+
     def __init__(self, source=None):
         self.start = 0
         if source is None:
-            self.block = b""
             return
         if isinstance(source, Headers):
             self.block = (<Headers> source).lines()

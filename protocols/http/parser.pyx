@@ -45,7 +45,7 @@ from protocols.http.errors import LimitExceeded, MalformedMessage, TruncatedMess
 from protocols.http.headers cimport (
     Headers,
     headers_over,
-    http_same,
+    http_is,
     http_scan_field,
     http_scan_token,
 )
@@ -482,6 +482,7 @@ cdef class ResponseParser:
         cdef const char* line
         cdef const char* colon
         cdef const char* stop
+        cdef Py_ssize_t size
         cdef int result
         if end - start > max_bytes:
             end = start + max_bytes
@@ -528,7 +529,9 @@ cdef class ResponseParser:
                 return FAULT_BARE_LF if p[0] == c'\n' else FAULT_VALUE
             if p[1] != c'\n':
                 return FAULT_BARE_CR
-            if not trailers:
+            size = colon - line
+            # The lengths of Connection, Content-Length and Transfer-Encoding.
+            if (size == 10 or size == 14 or size == 17) and not trailers:
                 self._note_field(line, colon, p)
             self.colon = 0
             p += 2
@@ -547,13 +550,13 @@ cdef class ResponseParser:
         cdef char first = name[0] | 0x20
         cdef int fault = FAULT_NONE
         if size == 10:
-            if first == c'c' and http_same(name, b"connection", 10):
+            if first == c'c' and http_is(name, b"connection", 10):
                 self._note_connection(colon + 1, end)
         elif size == 14:
-            if first == c'c' and http_same(name, b"content-length", 14):
+            if first == c'c' and http_is(name, b"content-length", 14):
                 fault = self._note_content_length(colon + 1, end)
         elif size == 17:
-            if first == c't' and http_same(name, b"transfer-encoding", 17):
+            if first == c't' and http_is(name, b"transfer-encoding", 17):
                 fault = self._note_transfer_encoding(colon + 1, end)
         if fault and not self.framing_fault:
             self.framing_fault = fault
@@ -587,28 +590,31 @@ cdef class ResponseParser:
         self.has_transfer_encoding = True
         p = skip_space(p, end)
         end = trim_space(p, end)
-        if self.chunked or end - p != 7 or not http_same(p, b"chunked", 7):
+        if self.chunked or end - p != 7 or not http_is(p, b"chunked", 7):
             return FAULT_CODING
         self.chunked = True
         return FAULT_NONE
 
     cdef void _note_connection(self, const char* p, const char* end) noexcept nogil:
         """Look for close and keep-alive in a list of tokens (RFC 9110 section 7.6.1)."""
-        cdef const char* comma
         cdef const char* last
-        while True:
-            p = skip_space(p, end)
-            comma = p
-            while comma < end and comma[0] != c',':
-                comma += 1
-            last = trim_space(p, comma)
-            if last - p == 5 and http_same(p, b"close", 5):
+        p = skip_space(p, end)
+        end = trim_space(p, end)
+        # The whole field, nearly always.
+        if end - p == 10 and http_is(p, b"keep-alive", 10):
+            self.says_keep_alive = True
+            return
+        while p < end:
+            last = p
+            while last < end and last[0] != c',' and not is_space(last[0]):
+                last += 1
+            if last - p == 5 and http_is(p, b"close", 5):
                 self.says_close = True
-            elif last - p == 10 and http_same(p, b"keep-alive", 10):
+            elif last - p == 10 and http_is(p, b"keep-alive", 10):
                 self.says_keep_alive = True
-            if comma == end:
-                return
-            p = comma + 1
+            p = last
+            while p < end and (p[0] == c',' or is_space(p[0])):
+                p += 1
 
     cdef Event _finish_head(self) except EVENT_ERROR:
         """Decide how the message is framed (RFC 9112 section 6.3)."""

@@ -1,0 +1,343 @@
+"""The URL of a request: parsed strictly, once, before any I/O (RFC 3986, RFC 9110 section 4).
+
+Owns: what a URL means to the client: whom to connect to, what to ask for, what to call the
+host.  Touches: the ``idna`` package, for non-ASCII hosts.
+Invariant: every part of a `URL` is ASCII and legal where it will be written; ``target``
+and ``host_header`` can go into a request head as they are.
+
+What is accepted beyond RFC 3986, since people type it (nothing else is):
+
+    non-ASCII in user information, path, query, fragment    percent-encoded as UTF-8
+    printable ASCII that RFC 3986 does not allow there      percent-encoded
+    "%" without two hexadecimal digits                      becomes "%25"
+    a non-ASCII host                                        IDNA 2008 with UTS 46 mapping
+
+What is refused although RFC 3986 allows it, since two parsers read it differently: more
+than one "@", "%" in a host, a host that ends in a number and is not dotted IPv4 (``127.1``,
+``0x7f000001``), sub-delims in a host, zone identifiers (RFC 6874), IPvFuture.  White space,
+control characters and backslashes are refused everywhere; nothing is stripped.  Dot
+segments are kept as they are, but for `URL.join`, where RFC 3986 section 5.2.4 removes them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Final
+
+import idna
+
+from protocols.http.errors import InvalidURL
+from protocols.http.limits import MAX_URL_LENGTH
+
+__all__ = ["URL"]
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+# RFC 3986 appendix B: never fails; the parts are checked one by one.
+_SPLIT = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+# C0, SP, DEL, C1, and the backslash, which WHATWG parsers take for a slash.
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
+_UNRESERVED = r"A-Za-z0-9._~\-"
+_SUB_DELIMS = "!$&'()*+,;="
+_PERCENT = r"%(?![0-9A-Fa-f]{2})"
+_NOT_USERINFO = re.compile(rf"{_PERCENT}|[^{_UNRESERVED}{_SUB_DELIMS}:%]")
+_NOT_PATH = re.compile(rf"{_PERCENT}|[^{_UNRESERVED}{_SUB_DELIMS}:@/%]")
+_NOT_QUERY = re.compile(rf"{_PERCENT}|[^{_UNRESERVED}{_SUB_DELIMS}:@/?%]")
+# What names in the DNS and in hosts files are made of; the underscore is seen in both.
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+
+class URL:
+    """An absolute http or https URL; immutable and hashable.
+
+    Args:
+        url: the URL.  A bytes URL is read as UTF-8; what is not UTF-8 in it is
+            percent-encoded byte by byte.
+
+    Raises:
+        InvalidURL: it cannot be requested; ``part`` tells which part is at fault.
+
+    Attributes:
+        scheme: ``"http"`` or ``"https"``.
+        userinfo: what stands before the "@", percent-encoded, or ``""``.
+        host: lower case, A-labels, an IPv6 address without its brackets.
+        port: 1 to 65535; the default of the scheme where the URL has none.
+        path: percent-encoded; ``"/"`` where the URL has none.
+        query: percent-encoded, or None where the URL has no "?".
+        fragment: percent-encoded, or None; it is never sent.
+        target: path and query, the origin-form of RFC 9112 section 3.2.1.
+    """
+
+    __slots__ = (
+        "_key",
+        "fragment",
+        "host",
+        "path",
+        "port",
+        "query",
+        "scheme",
+        "target",
+        "userinfo",
+    )
+
+    scheme: str
+    userinfo: str
+    host: str
+    port: int
+    path: str
+    query: str | None
+    fragment: str | None
+    target: str
+    _key: tuple[object, ...]
+
+    def __init__(self, url: str | bytes) -> None:
+        text = _text(url)
+        scheme, authority, path, query, fragment = _split(text)
+        if scheme is None:
+            raise InvalidURL("scheme", "there is none; http:// or https:// is needed")
+        if not _SCHEME.fullmatch(scheme) or scheme.lower() not in DEFAULT_PORTS:
+            raise InvalidURL("scheme", f"{_shown(scheme)} is not http or https")
+        scheme = scheme.lower()
+        if not authority:
+            raise InvalidURL("host", "there is none")
+        userinfo, host, port = _authority(authority)
+        self._fill(scheme, userinfo, host, port or DEFAULT_PORTS[scheme], path, query, fragment)
+
+    def _fill(
+        self,
+        scheme: str,
+        userinfo: str,
+        host: str,
+        port: int,
+        path: str,
+        query: str | None,
+        fragment: str | None,
+    ) -> None:
+        path = _encode(path, _NOT_PATH, "path") or "/"
+        if query is not None:
+            query = _encode(query, _NOT_QUERY, "query")
+        if fragment is not None:
+            fragment = _encode(fragment, _NOT_QUERY, "fragment")
+        put = object.__setattr__
+        put(self, "scheme", scheme)
+        put(self, "userinfo", userinfo)
+        put(self, "host", host)
+        put(self, "port", port)
+        put(self, "path", path)
+        put(self, "query", query)
+        put(self, "fragment", fragment)
+        put(self, "target", path if query is None else f"{path}?{query}")
+        put(self, "_key", (scheme, userinfo, host, port, path, query, fragment))
+
+    @property
+    def host_header(self) -> str:
+        """Host and, unless it is the default, port: what the Host field says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.port == DEFAULT_PORTS[self.scheme]:
+            return host
+        return f"{host}:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """Host and port, always both, without user information: the target of CONNECT."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """(scheme, host, port), equal for URLs of one origin (RFC 6454 section 4)."""
+        return self.scheme, self.host, self.port
+
+    def join(self, reference: str | bytes) -> URL:
+        """Return the URL that *reference* means, relative to this one (RFC 3986 section 5.2).
+
+        Args:
+            reference: such as a Location field, which may be relative.  Spaces in it are
+                percent-encoded, since servers send them.  A header value that is not ASCII
+                should come as bytes (``value.encode("latin-1")``): its octets are kept.
+
+        Raises:
+            InvalidURL: what it means cannot be requested.
+        """
+        text = _text(reference, spaces=True)
+        scheme, authority, path, query, fragment = _split(text)
+        if scheme is not None:
+            if authority is None:
+                raise InvalidURL("host", "there is none")
+            path = _remove_dot_segments(path)
+            return URL(_unsplit(scheme, authority, path, query, fragment))
+        if authority is not None:
+            path = _remove_dot_segments(path)
+            return URL(_unsplit(self.scheme, authority, path, query, fragment))
+        if not path:
+            path = self.path
+            if query is None:
+                query = self.query
+        elif path.startswith("/"):
+            path = _remove_dot_segments(path)
+        else:
+            path = _remove_dot_segments(self.path[: self.path.rindex("/") + 1] + path)
+        joined = URL.__new__(URL)
+        joined._fill(self.scheme, self.userinfo, self.host, self.port, path, query, fragment)
+        return joined
+
+    def __str__(self) -> str:
+        userinfo = f"{self.userinfo}@" if self.userinfo else ""
+        fragment = "" if self.fragment is None else f"#{self.fragment}"
+        return f"{self.scheme}://{userinfo}{self.host_header}{self.target}{fragment}"
+
+    def __repr__(self) -> str:
+        shown = str(self)
+        name, colon, _ = self.userinfo.partition(":")
+        if colon:
+            shown = shown.replace(f"{self.userinfo}@", f"{name}:[secure]@", 1)
+        return f"URL({shown!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._key == other._key if isinstance(other, URL) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"URL is immutable: {name}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"URL is immutable: {name}")
+
+    def __reduce__(self) -> tuple[type[URL], tuple[str]]:
+        return URL, (str(self),)
+
+
+def _shown(text: str) -> str:
+    """Return *text* for a message: quoted, and short."""
+    return repr(text if len(text) <= 40 else text[:40] + "…")
+
+
+def _text(url: str | bytes, *, spaces: bool = False) -> str:
+    if isinstance(url, bytes):
+        url = url.decode("utf-8", "surrogateescape")
+    elif not isinstance(url, str):
+        raise TypeError(f"a URL is str or bytes, not {type(url).__name__}")
+    if len(url) > MAX_URL_LENGTH:
+        raise InvalidURL("url", f"it is longer than {MAX_URL_LENGTH}")
+    return url.replace(" ", "%20") if spaces else url
+
+
+def _split(url: str) -> tuple[str | None, str | None, str, str | None, str | None]:
+    """Return (scheme, authority, path, query, fragment), each free of forbidden characters."""
+    match = _SPLIT.fullmatch(url)
+    assert match is not None, "the expression of RFC 3986 appendix B matches every string"
+    parts = match.groups()
+    for name, part in zip(("scheme", "host", "path", "query", "fragment"), parts, strict=True):
+        bad = _FORBIDDEN.search(part) if part else None
+        if bad:
+            raise InvalidURL(name, f"it holds {bad.group()!r}")
+    scheme, authority, path, query, fragment = parts
+    return scheme, authority, path or "", query, fragment
+
+
+def _unsplit(
+    scheme: str, authority: str, path: str, query: str | None, fragment: str | None
+) -> str:
+    """Return the URL of the parts (RFC 3986 section 5.3)."""
+    url = f"{scheme}://{authority}{path}"
+    if query is not None:
+        url += f"?{query}"
+    return url if fragment is None else f"{url}#{fragment}"
+
+
+def _encode(text: str, illegal: re.Pattern[str], part: str) -> str:
+    """Percent-encode what *illegal* matches (RFC 3986 section 2.1)."""
+
+    def encoded(match: re.Match[str]) -> str:
+        octets = match.group().encode("utf-8", "surrogateescape")
+        return "".join([f"%{octet:02X}" for octet in octets])
+
+    try:
+        return illegal.sub(encoded, text)
+    except UnicodeEncodeError:
+        raise InvalidURL(part, "it holds a lone surrogate") from None
+
+
+def _authority(authority: str) -> tuple[str, str, int | None]:
+    """Return (userinfo, host, port) (RFC 3986 section 3.2)."""
+    userinfo, at, host_port = authority.rpartition("@")
+    if "@" in userinfo:
+        raise InvalidURL("userinfo", 'it holds "@", which must be written %40')
+    if at:
+        userinfo = _encode(userinfo, _NOT_USERINFO, "userinfo")
+    if host_port.startswith("["):
+        host, bracket, rest = host_port[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise InvalidURL("host", "the brackets of an IPv6 address do not match")
+        return userinfo, _ipv6(host), _port(rest[1:])
+    host, _, port = host_port.partition(":")
+    return userinfo, _name(host), _port(port)
+
+
+def _port(port: str) -> int | None:
+    """Return the port; None where it is empty (RFC 3986 section 3.2.3)."""
+    if not port:
+        return None
+    if not (port.isascii() and port.isdigit()):
+        raise InvalidURL("port", f"{_shown(port)} is not a number")
+    # Not int() of whatever length: that is quadratic, and Python refuses it above a limit.
+    number = int(port) if len(port) <= 16 else 65_536
+    if not 1 <= number <= 65_535:
+        raise InvalidURL("port", f"{_shown(port)} is not from 1 to 65535")
+    return number
+
+
+def _ipv6(host: str) -> str:
+    if "%" in host:
+        raise InvalidURL("host", "zone identifiers are not supported")
+    try:
+        return ipaddress.IPv6Address(host).compressed
+    except ValueError:
+        raise InvalidURL("host", f"{_shown(host)} is not an IPv6 address") from None
+
+
+def _name(host: str) -> str:
+    """Return a name or IPv4 address in the form in which it is resolved and compared."""
+    if not host:
+        raise InvalidURL("host", "there is none")
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True).decode("ascii")
+        except (idna.IDNAError, UnicodeError) as error:
+            raise InvalidURL("host", f"{_shown(host)} is not a valid IDN: {error}") from None
+    host = host.lower()
+    # One dot at the end makes a name absolute (RFC 1034 section 3.1).
+    labels = host.removesuffix(".").split(".")
+    if len(host.removesuffix(".")) > 253:
+        raise InvalidURL("host", "it is longer than 253 characters")
+    for label in labels:
+        if not _LABEL.fullmatch(label):
+            raise InvalidURL("host", f"{_shown(host)} has the bad label {_shown(label)}")
+    if _NUMBER.fullmatch(labels[-1]):
+        # inet_aton(3) would read 127.1 and 0x7f000001 as addresses too.
+        try:
+            return str(ipaddress.IPv4Address(host))
+        except ValueError:
+            raise InvalidURL("host", f"{_shown(host)} is not an IPv4 address") from None
+    return host
+
+
+def _remove_dot_segments(path: str) -> str:
+    """Return *path* without "." and ".." (RFC 3986 section 5.2.4)."""
+    segments = path.split("/")
+    kept: list[str] = []
+    for segment in segments:
+        if segment == "..":
+            # The first is the empty one in front of the leading slash.
+            if len(kept) > 1:
+                kept.pop()
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/".join(kept)
