@@ -22,3 +22,22 @@ ACCEPTS_PER_PASS = 64
 
 # How long a listener rests when the process is out of descriptors; asyncio's own figure.
 ACCEPT_RETRY_SECONDS = 1.0
+
+# Threads that a loop's resolver may use.  getaddrinfo(3) can hang for half a minute in each;
+# they are the resolver's own, so that work in the default executor cannot starve it.
+RESOLVER_THREADS = 8
+
+# Happy Eyeballs: how long an attempt runs alone before the next address is tried too
+# (RFC 8305 section 5, "Connection Attempt Delay").
+ATTEMPT_DELAY_SECONDS = 0.25
+
+# Addresses of one name that are tried; a hostile or broken zone may hold thousands.
+MAX_ADDRESSES = 32
+
+# The connection manager's defaults.  Idle connections go before a typical server's or
+# balancer's own timer (60 s) ends them under a request; a total of 1,000 keeps well clear
+# of the usual soft limit of 1,024 descriptors' doublings and is a parameter.
+MAX_CONNECTIONS = 1_000
+MAX_CONNECTIONS_PER_ENDPOINT = 100
+MAX_WAITING = 10_000
+IDLE_SECONDS = 30.0

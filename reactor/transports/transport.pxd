@@ -14,6 +14,7 @@ cdef class Transport(OpOwner):
     cdef readonly Reactor _loop
     cdef object __weakref__
     cdef object protocol            # None once connection_lost was called
+    cdef public object lost_callback    # called with the transport after connection_lost
     cdef object context             # contextvars.Context of the call-backs
     cdef Receiver receiver
     cdef readonly bint _protocol_paused

@@ -135,6 +135,9 @@ cdef class Transport(OpOwner):
                 (<Protocol>protocol).transport = None
             elif isinstance(protocol, BufferedProtocol):
                 protocol.transport = None
+        if self.lost_callback is not None:
+            callback, self.lost_callback = self.lost_callback, None
+            callback(self)
         return 0
 
     cdef int check_water(self, Py_ssize_t queued) except -1:

@@ -1,0 +1,416 @@
+"""The connection manager: leases connections of any protocol and cleans up after them.
+
+Owns: the connections that it opened, from opening to loss; the policy's decisions are
+``reactor.manager.policy``'s.  May not touch: what flows over them.
+Invariant: every connection is leased to one caller, idle, or closing; a slot is counted from
+the decision to open until the connection is lost or told to close.  Cancellation at any await
+leaves both true.
+
+::
+
+    (open) --> LEASED <--release, take--> IDLE --expired, evicted, found closing--> CLOSING
+                  \___________________ lost ____________________/                      |
+                                        v                                             v
+                                      (gone) <--------------------------------------- lost
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
+
+from reactor.errors import EndpointTimeoutError
+from reactor.limits import (
+    IDLE_SECONDS,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_ENDPOINT,
+    MAX_WAITING,
+)
+from reactor.manager.policy import Action, EndpointPool, PoolPolicy
+from reactor.resolver import Resolver
+from reactor.transports.connect import connect
+
+__all__ = ["BEHAVIORS", "ConnectionManager", "Endpoint", "PoolFullError"]
+
+BEHAVIORS = ("pool_and_reuse", "create_and_destroy")
+
+
+class PoolFullError(ConnectionError):
+    """Too many callers wait for a connection already."""
+
+
+class Endpoint(NamedTuple):
+    """Everything that changes what either side of a connection sees: the pool's key.
+
+    Attributes:
+        scheme: what is spoken, so that two protocols on one port stay apart.
+        host, port: whom to connect to.
+        tls: the ``ssl.SSLContext``, compared by identity, or ``None``.  It holds the trusted
+            roots, the client certificate and the ALPN list.
+        server_hostname: the name that is verified and sent as SNI, if not *host*.
+        local_address: where to connect from.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    tls: Any = None
+    server_hostname: str | None = None
+    local_address: tuple[str, int] | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+class _State(enum.Enum):
+    LEASED = "leased"
+    IDLE = "idle"
+    CLOSING = "closing"
+
+
+class _Connection:
+    """What the manager knows of one connection."""
+
+    __slots__ = ("pool", "protocol", "state", "transport", "uses")
+
+    def __init__(self, pool: EndpointPool, transport: Any, protocol: Any) -> None:
+        self.pool = pool
+        self.transport = transport
+        self.protocol = protocol
+        self.state = _State.LEASED
+        self.uses = 1
+
+
+class ConnectionManager:
+    """Pools, reuses, limits and cleans up connections; belongs to one event loop's thread.
+
+    Args:
+        max_connections: over all endpoints, being opened ones included.
+        max_per_endpoint: for each endpoint.
+        max_waiting: callers that may wait; one more gets ``PoolFullError``.
+        idle_seconds: how long a connection may stay unused before it is closed.
+        behavior: ``"pool_and_reuse"``, or ``"create_and_destroy"`` to use each once.
+        resolver: who turns names into addresses; by default the loop's own.
+
+    Raises ``ValueError`` for a limit below one, a negative time or an unknown behavior.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        max_per_endpoint: int = MAX_CONNECTIONS_PER_ENDPOINT,
+        max_waiting: int = MAX_WAITING,
+        idle_seconds: float = IDLE_SECONDS,
+        behavior: str = "pool_and_reuse",
+        resolver: Resolver | None = None,
+    ) -> None:
+        if behavior not in BEHAVIORS:
+            raise ValueError(f"behavior is one of {', '.join(BEHAVIORS)}, not {behavior!r}")
+        if max_waiting < 0:
+            raise ValueError(f"max_waiting must not be negative, not {max_waiting}")
+        if not idle_seconds >= 0:
+            raise ValueError(f"idle_seconds must not be negative, not {idle_seconds}")
+        self._policy = PoolPolicy(max_connections, max_per_endpoint)
+        self._max_waiting = max_waiting
+        self._idle_seconds = idle_seconds
+        self._reuses = behavior == "pool_and_reuse"
+        self._resolver = resolver
+        self._connections: dict[Any, _Connection] = {}
+        self._expiry: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Future[None] | None = None
+        self._closed = False
+        self._opened = 0
+        self._reused = 0
+
+    # -- acquire and release -----------------------------------------------------------
+
+    def pool(self, endpoint: Endpoint) -> EndpointPool:
+        """Return the pool of *endpoint*, to hand to ``take`` and ``acquire``."""
+        return self._policy.pool(endpoint)
+
+    def take(self, endpoint: Endpoint) -> Any:
+        """Lease an idle connection at once; ``None`` when there is none to be had."""
+        pool = self._policy.pools.get(endpoint)
+        if pool is None or pool.waiters or self._closed:
+            return None
+        while pool.idle:
+            connection = self._policy.take(pool)
+            connection.state = _State.LEASED
+            if connection.transport.is_closing():
+                self._close_connection(connection)
+                continue
+            connection.uses += 1
+            self._reused += 1
+            return connection.protocol
+        return None
+
+    async def acquire(
+        self, endpoint: Endpoint, factory: Callable[[], Any], deadline: float | None = None
+    ) -> Any:
+        """Lease a connection: an idle one, a new one, or the next to come free.
+
+        Args:
+            endpoint: where to; also the key of the pool.
+            factory: makes the protocol of a new connection.
+            deadline: when to give up, on the loop's clock in seconds.
+
+        Returns the protocol.  Raises the ``EndpointError`` of the phase that failed
+        (``"pool"`` while waiting for a free one), ``PoolFullError`` when too many wait,
+        ``RuntimeError`` after ``close``.
+        """
+        if self._closed:
+            raise RuntimeError("the connection manager is closed")
+        protocol = self.take(endpoint)
+        if protocol is not None:
+            return protocol
+        pool = self._policy.pool(endpoint)
+        action, evicted = self._policy.want(pool)
+        if action is Action.WAIT:
+            connection = await self._wait(pool, deadline)
+            if connection is not None:
+                return connection.protocol
+        elif evicted is not None:
+            self._close_evicted(evicted)
+        return await self._open(pool, factory, deadline)
+
+    @contextlib.asynccontextmanager
+    async def lease(
+        self, endpoint: Endpoint, factory: Callable[[], Any], deadline: float | None = None
+    ) -> AsyncIterator[Any]:
+        """Acquire a connection for an ``async with`` block; discard it if the block raises."""
+        protocol = await self.acquire(endpoint, factory, deadline)
+        try:
+            yield protocol
+        except BaseException:
+            self.discard(protocol)
+            raise
+        self.release(protocol)
+
+    def release(self, protocol: Any) -> None:
+        """Give a leased connection back for others to use.
+
+        Raises ``ValueError`` for what is not leased.
+        """
+        connection = self._leased(protocol)
+        if connection is None:
+            return
+        if not self._reuses or self._closed or connection.transport.is_closing():
+            connection.transport.close()
+            return
+        now = asyncio.get_running_loop().time()
+        while True:
+            waiter = self._policy.give_back(connection.pool, connection, now)
+            if waiter is None:
+                break
+            if not waiter.done():           # else it was cancelled and has yet to leave
+                connection.uses += 1
+                self._reused += 1
+                waiter.set_result(connection)
+                return
+        connection.state = _State.IDLE
+        if self._expiry is None:
+            self._schedule_expiry(self._idle_seconds)
+
+    def discard(self, protocol: Any) -> None:
+        """Give a leased connection back that nobody may use again; it is aborted.
+
+        Raises ``ValueError`` for what is not leased.
+        """
+        connection = self._leased(protocol)
+        if connection is not None:
+            connection.transport.abort()
+
+    def _leased(self, protocol: Any) -> _Connection | None:
+        """Return the connection of *protocol*, or ``None`` when it was lost meanwhile."""
+        connection = self._connections.get(protocol)
+        if connection is None and getattr(protocol, "transport", self) is None:
+            return None
+        if connection is None or connection.state is not _State.LEASED:
+            raise ValueError(f"{protocol!r} is not leased from this manager")
+        return connection
+
+    # -- opening and waiting -----------------------------------------------------------
+
+    async def _open(
+        self, pool: EndpointPool, factory: Callable[[], Any], deadline: float | None
+    ) -> Any:
+        """Open a connection in a slot that is reserved."""
+        endpoint: Endpoint = pool.key
+        try:
+            transport, protocol = await connect(
+                factory,
+                endpoint.host,
+                endpoint.port,
+                tls=endpoint.tls,
+                server_hostname=endpoint.server_hostname,
+                local_address=endpoint.local_address,
+                deadline=deadline,
+                resolver=self._resolver,
+            )
+        except BaseException:
+            self._policy.open_failed(pool)
+            self._slot_freed(pool)
+            raise
+        self._policy.opened(pool)
+        self._opened += 1
+        connection = _Connection(pool, transport, protocol)
+        self._connections[protocol] = connection
+        if transport.get_protocol() is None:
+            self._lost(connection)
+        else:
+            transport.lost_callback = lambda _transport: self._lost(connection)
+        if self._closed:
+            transport.abort()
+            raise RuntimeError("the connection manager is closed")
+        return protocol
+
+    async def _wait(self, pool: EndpointPool, deadline: float | None) -> _Connection | None:
+        """Wait for a connection, or (``None``) for a reserved slot to open one in."""
+        endpoint: Endpoint = pool.key
+        if self._policy.waiting >= self._max_waiting:
+            self._policy.forget_if_empty(pool)
+            raise PoolFullError(
+                f"pool {endpoint}: {self._policy.waiting} callers wait for a connection already"
+            )
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[_Connection | None] = loop.create_future()
+        self._policy.join(pool, waiter)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await waiter
+        except BaseException as error:
+            self._policy.leave(pool, waiter)
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._refuse(pool, waiter.result())
+            if isinstance(error, TimeoutError):
+                raise EndpointTimeoutError(
+                    "no connection came free before the deadline",
+                    host=endpoint.host,
+                    port=endpoint.port,
+                    phase="pool",
+                ) from None
+            raise
+
+    def _refuse(self, pool: EndpointPool, connection: _Connection | None) -> None:
+        """Pass on what a waiter was given when it had just stopped waiting."""
+        if connection is None:
+            self._policy.open_failed(pool)
+            self._slot_freed(pool)
+        elif connection.protocol in self._connections:
+            self.release(connection.protocol)
+
+    def _slot_freed(self, pool: EndpointPool) -> None:
+        """Let those who wait use what came free."""
+        while self._policy.waiting:
+            served = self._policy.next_to_open()
+            if served is None:
+                break
+            hungry, waiter, evicted = served
+            if evicted is not None:
+                self._close_evicted(evicted)
+            if waiter.done():               # cancelled, and has yet to leave
+                self._policy.open_failed(hungry)
+            else:
+                waiter.set_result(None)
+        self._policy.forget_if_empty(pool)
+
+    # -- the end of connections ----------------------------------------------------------
+
+    def _lost(self, connection: _Connection) -> None:
+        """The transport is gone, for whatever reason."""
+        del self._connections[connection.protocol]
+        if connection.state is _State.IDLE:
+            self._policy.remove_idle(connection)
+        elif connection.state is _State.LEASED:
+            self._policy.remove_leased(connection.pool)
+        self._slot_freed(connection.pool)
+        if self._empty is not None and not self._connections and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _close_connection(self, connection: _Connection) -> None:
+        """Close a connection that was just leased: it is of no use."""
+        self._policy.remove_leased(connection.pool)
+        self._close_evicted(connection)
+        self._slot_freed(connection.pool)
+
+    def _close_evicted(self, connection: _Connection) -> None:
+        """Close a connection that the policy counts no longer."""
+        connection.state = _State.CLOSING
+        connection.transport.close()
+
+    def _schedule_expiry(self, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._expiry = loop.call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        """Close what has been idle for too long, and look again when the next one will be."""
+        self._expiry = None
+        now = asyncio.get_running_loop().time()
+        while True:
+            connection = self._policy.expired(now - self._idle_seconds)
+            if connection is None:
+                break
+            pool = self._policy.remove_idle(connection)
+            self._close_evicted(connection)
+            self._slot_freed(pool)
+        if self._policy.idle:
+            oldest, pool = next(iter(self._policy.idle.items()))
+            self._schedule_expiry(pool.idle[oldest] + self._idle_seconds - now)
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Close every connection; those still leased are aborted after *timeout* seconds.
+
+        Callers that wait get ``RuntimeError``; so does every ``acquire`` from now on.
+        """
+        self._closed = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        for pool in list(self._policy.pools.values()):
+            while pool.waiters:
+                waiter = pool.waiters[0]
+                self._policy.leave(pool, waiter)
+                if not waiter.done():
+                    waiter.set_exception(RuntimeError("the connection manager is closed"))
+        for connection in list(self._connections.values()):
+            if connection.state is _State.IDLE:
+                connection.transport.close()
+        if not self._connections:
+            return
+        self._empty = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._empty
+        except TimeoutError:
+            self._empty = asyncio.get_running_loop().create_future()
+            for connection in list(self._connections.values()):
+                connection.transport.abort()
+            if self._connections:
+                await self._empty
+
+    # -- sight -------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, int]:
+        """Return the counters: connections by state, callers waiting, opened, reused."""
+        policy = self._policy
+        return {
+            "leased": sum(pool.leased for pool in policy.pools.values()),
+            "idle": len(policy.idle),
+            "opening": sum(pool.opening for pool in policy.pools.values()),
+            "waiting": policy.waiting,
+            "opened": self._opened,
+            "reused": self._reused,
+        }
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        pools = ", ".join(map(repr, self._policy.pools.values()))
+        return (
+            f"<ConnectionManager {state}, {self._policy.total} of "
+            f"{self._policy.max_connections} connections{': ' if pools else ''}{pools}>"
+        )

@@ -1,0 +1,110 @@
+"""Connecting by name: resolve, race the addresses, do TLS, all under one deadline.
+
+Owns: the order of the phases and the typed error of each.  May not touch: descriptors.
+Invariant: when ``connect`` raises, in whatever phase and for whatever reason, cancellation
+included, nothing of the attempt is left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from reactor.errors import EndpointError, EndpointTimeoutError, endpoint_error
+from reactor.resolver import AddressInfo, Resolver, race
+from reactor.transports.tcp import Connector
+from reactor.transports.tls import TLSProtocol
+
+__all__ = ["connect"]
+
+ProtocolT = TypeVar("ProtocolT")
+
+
+async def connect(
+    factory: Callable[[], ProtocolT],
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+    local_address: tuple[str, int] | None = None,
+    family: int = 0,
+    deadline: float | None = None,
+    resolver: Resolver | None = None,
+) -> tuple[Any, ProtocolT]:
+    """Connect to an endpoint and return ``(transport, protocol)``.
+
+    Args:
+        factory: makes the protocol, once, when the connection stands.
+        host: a name or a numeric address.
+        port: 1 to 65535.
+        tls: the context of a TLS connection, or ``None`` for plain TCP.
+        server_hostname: the name to verify and to send as SNI; by default *host*.
+        local_address: the address and port to connect from.
+        family: ``socket.AF_INET`` or ``AF_INET6`` to have only that one.
+        deadline: when to give up, on the loop's clock in seconds.
+        resolver: who turns names into addresses; by default the loop's own.
+
+    Raises the ``EndpointError`` of the phase in which it failed; ``ValueError`` and
+    ``TypeError`` at once for a bad host or port.  Must run on a ``reactor`` event loop.
+    """
+    _check(host, port)
+    loop = asyncio.get_running_loop()
+    phase = "resolve"
+    resolver = resolver if resolver is not None else loop.resolver  # type: ignore[attr-defined]
+    try:
+        async with asyncio.timeout_at(deadline):
+            infos = await resolver.resolve(host, port, family)
+            phase = "connect"
+
+            def start(info: AddressInfo) -> Connector:
+                connector = Connector(
+                    loop, info.family, info.kind, info.protocol, info.address, local_address
+                )
+                connector.start()
+                return connector
+
+            connector = await race(infos, start)
+            try:
+                protocol = factory()
+                if tls is None:
+                    return connector.transport(protocol), protocol
+                phase = "tls"
+                return await _secure(connector, protocol, tls, server_hostname or host)
+            finally:
+                connector.close()
+    except TimeoutError as error:
+        reason = "the deadline passed" if error.errno is None else str(error.strerror)
+        raise EndpointTimeoutError(reason, host=host, port=port, phase=phase) from error
+    except EndpointError:
+        raise
+    except OSError as error:
+        raise endpoint_error(error, host=host, port=port, phase=phase) from error
+
+
+async def _secure(
+    connector: Connector, protocol: ProtocolT, tls: ssl.SSLContext, server_hostname: str
+) -> tuple[Any, ProtocolT]:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    layer = TLSProtocol(loop, protocol, tls, server_hostname=server_hostname, waiter=ready)
+    raw = connector.transport(layer)
+    try:
+        await ready
+    except BaseException:
+        raw.abort()
+        raise
+    return layer.app_transport, protocol
+
+
+def _check(host: str, port: int) -> None:
+    if not isinstance(host, str):
+        raise TypeError(f"a host is a str, not {type(host).__name__}")
+    if not host or "\0" in host:
+        raise ValueError(f"not a host: {host!r}")
+    if not isinstance(port, int):
+        raise TypeError(f"a port is an int, not {type(port).__name__}")
+    if not 1 <= port <= 65535:
+        raise ValueError(f"a port is 1 to 65535, not {port}")
