@@ -326,6 +326,7 @@ cdef class ResponseParser:
             self.state = STATE_SWITCHED if self.switched else STATE_COMPLETE
             return MESSAGE_COMPLETE
         self.state = STATE_FAILED
+        self.keep_alive = False
         if state == STATE_HEAD:
             if not self.started:
                 raise TruncatedMessage("the connection was closed before a response came")

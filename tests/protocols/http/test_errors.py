@@ -1,0 +1,95 @@
+"""The errors of HTTP: what they say, what they are, and that they travel."""
+
+import pickle
+
+import pytest
+
+from protocols.http.errors import (
+    HTTPError,
+    IncompleteResponseError,
+    InvalidHeader,
+    InvalidURL,
+    LimitExceeded,
+    MalformedMessage,
+    MessageError,
+    RemoteProtocolError,
+    ResponseError,
+    ResponseLimitError,
+    StatusError,
+    TruncatedMessage,
+    response_error,
+)
+from reactor.errors import ConnectionLostError, EndpointError
+
+HERE = {"host": "example.com", "port": 443, "phase": "read"}
+
+EVERY_ERROR = [
+    InvalidURL("port", "'x' is not a number"),
+    InvalidHeader("X-Bad", "the name is empty"),
+    StatusError("404 Not Found for http://h/", "the response"),
+    MalformedMessage("a line ends with LF alone", "RFC 9112 section 2.2"),
+    LimitExceeded("max_head_bytes", 100),
+    TruncatedMessage("the connection was closed", 3, 5),
+    RemoteProtocolError("garbage", **HERE),
+    ResponseLimitError("too much", **HERE),
+    IncompleteResponseError("cut", **HERE),
+]
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: type(error).__name__)
+def test_an_error_survives_pickling(error: HTTPError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: type(error).__name__)
+def test_every_error_is_an_http_error(error: HTTPError) -> None:
+    assert isinstance(error, HTTPError)
+
+
+def test_errors_of_the_caller_are_value_errors() -> None:
+    assert issubclass(InvalidURL, ValueError)
+    assert issubclass(InvalidHeader, ValueError)
+    assert str(EVERY_ERROR[0]) == "invalid URL: port: 'x' is not a number"
+    assert str(EVERY_ERROR[1]) == "invalid request head: 'X-Bad': the name is empty"
+
+
+def test_a_status_error_carries_the_response() -> None:
+    response = object()
+    error = StatusError("500 for http://h/", response)
+    assert (error.response, str(error)) == (response, "500 for http://h/")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MalformedMessage("garbage", "RFC 9112 section 4"), RemoteProtocolError),
+        (LimitExceeded("max_headers", 3), ResponseLimitError),
+        (TruncatedMessage("cut", 3, 5), IncompleteResponseError),
+    ],
+)
+def test_what_the_parser_says_gains_an_endpoint(
+    error: MessageError, kind: type[ResponseError]
+) -> None:
+    typed = response_error(error, host="::1", port=8443)
+    assert type(typed) is kind
+    assert isinstance(typed, (EndpointError, ConnectionError, OSError))
+    assert (typed.host, typed.port, typed.phase) == ("::1", 8443, "read")
+    assert str(typed) == f"read [::1]:8443: {error}"
+    assert typed.__cause__ is error
+
+
+def test_an_incomplete_response_says_how_much_of_it_came() -> None:
+    typed = response_error(TruncatedMessage("cut", 3, 5), host="h", port=80)
+    assert isinstance(typed, IncompleteResponseError)
+    assert (typed.received, typed.expected) == (3, 5)
+    again = pickle.loads(pickle.dumps(typed))
+    assert (again.received, again.expected, again.port) == (3, 5, 80)
+
+
+def test_other_errors_go_to_the_reactor() -> None:
+    typed = response_error(ConnectionResetError(104, "reset"), host="h", port=80)
+    assert type(typed) is ConnectionLostError
+    assert response_error(typed, host="x", port=1) is typed
