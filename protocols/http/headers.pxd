@@ -132,6 +132,37 @@ cdef extern from *:
     bint http_is(const char* p, const char* literal, size_t size) noexcept nogil
 
 
+cdef inline bint is_digit(char c) noexcept nogil:
+    return c'0' <= c <= c'9'
+
+
+cdef inline bint is_space(char c) noexcept nogil:
+    """Whether *c* is OWS (RFC 9110 section 5.6.3)."""
+    return c == c' ' or c == c'\t'
+
+
+cdef inline int hex_value(char c) noexcept nogil:
+    """Return 0 to 15, or -1."""
+    if c'0' <= c <= c'9':
+        return c - c'0'
+    if c'a' <= (c | 0x20) <= c'f':
+        return (c | 0x20) - c'a' + 10
+    return -1
+
+
+cdef inline const char* skip_space(const char* p, const char* end) noexcept nogil:
+    while p < end and is_space(p[0]):
+        p += 1
+    return p
+
+
+cdef inline const char* trim_space(const char* p, const char* end) noexcept nogil:
+    """Return where [p, end) ends without the white space behind it."""
+    while p < end and is_space((end - 1)[0]):
+        end -= 1
+    return end
+
+
 cdef class Headers:
     # Lines "name ':' OWS value OWS CRLF", already valid; lines begin at `start`.
     cdef bytes block

@@ -27,10 +27,6 @@ cdef frozenset SECRET = frozenset(
 )
 
 
-cdef inline bint is_space(char c) noexcept nogil:
-    return c == c' ' or c == c'\t'
-
-
 @cython.final
 @cython.freelist(64)
 cdef class Headers:
@@ -81,12 +77,8 @@ cdef class Headers:
         p = <const char*> memchr(p, c':', last - p)
         name_size[0] = p - name[0]
         p += 1
-        while p < last and is_space(p[0]):
-            p += 1
-        while last > p and is_space((last - 1)[0]):
-            last -= 1
-        value[0] = p
-        value_size[0] = last - p
+        value[0] = skip_space(p, last)
+        value_size[0] = trim_space(value[0], last) - value[0]
         return True
 
     cdef bint find(

@@ -45,9 +45,14 @@ from protocols.http.errors import LimitExceeded, MalformedMessage, TruncatedMess
 from protocols.http.headers cimport (
     Headers,
     headers_over,
+    hex_value,
     http_is,
     http_scan_field,
     http_scan_token,
+    is_digit,
+    is_space,
+    skip_space,
+    trim_space,
 )
 from protocols.http.limits import DEFAULT_LIMITS
 
@@ -65,51 +70,6 @@ cdef enum:
     GATHER_BYTES = 1024
     # 16 digits hold every size up to 2**64 - 1; more can only be leading zeros or overflow.
     CHUNK_DIGITS = 16
-
-
-cdef enum Scan:
-    SCAN_MORE = 0
-    SCAN_DONE = 1
-    # Anything above is a Fault.
-
-
-cdef enum Fault:
-    FAULT_NONE = 0
-    FAULT_NOT_HTTP = 2
-    FAULT_VERSION
-    FAULT_STATUS_CODE
-    FAULT_REASON
-    FAULT_BARE_LF
-    FAULT_BARE_CR
-    FAULT_OBS_FOLD
-    FAULT_EMPTY_NAME
-    FAULT_SPACE_IN_NAME
-    FAULT_NAME
-    FAULT_NO_COLON
-    FAULT_VALUE
-    FAULT_LENGTH_SYNTAX
-    FAULT_LENGTH_OVERFLOW
-    FAULT_LENGTH_DIFFERS
-    FAULT_LENGTH_AND_CODING
-    FAULT_CODING
-    FAULT_CODING_IN_HTTP10
-    FAULT_UNASKED_SWITCH
-    FAULT_CHUNK_SIZE
-    FAULT_CHUNK_SIZE_DIGITS
-    FAULT_CHUNK_SIZE_OVERFLOW
-    FAULT_CHUNK_LINE_END
-    FAULT_CHUNK_SPACE
-    FAULT_CHUNK_EXTENSION
-    FAULT_CHUNK_DATA_END
-    # Limits; the table names the field of ResponseLimits.
-    FAULT_LIMIT_HEAD
-    FAULT_LIMIT_LINE
-    FAULT_LIMIT_HEADERS
-    FAULT_LIMIT_INFORMATIONAL
-    FAULT_LIMIT_EXTENSION
-    FAULT_LIMIT_OVERHEAD
-    FAULT_LIMIT_TRAILER_BYTES
-    FAULT_LIMIT_TRAILERS
 
 
 cdef dict FAULTS = {
@@ -158,37 +118,6 @@ cdef tuple STATE_NAMES = (
     "chunk-data", "chunk-data-cr", "chunk-data-lf", "trailers", "until-close", "end",
     "complete", "switched", "failed",
 )
-
-
-cdef inline bint is_digit(char c) noexcept nogil:
-    return c'0' <= c <= c'9'
-
-
-cdef inline bint is_space(char c) noexcept nogil:
-    """Whether *c* is OWS (RFC 9110 section 5.6.3)."""
-    return c == c' ' or c == c'\t'
-
-
-cdef inline int hex_value(char c) noexcept nogil:
-    """Return 0 to 15, or -1."""
-    if c'0' <= c <= c'9':
-        return c - c'0'
-    if c'a' <= (c | 0x20) <= c'f':
-        return (c | 0x20) - c'a' + 10
-    return -1
-
-
-cdef inline const char* skip_space(const char* p, const char* end) noexcept nogil:
-    while p < end and is_space(p[0]):
-        p += 1
-    return p
-
-
-cdef inline const char* trim_space(const char* p, const char* end) noexcept nogil:
-    """Return where [p, end) ends without the white space behind it."""
-    while p < end and is_space((end - 1)[0]):
-        end -= 1
-    return end
 
 
 cdef inline int name_fault(char c) noexcept nogil:
