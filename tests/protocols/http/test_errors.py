@@ -21,8 +21,6 @@ from protocols.http.errors import (
 )
 from reactor.errors import ConnectionLostError, EndpointError
 
-HERE = {"host": "example.com", "port": 443, "phase": "read"}
-
 EVERY_ERROR = [
     InvalidURL("port", "'x' is not a number"),
     InvalidHeader("X-Bad", "the name is empty"),
@@ -30,9 +28,9 @@ EVERY_ERROR = [
     MalformedMessage("a line ends with LF alone", "RFC 9112 section 2.2"),
     LimitExceeded("max_head_bytes", 100),
     TruncatedMessage("the connection was closed", 3, 5),
-    RemoteProtocolError("garbage", **HERE),
-    ResponseLimitError("too much", **HERE),
-    IncompleteResponseError("cut", **HERE),
+    RemoteProtocolError("garbage", host="example.com", port=443, phase="read"),
+    ResponseLimitError("too much", host="example.com", port=443, phase="read"),
+    IncompleteResponseError("cut", host="example.com", port=443, phase="read"),
 ]
 
 

@@ -17,8 +17,8 @@ PAIRS = [("Accept", "a"), ("X-Two", "1"), ("x-two", "2"), ("Set-Cookie", "k=v")]
 
 def parsed(lines: bytes) -> Headers:
     parser = new_parser("HEAD")
-    head, _ = parser.receive_data(OK + lines + b"\r\n")
-    return head.headers  # type: ignore[union-attr]
+    list(parser.receive_data(OK + lines + b"\r\n"))
+    return parser.headers
 
 
 @pytest.fixture(params=["parsed", "made"])
@@ -51,7 +51,7 @@ def test_a_missing_header_raises_key_error(headers: Headers) -> None:
 
 def test_a_key_that_cannot_be_a_name_is_missing(headers: Headers) -> None:
     assert "é" not in headers
-    assert 5 not in headers
+    assert 5 not in headers  # type: ignore[comparison-overlap]
     assert "" not in headers
     assert "accept: a\r\nx-two" not in headers
 
@@ -98,11 +98,11 @@ def test_rfc9110_5_5_values_decode_as_latin_1() -> None:
 
 def test_equality_ignores_order_and_case_of_names(headers: Headers) -> None:
     assert headers == Headers(PAIRS[::-1])
-    assert headers == PAIRS
+    assert headers == PAIRS  # type: ignore[comparison-overlap]
     assert Headers({"A": "b"}) == {"a": "b"}
     assert headers != Headers(PAIRS[:3])
     assert headers != {"a": "b\n"}
-    assert headers != 5
+    assert headers != 5  # type: ignore[comparison-overlap]
     assert Headers({"A": "b"}) != {"A": "B"}
 
 
@@ -134,7 +134,7 @@ def test_rfc9110_5_1_a_name_that_is_no_token_raises(bad: str | bytes) -> None:
 )
 def test_rfc9110_5_5_a_value_that_is_not_legal_raises(bad: object) -> None:
     with pytest.raises(InvalidHeader) as caught:
-        Headers({"X-Bad": bad})  # type: ignore[dict-item]
+        Headers([("X-Bad", bad)])  # type: ignore[list-item]
     assert caught.value.name == "X-Bad"
     assert "X-Bad" in str(caught.value)
 
@@ -146,7 +146,10 @@ def test_an_error_never_shows_the_value() -> None:
 
 
 def test_values_may_hold_tabs_and_latin_1() -> None:
-    assert Headers({"X": "a\tb é", b"Y": b"\xff"}).raw == [(b"X", b"a\tb \xe9"), (b"Y", b"\xff")]
+    assert Headers([("X", "a\tb é"), (b"Y", b"\xff")]).raw == [
+        (b"X", b"a\tb \xe9"),
+        (b"Y", b"\xff"),
+    ]
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=3))

@@ -225,8 +225,8 @@ def test_a_head_that_drips_in_is_scanned_in_linear_time() -> None:
     assert list(parser.receive_data(OK + b"A: ")) == []
     for _ in range(65_000):
         assert list(parser.receive_data(b"x")) == []
-    head, _ = parser.receive_data(b"\r\nContent-Length: 0\r\n\r\n")
-    assert len(head.headers["a"]) == 65_000
+    assert len(list(parser.receive_data(b"\r\nContent-Length: 0\r\n\r\n"))) == 2
+    assert len(parser.headers["a"]) == 65_000
 
 
 # Random messages.
