@@ -17,7 +17,10 @@ from reactor.pool import BlockPool
 __all__ = ["available_pollers", "new_poller"]
 
 # name: (module, class), in the order of preference
-_POLLERS = {"epoll": ("reactor.pollers.epoll", "EpollPoller")}
+_POLLERS = {
+    "epoll": ("reactor.pollers.epoll", "EpollPoller"),
+    "simulated": ("reactor.pollers.simulated", "SimulatedPoller"),  # only when asked for
+}
 _PLATFORMS = {"epoll": "linux"}
 
 
@@ -25,7 +28,7 @@ def available_pollers() -> dict[str, str]:
     """Return every poller's name with ``""`` when it works here, else with the reason."""
     found = {}
     for name, (module, _) in _POLLERS.items():
-        if not sys.platform.startswith(_PLATFORMS[name]):
+        if not sys.platform.startswith(_PLATFORMS.get(name, "")):
             found[name] = f"{name} is for {_PLATFORMS[name]}, this is {sys.platform}"
             continue
         try:
