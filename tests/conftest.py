@@ -7,42 +7,24 @@ receive: pytest collects those at the end of each phase of a test.
 
 import gc
 import os
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
+from tests.leaks import leaked, live_resources
 from tests.peers.nginx import Nginx
 from tests.peers.nginx import executable as nginx_executable
 
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 
-def live_resources() -> dict[str, str]:
-    """Return what is open or running in this process: a name to what it is.
-
-    Anything that must not outlive the test which made it belongs here.
-    """
-    found = {}
-    if sys.platform == "linux":
-        for path in Path("/proc/self/fd").iterdir():
-            with suppress(FileNotFoundError):  # the descriptor that read the directory
-                found[f"fd {path.name}"] = str(path.readlink())
-    for thread in threading.enumerate():
-        found[f"thread {thread.ident}"] = repr(thread)
-    return found
-
-
 @pytest.fixture(autouse=True)
 def _nothing_leaks() -> Iterator[None]:
     before = live_resources()
     yield
+    # What waits in a cycle would close its descriptor some time later, with a warning.
     gc.collect()
-    leaked = {name: what for name, what in live_resources().items() if before.get(name) != what}
-    assert not leaked
+    assert leaked(before) == {}
 
 
 @pytest.fixture(scope="session")
