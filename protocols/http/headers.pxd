@@ -168,8 +168,9 @@ cdef class Headers:
     cdef bytes block
     cdef Py_ssize_t start
 
-    # The value of the first field called name (any case), without the white space around
-    # it: a slice of the block, valid while these Headers live.  False when there is none.
+    # The value of the first field called name (any case; a token), without the white space
+    # around it: a slice of the block, valid while these Headers live.  False when there is
+    # none.
     cdef bint find(
         self, const char* name, Py_ssize_t size,
         const char** value, Py_ssize_t* value_size,

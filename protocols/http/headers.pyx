@@ -130,7 +130,15 @@ cdef class Headers:
         return b", ".join(values).decode("latin-1")
 
     def __contains__(self, key):
-        return bool(self.values_of(key))
+        cdef const char* value
+        cdef Py_ssize_t size
+        cdef bytes name
+        if not isinstance(key, (str, bytes)):
+            return False
+        name = key if isinstance(key, bytes) else (<str> key).encode("utf-8", "replace")
+        if not name or not all_of(name, 1):
+            return False
+        return self.find(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &value, &size)
 
     def __iter__(self):
         return iter(self.keys())
