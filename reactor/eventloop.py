@@ -10,7 +10,9 @@ Invariant: the methods that are called per event are ``Reactor``'s; what is inhe
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
+import ssl
 import sys
 import threading
 import warnings
@@ -21,9 +23,11 @@ from typing import Any
 from reactor.core import Reactor
 from reactor.pollers import new_poller
 from reactor.pollers.contract import Poller
+from reactor.resolver import Resolver
 from reactor.transports.listener import Listener
 from reactor.transports.stream import adopt_stream
 from reactor.transports.tcp import Connector
+from reactor.transports.tls import TLSProtocol
 
 __all__ = ["EventLoop", "new_event_loop"]
 
@@ -33,6 +37,9 @@ class EventLoop(Reactor, asyncio.BaseEventLoop):
 
     Args:
         poller: the poller to run on; by default the platform's best.
+
+    Attributes:
+        resolver: who turns names into addresses for ``reactor.connect``.
     """
 
     def __new__(cls, poller: Poller | None = None) -> EventLoop:
@@ -41,6 +48,7 @@ class EventLoop(Reactor, asyncio.BaseEventLoop):
     def __init__(self, poller: Poller | None = None) -> None:
         asyncio.BaseEventLoop.__init__(self)
         self._listeners: dict[int, Listener] = {}
+        self.resolver = Resolver()
 
     # -- running ---------------------------------------------------------------------
 
@@ -73,6 +81,7 @@ class EventLoop(Reactor, asyncio.BaseEventLoop):
         for listener in list(self._listeners.values()):
             listener.close()
         self._listeners.clear()
+        self.resolver.close()
         asyncio.BaseEventLoop.close(self)
         self._close_reactor()
 
@@ -115,6 +124,77 @@ class EventLoop(Reactor, asyncio.BaseEventLoop):
     ) -> Any:
         return adopt_stream(self, sock, protocol, waiter, extra, server)
 
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: Any,
+        sslcontext: ssl.SSLContext | None,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        call_connection_made: bool = True,
+    ) -> Any:
+        layer = TLSProtocol(
+            self,
+            protocol,
+            sslcontext,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            waiter=waiter,
+            call_connection_made=call_connection_made,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        adopt_stream(self, rawsock, layer, None, extra, server)
+        return layer.app_transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: Any,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """Upgrade *transport* to TLS and return the transport to use from now on.
+
+        *protocol* keeps its connection: ``connection_made`` is not called again.  Over a
+        transport that has TLS already this puts TLS inside of TLS.
+        """
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(
+                f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+            )
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        if transport.is_closing():
+            raise ConnectionAbortedError("TLS cannot be started on a closing transport")
+        waiter = self.create_future()
+        layer = TLSProtocol(
+            self,
+            protocol,
+            sslcontext,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            waiter=waiter,
+            call_connection_made=False,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        transport.set_protocol(layer)
+        layer.connection_made(transport)
+        transport.resume_reading()
+        await waiter
+        return layer.app_transport
+
     def _start_serving(
         self,
         protocol_factory: Callable[[], Any],
@@ -125,7 +205,17 @@ class EventLoop(Reactor, asyncio.BaseEventLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> None:
-        listener = Listener(self, sock, protocol_factory, server, None)
+        secure = None
+        if sslcontext is not None:
+            secure = functools.partial(
+                TLSProtocol,
+                self,
+                sslcontext=sslcontext,
+                server_side=True,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout,
+            )
+        listener = Listener(self, sock, protocol_factory, server, secure)
         self._listeners[sock.fileno()] = listener
         listener.start()
 

@@ -41,3 +41,12 @@ MAX_CONNECTIONS = 1_000
 MAX_CONNECTIONS_PER_ENDPOINT = 100
 MAX_WAITING = 10_000
 IDLE_SECONDS = 30.0
+
+# A peer that does not finish its handshake, or does not answer our close_notify, must not
+# hold a connection for ever; asyncio's own figures.
+TLS_HANDSHAKE_TIMEOUT_SECONDS = 60.0
+TLS_SHUTDOWN_TIMEOUT_SECONDS = 30.0
+
+# Plaintext that is sealed before it is handed to the transport below.  OpenSSL's memory BIO
+# keeps its largest size for the connection's life, and beyond 64 KiB a send gains nothing.
+TLS_FLUSH_BYTES = 65_536

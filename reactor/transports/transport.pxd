@@ -45,4 +45,6 @@ cdef class Transport(OpOwner):
     cdef object extra_info(self, str name)
 
     cdef int adopt(self, object protocol) except -1
+    # Let the protocol go without a word.
+    cdef int release_protocol(self) except -1
     cdef bint deliver_buffered(self, const char *data, Py_ssize_t size) except -1

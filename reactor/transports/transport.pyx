@@ -30,6 +30,8 @@ cdef tuple BUFFERED = (asyncio.BufferedProtocol, BufferedProtocol)
 cdef class Transport(OpOwner):
     """Base of the stream transports; the surface of ``asyncio.Transport``."""
 
+    _start_tls_compatible = True
+
     def __cinit__(self, Reactor loop not None, protocol, *args, **kwargs):
         self._loop = loop
         self.context = contextvars.copy_context()
@@ -130,14 +132,19 @@ cdef class Transport(OpOwner):
                 self._loop.report("Exception in callback connection_lost", raised, None, self,
                                   protocol)
         finally:
-            self.protocol = None
-            if isinstance(protocol, Protocol):
-                (<Protocol>protocol).transport = None
-            elif isinstance(protocol, BufferedProtocol):
-                protocol.transport = None
+            self.release_protocol()
         if self.lost_callback is not None:
             callback, self.lost_callback = self.lost_callback, None
             callback(self)
+        return 0
+
+    cdef int release_protocol(self) except -1:
+        cdef object protocol = self.protocol
+        self.protocol = None
+        if isinstance(protocol, Protocol):
+            (<Protocol>protocol).transport = None
+        elif isinstance(protocol, BufferedProtocol):
+            protocol.transport = None
         return 0
 
     cdef int check_water(self, Py_ssize_t queued) except -1:

@@ -1,0 +1,899 @@
+"""TLS over any stream transport, with the standard library's ``ssl``.
+
+Two objects for one connection::
+
+    application's protocol        reactor.Protocol, asyncio.Protocol, ...
+        TLSTransport              what the application writes to
+        TLSProtocol               handshake, records, close_notify
+    transport below               TCP, UNIX, or TLS again
+
+The life of the connection::
+
+    NEW --connection_made--> HANDSHAKING --done--> OPEN --close, close_notify--+
+                                  |                 |                          v
+                                  |                 |                      FLUSHING
+                       failure, timeout, abort   truncated,                    | all is sealed
+                                  |              bad record, abort             v
+                                  |                 |                       NOTIFIED
+                                  v                 v                          |
+                                 ENDED <------------+--close_notify, EOF, timeout
+                                  |
+                                  +--the transport below is lost--> LOST (from any state)
+
+Reading from OpenSSL: bytes go into a memory BIO and OpenSSL is asked for plaintext once the
+headers say that a record is whole (``reactor.transports.records``).  The plaintext lands in a
+block of the reactor's pool and goes to the protocol from there.  Writing: OpenSSL seals
+pieces into a second BIO, and what it holds leaves in one send: at once, or, for all that a
+call-back of the peer's data wrote, when that is over.  Plaintext waits in ``backlog`` while
+the transport below is above its high-water mark.
+
+The end of a stream is authentic only with close_notify (RFC 8446 section 6.1).  A connection
+that ends without one is told to the protocol as ``connection_lost(ssl.SSLEOFError)``, and
+one that ends with it as ``eof_received()`` and ``connection_lost(None)``.  Once we have sent
+close_notify ourselves, a peer that closes its socket without an answer is no error: nobody
+waits for more.
+
+Owns: the SSL object, its two BIOs, the deadlines of handshake and shutdown.  May not touch:
+descriptors; the layout of ``_ssl``'s objects.
+Invariant: the application's ``connection_lost`` follows the lower transport's, once, and only
+if its ``connection_made`` was called.
+"""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
+)
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from reactor.buffers cimport WriteQueue
+from reactor.core cimport Reactor
+from reactor.protocol cimport Protocol
+from reactor.timers cimport Timer
+from reactor.transports.records cimport RECORD_PLAIN_MAX, count_records, partial_record
+from reactor.transports.stream cimport StreamTransport
+from reactor.transports.transport cimport Transport
+
+import logging
+import ssl
+from asyncio import constants
+
+from reactor.limits import (
+    TLS_FLUSH_BYTES, TLS_HANDSHAKE_TIMEOUT_SECONDS, TLS_SHUTDOWN_TIMEOUT_SECONDS,
+)
+from reactor.transports.certificates import client_context, shared_client_context
+
+cdef enum:
+    # What one full record of TLS 1.3 takes. Feeding no more at a time keeps the incoming BIO,
+    # which never shrinks, at its size.
+    FEED_BYTES = 16_384 + 256 + 5
+    PIECE_BYTES = RECORD_PLAIN_MAX      # sealed by one call
+    IGNORED_WRITES_LOGGED_AT = 5        # asyncio's own figure
+    COPY_BELOW = 16_384                 # a smaller remainder is copied, not referenced
+
+# What open_record returns beside a number of bytes.
+cdef enum:
+    RECORD_NONE = -1                    # no record with data is whole
+    RECORD_END = -2                     # close_notify
+    RECORD_BAD = -3                     # failure says why
+
+cdef object logger = logging.getLogger("asyncio")
+cdef object WantRead = ssl.SSLWantReadError
+cdef object ZeroReturn = ssl.SSLZeroReturnError
+cdef object ALL = 1 << 30               # more than any window has: read what fits
+cdef Py_ssize_t FLUSH_AT = TLS_FLUSH_BYTES
+cdef tuple BROKEN = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
+
+
+class TLSHandshakeTimeoutError(TimeoutError, ConnectionAbortedError):
+    """The handshake did not end in time; asyncio's users know the second base."""
+
+
+cdef class Window:
+    """The buffer protocol over memory that is somebody else's; for one call at a time."""
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.start == NULL:
+            raise BufferError("nothing is lent")
+        PyBuffer_FillInfo(view, self, self.start, self.size, False, flags)
+
+
+cdef int fire(void *owner) except -1:
+    return (<TLSProtocol>owner).timed_out()
+
+
+cdef int64_t timeout_ns(timeout, str name, double default) except -1:
+    """Return a timeout in nanoseconds; ``ValueError`` unless it is positive."""
+    if timeout is None:
+        timeout = default
+    elif not timeout > 0:
+        raise ValueError(f"{name} should be a positive number, got {timeout}")
+    return <int64_t>(min(<double>timeout, 1e9) * 1e9)
+
+
+cdef object choose_context(sslcontext, server_side, server_hostname):
+    """Return the context to use; asyncio's ``ssl=True`` gives none."""
+    if sslcontext is None:
+        if server_side:
+            raise ValueError("Server side SSL needs a valid SSLContext")
+        if server_hostname:
+            return shared_client_context()
+        sslcontext = client_context()
+        sslcontext.check_hostname = False
+    elif not isinstance(sslcontext, ssl.SSLContext):
+        raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, "
+                        f"got {sslcontext!r}")
+    return sslcontext
+
+
+cdef class TLSTransport(Transport):
+    """A stream transport whose bytes are sealed; the surface of ``asyncio.Transport``.
+
+    Made by ``TLSProtocol``, never by its users.
+    """
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.FALLBACK
+
+    def __cinit__(self, Reactor loop not None, protocol, TLSProtocol tls not None):
+        self.tls = tls
+
+    # -- sending ---------------------------------------------------------------------
+
+    def write(self, data):
+        """Seal and send *data*, bytes-like, in order.
+
+        Raises ``TypeError`` for anything else.  After a close or a loss *data* is dropped,
+        as with asyncio's transports.
+        """
+        cdef Py_buffer view
+        if PyBytes_CheckExact(data):
+            if self.tls is not None:
+                self.tls.write(data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            return
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError("data argument must be a bytes-like object, "
+                            f"not {type(data).__name__!r}")
+        if self.tls is None:
+            return
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.tls.write(None, <const char *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    def writelines(self, list_of_data):
+        """Send several bytes-like objects in order; they leave together."""
+        cdef TLSProtocol tls = self.tls
+        cdef int corked_before
+        if tls is None:
+            return
+        chunks = list(list_of_data)
+        if sum(map(len, chunks)) <= PIECE_BYTES:
+            self.write(b"".join(chunks))            # one record instead of many
+            return
+        corked_before = tls.cork()
+        try:
+            for chunk in chunks:
+                self.write(chunk)
+        finally:
+            if not corked_before:
+                tls.uncork()
+
+    cdef int write_bytes(self, const char *data, Py_ssize_t size) except -1:
+        if self.tls is None:
+            return 0
+        return self.tls.write(None, data, size)
+
+    cdef Py_ssize_t queued_bytes(self) noexcept:
+        return 0 if self.tls is None else self.tls.queued_bytes()
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set the water marks in bytes, here and below; see ``asyncio.WriteTransport``."""
+        Transport.set_write_buffer_limits(self, high, low)
+        if self.tls is not None:
+            self.tls.match_lower_limits()
+
+    def can_write_eof(self):
+        """Return whether ``write_eof`` is possible: never (RFC 8446 section 6.1 would allow it,
+        but TLS 1.2 does not)."""
+        return False
+
+    def write_eof(self):
+        """Raise ``NotImplementedError``."""
+        raise NotImplementedError("TLS cannot be half-closed")
+
+    # -- receiving -------------------------------------------------------------------
+
+    def is_reading(self):
+        """Return whether bytes are received when they come."""
+        return (self.tls is not None and self.tls.state < TLS_FLUSHING
+                and self.tls.reading == TLS_READ_ON)
+
+    def pause_reading(self):
+        """Receive nothing until ``resume_reading``; the peer feels it through TCP's window."""
+        if self.tls is not None:
+            self.tls.pause()
+
+    def resume_reading(self):
+        """Receive again after ``pause_reading``."""
+        if self.tls is not None:
+            self.tls.resume()
+
+    # -- the end ---------------------------------------------------------------------
+
+    def is_closing(self):
+        """Return whether the transport is closing or closed."""
+        return self.tls is None or self.tls.state >= TLS_FLUSHING
+
+    def close(self):
+        """Send what was written, then close_notify; wait for the peer's, then close.
+
+        In a handshake this is ``abort``.
+        """
+        if self.tls is not None:
+            self.tls.close()
+
+    cdef int abort_with(self, object error) except -1:
+        if self.tls is not None:
+            self.tls.abort_with(error)
+        return 0
+
+    # -- facts -----------------------------------------------------------------------
+
+    cdef object extra_info(self, str name):
+        cdef object value = None
+        if self.tls is not None:
+            value = self.tls.fact(name)
+        if value is None and self.lower is not None:
+            value = self.lower.get_extra_info(name)
+        return value
+
+    def __repr__(self):
+        return (f"<{type(self).__name__} {'lost' if self.tls is None else self.tls.shown()} "
+                f"over {self.lower!r}>")
+
+
+# No tp_clear: the reactor must still be there when the timer is disarmed.
+@cython.no_gc_clear
+cdef class TLSProtocol(Protocol):
+    """The protocol of a transport that shall carry TLS.
+
+    Args:
+        loop: the reactor.
+        app_protocol: the application's protocol.  Its ``connection_made`` is called with the
+            ``TLSTransport`` after the handshake.
+        sslcontext: an ``ssl.SSLContext``; ``None`` in a client means a shared one that
+            verifies.
+        server_side: whether this end is the server.
+        server_hostname: in a client the name to verify and to send as SNI.
+        session: in a client an ``ssl.SSLSession`` to resume.
+        waiter: a future that is done after the handshake.  When that fails, it has the
+            exception once the transport below is closed.  Cancelling it aborts.
+        call_connection_made: false when the application has had its ``connection_made``.
+        ssl_handshake_timeout, ssl_shutdown_timeout: seconds, 60 and 30 by default.
+
+    Raises ``TypeError`` and ``ValueError`` for arguments that cannot work.
+    """
+
+    def __cinit__(self, Reactor loop not None, app_protocol, sslcontext=None, *,
+                  bint server_side=False, server_hostname=None, session=None, waiter=None,
+                  bint call_connection_made=True, ssl_handshake_timeout=None,
+                  ssl_shutdown_timeout=None):
+        memset(&self.timer, 0, sizeof(Timer))
+        memset(&self.records, 0, sizeof(self.records))
+        self.native = True
+        self.loop = loop
+        self.timer.fire = fire
+        self.timer.owner = <void *>self
+        self.handshake_timeout_ns = timeout_ns(
+            ssl_handshake_timeout, "ssl_handshake_timeout", TLS_HANDSHAKE_TIMEOUT_SECONDS)
+        self.shutdown_timeout_ns = timeout_ns(
+            ssl_shutdown_timeout, "ssl_shutdown_timeout", TLS_SHUTDOWN_TIMEOUT_SECONDS)
+        if server_side and server_hostname is not None:
+            raise ValueError("server_hostname is only meaningful with server_side=False")
+        self.server_side = server_side
+        self.sslcontext = choose_context(sslcontext, server_side, server_hostname)
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
+        self.ssl_object = self.sslcontext.wrap_bio(
+            self.incoming, self.outgoing, server_side=server_side,
+            server_hostname=server_hostname or None, session=session)
+        # SSLObject.read and write only hand on to this one; a Python frame for each is a
+        # tenth of what a small record costs.
+        self.session = getattr(self.ssl_object, "_sslobj", self.ssl_object)
+        self.window = Window.__new__(Window)
+        self.owes_lost = not call_connection_made
+        self.app_transport = TLSTransport.__new__(TLSTransport, loop, app_protocol, self)
+        if waiter is not None:
+            self.waiter = waiter
+            waiter.add_done_callback(self._waiter_done)
+
+    def __dealloc__(self):
+        if self.loop is not None:
+            self.loop.timers.disarm(&self.timer)
+
+    cdef int enter(self, TLSState state) except -1:
+        if state <= self.state:
+            raise RuntimeError(f"TLS cannot go from state {self.state} back to {state}")
+        self.state = state
+        return 0
+
+    cdef str shown(self):
+        """Return the state in a word, for ``repr``."""
+        return ("new", "handshaking", "open", "flushing", "notified", "ended",
+                "lost")[<int>self.state]
+
+    def __repr__(self):
+        side = "server" if self.server_side else "client"
+        return f"<{type(self).__name__} {side} {self.shown()} {self.queued_bytes()} bytes queued>"
+
+    # -- the transport below speaks -----------------------------------------------------
+
+    def connection_made(self, transport):
+        """Begin the handshake over *transport*."""
+        self.transport = self.lower = self.app_transport.lower = transport
+        if isinstance(transport, StreamTransport):
+            self.stream = transport
+        if self.state != TLS_NEW or (self.waiter is not None and self.waiter.cancelled()):
+            self.abort_with(None)
+            return
+        self.enter(TLS_HANDSHAKING)
+        self.arm(self.handshake_timeout_ns)
+        self.match_lower_limits()
+        if self.owes_lost and getattr(transport, "_protocol_paused", False):
+            # what was queued before TLS began keeps the application waiting
+            self.lower_paused = True
+            self.app_transport._protocol_paused = True
+        if self.unread or not self.server_side:
+            self.corked = True
+            try:
+                self.handshake()
+            finally:
+                self.corked = False
+            self.send_sealed()
+            if self.unread:
+                self.bytes_received(NULL, 0)
+
+    cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
+        self.corked = True
+        try:
+            self.receive(data, size)
+            if self.waiting() and not self.lower_paused:
+                self.send_backlog()
+        finally:
+            self.corked = False
+        if self.sealed:
+            self.send_sealed()
+            self.check_water()
+        return 0
+
+    def data_received(self, data):
+        """Take bytes from a transport that is not one of ours."""
+        cdef const unsigned char[::1] view = data
+        if view.shape[0]:
+            self.bytes_received(<const char *>&view[0], view.shape[0])
+
+    def eof_received(self):
+        """Deal with the end of the stream below."""
+        self.lower_ended = True
+        if self.state == TLS_HANDSHAKING:
+            self.fail_with(ConnectionResetError(
+                "the peer closed the connection during the TLS handshake"))
+        elif self.state == TLS_OPEN:
+            if self.unread:
+                return True             # paused with data still to come; see _resume
+            self.truncated()
+        elif self.state == TLS_FLUSHING:
+            return True                 # the peer may read on
+        elif self.state == TLS_NOTIFIED:
+            self.finish()
+        return False
+
+    cdef int truncated(self) except -1:
+        """Fail because the stream ended without close_notify."""
+        return self.fail_with(ssl.SSLEOFError(
+            ssl.SSL_ERROR_EOF, "the connection ended without close_notify: it may be truncated"))
+
+    def pause_writing(self):
+        """Seal nothing until the transport below has sent more."""
+        self.lower_paused = True
+
+    def resume_writing(self):
+        """Seal and send what has waited."""
+        self.lower_paused = False
+        if self.state <= TLS_FLUSHING:
+            if self.state == TLS_FLUSHING:
+                self.arm(self.shutdown_timeout_ns)      # the peer does read
+            self.match_lower_limits()
+            self.send_backlog()
+        self.check_water()
+
+    def connection_lost(self, exc):
+        """Tell the application, and let go of everything."""
+        cdef TLSTransport app_transport = self.app_transport
+        cdef bint in_handshake = self.state < TLS_OPEN
+        if self.state == TLS_LOST:
+            return
+        if self.error is None and not (
+                # all was sent, and the peer need not stay for our close_notify
+                self.state == TLS_NOTIFIED and not self.lower_paused and isinstance(exc, BROKEN)):
+            self.error = exc
+        self.loop.timers.disarm(&self.timer)
+        if self.state == TLS_ENDED:
+            in_handshake = self.waiter is not None
+        self.enter(TLS_LOST)
+        try:
+            if self.owes_lost:
+                app_transport.call_connection_lost(self.error)
+            else:
+                app_transport.release_protocol()
+            if in_handshake and self.error is None:
+                self.error = ConnectionAbortedError(
+                    "the connection was closed during the TLS handshake")
+            self.wake_waiter(self.error)
+        finally:
+            app_transport.tls = None
+            self.lower = self.stream = None
+            self.ssl_object = self.session = self.incoming = self.outgoing = None
+            self.backlog = None
+            self.error = self.failure = None
+
+    # -- deadlines -------------------------------------------------------------------
+
+    cdef int arm(self, int64_t timeout_ns) except -1:
+        return self.loop.timers.arm(&self.timer, self.loop.now_ns() + timeout_ns)
+
+    cdef int timed_out(self) except -1:
+        if self.state == TLS_HANDSHAKING:
+            error = TLSHandshakeTimeoutError(
+                f"the TLS handshake took longer than {self.handshake_timeout_ns / 1e9} seconds")
+        else:
+            error = TimeoutError("SSL shutdown timed out")
+        return self.abort_with(error)
+
+    # -- the handshake ---------------------------------------------------------------
+
+    cdef int handshake(self) except -1:
+        self.sealed = 1
+        try:
+            self.ssl_object.do_handshake()
+        except WantRead:
+            self.unread = 0
+            return 0
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            return self.fail_with(error)
+        return self.handshake_done()
+
+    cdef int handshake_done(self) except -1:
+        self.loop.timers.disarm(&self.timer)
+        self.enter(TLS_OPEN)
+        if self.incoming.pending <= partial_record(&self.records):
+            self.unread = 0
+        if self.reading == TLS_READ_PAUSED:
+            self.lower.pause_reading()
+        if not self.owes_lost:
+            self.owes_lost = True
+            self.app_transport.call_connection_made()
+        self.wake_waiter(None)
+        return 0
+
+    cdef int wake_waiter(self, object error) except -1:
+        waiter = self.waiter
+        self.waiter = None
+        if waiter is not None and not waiter.done():
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+        return 0
+
+    def _waiter_done(self, waiter):
+        if self.waiter is not None and waiter.cancelled():
+            self.waiter = None
+            self.abort_with(None)
+
+    # -- receiving -------------------------------------------------------------------
+
+    cdef int receive(self, const char *data, Py_ssize_t size) except -1:
+        """Take bytes from below and give their plaintext to the application.
+
+        Several records go up together where they fit in a block.
+        """
+        cdef Py_ssize_t part, count
+        cdef Py_ssize_t filled = 0
+        cdef Py_ssize_t block_size = self.loop.pool.block_size
+        cdef char *block
+        while self.state == TLS_HANDSHAKING and size:
+            part = min(size, <Py_ssize_t>FEED_BYTES)
+            self.feed(data, part)
+            data += part
+            size -= part
+            self.handshake()
+        if self.state != TLS_OPEN or not (size or self.unread):
+            return self.receive_no_more(data, size)
+        block = self.loop.pool.acquire()
+        if block == NULL:
+            return self.fail_with(MemoryError())
+        try:
+            while self.state == TLS_OPEN and self.reading == TLS_READ_ON:
+                if self.unread == 0:
+                    if size == 0:
+                        break
+                    part = min(size, <Py_ssize_t>FEED_BYTES)
+                    self.feed(data, part)
+                    data += part
+                    size -= part
+                    continue
+                count = self.open_record(block + filled, block_size - filled)
+                if count == RECORD_NONE:
+                    continue
+                if count > 0:
+                    filled += count
+                    if block_size - filled > RECORD_PLAIN_MAX:
+                        continue
+                if filled:
+                    # an end or a failure is found again after what came before it
+                    count = filled
+                    filled = 0
+                    if not self.app_transport.deliver(block, count):
+                        break
+                elif count == RECORD_END:
+                    self.peer_ended()
+                else:
+                    error = self.failure
+                    self.failure = None
+                    self.fail_with(error)
+            if filled:
+                self.app_transport.deliver(block, filled)
+        finally:
+            self.loop.pool.release(block)
+        return self.receive_no_more(data, size)
+
+    cdef int feed(self, const char *data, Py_ssize_t size) except -1:
+        self.unread += count_records(&self.records, data, size)
+        self.window.start = <char *>data
+        self.window.size = size
+        try:
+            self.incoming.write(self.window)
+        finally:
+            self.window.start = NULL
+        return 0
+
+    cdef Py_ssize_t open_record(self, char *into, Py_ssize_t room) except -4:
+        """Decrypt one record into the room bytes there; more than RECORD_PLAIN_MAX."""
+        cdef Py_ssize_t count
+        if self.failure is not None:
+            return RECORD_BAD
+        self.window.start = into
+        self.window.size = room
+        try:
+            count = self.session.read(ALL, self.window)
+        except WantRead:
+            # what was there had no data in it: a ticket, a key update, an empty record;
+            # OpenSSL may have answered
+            self.unread = 0
+            if self.outgoing.pending:
+                self.sealed += 1
+            return RECORD_NONE
+        except ZeroReturn:
+            return RECORD_END           # the peer's close_notify, after ours
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.failure = error
+            self.sealed += 1            # an alert, maybe
+            return RECORD_BAD
+        finally:
+            self.window.start = NULL
+        if count == 0:
+            return RECORD_END
+        if count < room:
+            self.unread -= 1            # else there may be more of it
+        return count
+
+    cdef int receive_no_more(self, const char *data, Py_ssize_t size) except -1:
+        """Deal with bytes that the application does not get, now or ever."""
+        cdef Py_ssize_t part
+        if self.state == TLS_OPEN or self.state == TLS_NEW:
+            if size:
+                self.feed(data, size)   # paused or early: for later
+        elif self.state < TLS_ENDED:
+            while size:
+                part = min(size, <Py_ssize_t>FEED_BYTES)
+                self.feed(data, part)
+                data += part
+                size -= part
+                self.discard()
+        return 0
+
+    cdef int discard(self) except -1:
+        """Read what is whole and drop it, but for a close_notify."""
+        cdef Py_ssize_t count
+        cdef char *block
+        if not self.unread or self.reading == TLS_READ_ENDED:
+            return 0
+        block = self.loop.pool.acquire()
+        if block == NULL:
+            return self.fail_with(MemoryError())
+        try:
+            while self.unread:
+                count = self.open_record(block, self.loop.pool.block_size)
+                if count == RECORD_END:
+                    self.reading = TLS_READ_ENDED
+                    self.unread = 0
+                elif count == RECORD_BAD:
+                    error = self.failure
+                    self.failure = None
+                    return self.fail_with(error)
+        finally:
+            self.loop.pool.release(block)
+        if self.state == TLS_NOTIFIED and self.reading == TLS_READ_ENDED:
+            self.finish()
+        return 0
+
+    cdef int peer_ended(self) except -1:
+        """The peer has sent close_notify."""
+        self.reading = TLS_READ_ENDED
+        self.unread = 0
+        if self.app_transport.deliver_eof() and self.state == TLS_OPEN:
+            logger.warning("returning true from eof_received() has no effect when using ssl")
+        return self.close()
+
+    cdef int pause(self) except -1:
+        if self.state < TLS_FLUSHING and self.reading == TLS_READ_ON:
+            self.reading = TLS_READ_PAUSED
+            if self.state == TLS_OPEN:
+                self.lower.pause_reading()
+        return 0
+
+    cdef int resume(self) except -1:
+        if self.state < TLS_FLUSHING and self.reading == TLS_READ_PAUSED:
+            self.reading = TLS_READ_ON
+            if self.state == TLS_OPEN:
+                if self.unread or self.lower_ended:
+                    self.loop.enqueue(self._resume, (), None)
+                self.lower.resume_reading()
+        return 0
+
+    def _resume(self):
+        """Deliver what came in before reading was paused."""
+        if self.state != TLS_OPEN or self.reading != TLS_READ_ON:
+            return
+        self.bytes_received(NULL, 0)
+        if (self.lower_ended and self.state == TLS_OPEN and self.reading == TLS_READ_ON):
+            self.truncated()
+
+    # -- sending ---------------------------------------------------------------------
+
+    cdef int write(self, object data, const char *start, Py_ssize_t size) except -1:
+        cdef Py_ssize_t part
+        if self.state >= TLS_FLUSHING:
+            if self.ignored_writes >= IGNORED_WRITES_LOGGED_AT:
+                logger.warning("SSL connection is closed")
+            self.ignored_writes += 1
+            return 0
+        if self.state == TLS_OPEN and not self.lower_paused and self.waiting() == 0:
+            while size:
+                part = min(size, <Py_ssize_t>PIECE_BYTES)
+                if not self.seal_piece(data, start, part):
+                    break
+                start += part
+                size -= part
+                if self.sealed >= FLUSH_AT:
+                    self.send_sealed()
+                    if self.lower_paused or self.state != TLS_OPEN:
+                        break
+            if not self.corked:
+                self.send_sealed()
+        if size and self.state < TLS_FLUSHING:
+            self.keep(data, start, size)
+        return self.check_water()
+
+    cdef bint seal_piece(self, object data, const char *start, Py_ssize_t size) except -1:
+        """Seal size bytes at start; false when that is not possible now or ever again."""
+        if data is not None and PyBytes_GET_SIZE(data) == size:
+            return self.seal(data)
+        self.window.start = <char *>start
+        self.window.size = size
+        try:
+            return self.seal(self.window)
+        finally:
+            self.window.start = NULL
+
+    cdef bint seal(self, object plain) except -1:
+        try:
+            self.sealed += <Py_ssize_t>self.session.write(plain)
+            return True
+        except WantRead:
+            self.sealed += 1            # a renegotiation: the same piece is tried again later
+            return False
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fail_with(error)
+            return False
+
+    cdef int keep(self, object data, const char *start, Py_ssize_t size) except -1:
+        """Queue plaintext, the last size bytes of data if that is not None."""
+        cdef Py_ssize_t skip
+        if self.backlog is None:
+            self.backlog = WriteQueue()
+        if data is None or (size < COPY_BELOW and size < PyBytes_GET_SIZE(data)):
+            self.backlog.append(PyBytes_FromStringAndSize(start, size))
+            return 0
+        skip = PyBytes_GET_SIZE(data) - size
+        self.backlog.append(data)
+        if skip:                        # some of it was sealed, so the queue was empty
+            self.backlog.offset += skip
+            self.backlog.size_bytes -= skip
+        return 0
+
+    cdef int send_backlog(self) except -1:
+        """Seal and send what waits, until the transport below has enough."""
+        cdef Py_ssize_t part
+        cdef bytes chunk
+        while (self.waiting() and not self.lower_paused
+                and (self.state == TLS_OPEN or self.state == TLS_FLUSHING)):
+            chunk = <bytes>self.backlog.chunks[self.backlog.head]
+            part = min(PyBytes_GET_SIZE(chunk) - self.backlog.offset, <Py_ssize_t>PIECE_BYTES)
+            if not self.seal_piece(chunk, PyBytes_AS_STRING(chunk) + self.backlog.offset, part):
+                break
+            self.backlog.consume(part)
+            if self.sealed >= FLUSH_AT:
+                self.send_sealed()
+        if not self.corked:
+            self.send_sealed()
+        if self.state == TLS_FLUSHING and self.waiting() == 0:
+            self.notify()
+        return 0
+
+    cdef int send_sealed(self) except -1:
+        """Hand what OpenSSL has made to the transport below, in one piece."""
+        cdef bytes chunk
+        if self.sealed == 0 or self.outgoing is None:
+            return 0
+        self.sealed = 0
+        chunk = <bytes>self.outgoing.read()
+        if PyBytes_GET_SIZE(chunk) == 0:
+            return 0
+        if self.stream is not None:
+            return self.stream.write_chunk(chunk, PyBytes_AS_STRING(chunk),
+                                           PyBytes_GET_SIZE(chunk))
+        self.lower.write(chunk)
+        return 0
+
+    cdef int cork(self) except -1:
+        """Hold back what is sealed; 1 when that was so before."""
+        if self.corked:
+            return 1
+        self.corked = True
+        return 0
+
+    cdef int uncork(self) except -1:
+        self.corked = False
+        self.send_sealed()
+        return self.check_water()
+
+    cdef Py_ssize_t waiting(self) noexcept:
+        """Return how many bytes of plaintext wait to be sealed."""
+        return 0 if self.backlog is None else self.backlog.size_bytes
+
+    cdef Py_ssize_t queued_bytes(self) noexcept:
+        cdef Py_ssize_t queued = self.waiting()
+        if self.stream is not None:
+            queued += self.stream.queued_bytes()
+        elif isinstance(self.lower, Transport):
+            queued += (<Transport>self.lower).queued_bytes()
+        return queued
+
+    cdef int check_water(self) except -1:
+        """Tell the application when a water mark is passed.
+
+        Its marks are the lower transport's too, so that above the high one that has paused
+        us.  Between the two it would not tell us that the low one is reached; so it is given
+        the low mark as the high one while the application waits.
+        """
+        cdef TLSTransport app = self.app_transport
+        cdef Py_ssize_t queued
+        if self.state >= TLS_FLUSHING:
+            return 0
+        if not (self.lower_paused or app._protocol_paused or self.waiting()):
+            return 0
+        queued = self.queued_bytes()
+        app.check_water(queued)
+        if app._protocol_paused and not self.lower_paused and self.waiting() == 0:
+            self.lower.set_write_buffer_limits(high=app.low_water, low=app.low_water)
+        return 0
+
+    cdef int match_lower_limits(self) except -1:
+        """Give the transport below the application's water marks."""
+        if self.lower is not None and self.state < TLS_FLUSHING:
+            limits = self.app_transport.get_write_buffer_limits()
+            if self.lower.get_write_buffer_limits() != limits:
+                self.lower.set_write_buffer_limits(high=limits[1], low=limits[0])
+        return 0
+
+    # -- the end ---------------------------------------------------------------------
+
+    cdef int close(self) except -1:
+        if self.state < TLS_OPEN:
+            return self.abort_with(None)
+        if self.state != TLS_OPEN:
+            return 0
+        self.enter(TLS_FLUSHING)
+        self.arm(self.shutdown_timeout_ns)
+        if self.waiting() == 0:
+            self.notify()
+        return 0
+
+    cdef int notify(self) except -1:
+        """Send close_notify; RFC 8446 section 6.1."""
+        self.discard()                  # unwrap() takes data for an error
+        if self.state != TLS_FLUSHING:
+            return 0
+        self.enter(TLS_NOTIFIED)
+        self.sealed += 1
+        try:
+            self.ssl_object.unwrap()
+        except ssl.SSLError:
+            pass                        # the peer's is not here yet
+        # it pauses us now exactly while something is not sent
+        self.lower.set_write_buffer_limits(high=0)
+        if not self.corked:
+            self.send_sealed()
+        if self.reading == TLS_READ_ENDED or self.lower_ended:
+            return self.finish()
+        if self.reading == TLS_READ_PAUSED:
+            self.lower.resume_reading()
+        return 0
+
+    cdef int finish(self) except -1:
+        """All is said: close the transport below, which sends what it still has."""
+        self.send_sealed()
+        if self.state < TLS_ENDED:
+            self.enter(TLS_ENDED)
+            self.lower.close()
+        return 0
+
+    cdef int fail_with(self, object error) except -1:
+        """End because of a fault in the stream; the alert that OpenSSL has made is sent."""
+        if self.error is None:
+            self.error = error
+        if self.loop._debug:
+            logger.debug("%r: TLS failed: %r", self, error)
+        self.arm(self.shutdown_timeout_ns)
+        return self.finish()
+
+    cdef int abort_with(self, object error) except -1:
+        if self.state == TLS_LOST:
+            return 0
+        if self.error is None:
+            self.error = error
+        if self.state < TLS_ENDED:
+            self.enter(TLS_ENDED)
+        if self.lower is not None:
+            self.lower.abort()
+        return 0
+
+    # -- facts -----------------------------------------------------------------------
+
+    cdef object fact(self, str name):
+        if name == "sslcontext":
+            return self.sslcontext
+        if self.state < TLS_OPEN or self.ssl_object is None:
+            return None
+        if name == "ssl_object":
+            return self.ssl_object
+        if name == "peercert":
+            return self.ssl_object.getpeercert()
+        if name == "cipher":
+            return self.ssl_object.cipher()
+        if name == "compression":
+            return self.ssl_object.compression()
+        return None
