@@ -39,6 +39,6 @@ cdef class SimulatedPoller(Poller):
     cdef int send(self, Op *op) except -1
     cdef bint borrow(self, Op *op) noexcept
     cdef int unborrow(self, Op *op) except -1
-    cdef int park(self, Op *op) except -1
+    cdef bint park(self, Op *op)
     cdef int unpark(self, Op *op) except -1
     cdef int check_unused(self, intptr_t fd, str call) except -1

@@ -22,7 +22,7 @@ Invariant: a PENDING op is in a slot or, once its outcome is certain, in ``packe
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, ENOBUFS, ENOTCONN
+from libc.errno cimport EAGAIN, EALREADY, EBADF, EINPROGRESS, ENOBUFS, ENOTCONN
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -171,7 +171,9 @@ cdef class SimulatedPoller(Poller):
         if self.posted and op.kind == OP_RECEIVE and op.buffer == NULL and not self.borrow(op):
             op.result = -ENOBUFS
             return OP_IDLE
-        self.park(op)
+        if not self.park(op):
+            self.unborrow(op)
+            return OP_IDLE
         hold(self, op)
         op.state = OP_PENDING
         return OP_PENDING
@@ -226,9 +228,8 @@ cdef class SimulatedPoller(Poller):
             self.violations.append(f"{describe(op)} outlived its descriptor")
             op.result = -EBADF
             return True
-        if self.perform(op):
+        if self.perform(op) or not self.park(op):
             return True
-        self.park(op)
         op.state = OP_PENDING
         return False
 
@@ -485,18 +486,21 @@ cdef class SimulatedPoller(Poller):
             op.buffer = NULL
         return 0
 
-    cdef int park(self, Op *op) except -1:
+    cdef bint park(self, Op *op):
+        """Put the op into its slot; false, with a result, when another is there."""
         cdef Slot slot = self.slots.get(op.fd)
         if slot is None:
             slot = self.slots[op.fd] = Slot.__new__(Slot)
         if (slot.reader if reads(op) else slot.writer) != NULL:
             self.violations.append(f"{describe(op)} was submitted beside another of its direction")
+            op.result = -EALREADY
+            return False
         if reads(op):
             slot.reader = op
         else:
             slot.writer = op
         self.network.touched[self.network.sockets[op.fd]] = None
-        return 0
+        return True
 
     cdef int unpark(self, Op *op) except -1:
         cdef Slot slot = self.slots[op.fd]

@@ -173,7 +173,7 @@ class Network:
         self._short_bytes = short_bytes
         self._send_buffer_bytes = send_buffer_bytes
         self._receive_buffer_bytes = receive_buffer_bytes
-        self._max_descriptors = max_descriptors
+        self.max_descriptors = max_descriptors
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
         self._free_fds: list[int] = []
@@ -294,7 +294,7 @@ class Network:
         return self._install(Endpoint(family))
 
     def _install(self, endpoint: Endpoint) -> int:
-        if len(self.sockets) >= self._max_descriptors:
+        if len(self.sockets) >= self.max_descriptors:
             return -errno.EMFILE
         # The lowest number that is free, as the system does (open(2)).
         fd = heapq.heappop(self._free_fds) if self._free_fds else FIRST_FD + len(self.sockets)

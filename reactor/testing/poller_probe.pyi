@@ -2,10 +2,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from reactor.pollers.contract import OpOwner, Poller
+from reactor.pool import BlockPool
 
 class PollerProbe:
     poller: Poller
     returns: int
+    @property
+    def pool(self) -> BlockPool: ...
     def __new__(cls, poller: Poller) -> PollerProbe: ...
     def receive(self, fd: int, size: int | None = None, *, keep: bool = False) -> ProbeOp: ...
     def send(self, fd: int, data: bytes | Sequence[bytes]) -> ProbeOp: ...

@@ -93,6 +93,11 @@ cdef class PollerProbe:
     def __cinit__(self, Poller poller not None):
         self.poller = poller
 
+    @property
+    def pool(self):
+        """The pool that blocks are lent from."""
+        return self.poller.pool
+
     # -- ops -------------------------------------------------------------------------
 
     cdef ProbeOp prepare(self, int kind, object fd):

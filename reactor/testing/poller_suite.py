@@ -1,0 +1,978 @@
+"""The contract of ``reactor.pollers.contract`` as tests, to be run on every poller.
+
+Owns: what a poller must do, sentence by sentence.  May not touch: reactors, protocols; it
+drives a bare poller through ``poller_probe``.
+Invariant: a test says nothing that the contract does not promise: where a poller may complete
+in line or later, now or soon, both pass.
+
+A poller's own test module subclasses ``PollerSuite`` and gives it a fixture ``harness``::
+
+    class TestEpoll(PollerSuite):
+        @pytest.fixture
+        def harness(self):
+            with SystemHarness("epoll") as harness:
+                yield harness
+"""
+
+# ruff: noqa: D102 - the names of tests are their docstrings
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from reactor.pollers import new_poller
+from reactor.pollers.contract import Poller
+from reactor.pollers.simulated import SimulatedPoller
+from reactor.pool import BlockPool
+from reactor.testing.poller_probe import PollerProbe, ProbeOp
+
+__all__ = ["Harness", "PollerSuite", "SimulatedHarness", "SystemHarness"]
+
+LOOPBACK = ("127.0.0.1", 0)
+BLOCK_BYTES = 4096
+WAITS = 20_000  # more than any test here needs; a poller that spins or loses an op ends at it
+FULL = b"x" * 65_536
+
+
+class Harness:
+    """A poller under test and the sockets that it is tested with.
+
+    Attributes:
+        probe: drives the poller.
+        deferred: whether a result may be in while the op is still pending.
+        lends_early: whether a bufferless receive borrows its block when it is submitted.
+        many: pairs of sockets that it can have at once.
+    """
+
+    deferred = False
+    lends_early = False
+    many = 200
+
+    def __init__(self, poller: Poller) -> None:
+        self.probe = PollerProbe(poller)
+        self.open: list[int] = []
+
+    @property
+    def pool(self) -> BlockPool:
+        """The poller's pool."""
+        return self.probe.pool
+
+    def listener(self, backlog: int = 128) -> tuple[int, Any]:
+        """Return an attached listening descriptor and its address."""
+        raise NotImplementedError
+
+    def pair(self) -> tuple[int, int]:
+        """Return two attached descriptors, connected over TCP."""
+        raise NotImplementedError
+
+    def reset(self, fd: int) -> None:
+        """Close *fd* so that the other end is reset."""
+        raise NotImplementedError
+
+    def refused(self) -> Any:
+        """Return an address where nobody listens."""
+        raise NotImplementedError
+
+    @contextmanager
+    def out_of_descriptors(self) -> Iterator[None]:
+        """Let accepts and opens fail with EMFILE meanwhile."""
+        raise NotImplementedError
+        yield
+
+    def close(self, fd: int) -> None:
+        """Close one descriptor through the poller."""
+        self.open.remove(fd)
+        assert self.probe.close_fd(fd) == 0
+
+    def keep(self, fd: int) -> int:
+        """Note a descriptor that is to be closed at the end."""
+        assert fd >= 0, os.strerror(-fd)
+        self.open.append(fd)
+        return fd
+
+    def until(self, condition: Callable[[], object], *, step: float = 5.0) -> None:
+        """Wait and dispatch until *condition* holds; each wait takes at most *step* seconds."""
+        for _ in range(WAITS):
+            if condition():
+                return
+            self.probe.wait(step)
+        raise AssertionError("it did not come to pass")
+
+    def run(self, *ops: ProbeOp) -> None:
+        """Wait and dispatch until all *ops* are idle."""
+        self.until(lambda: all(op.state == "idle" for op in ops))
+
+    def __enter__(self) -> Harness:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.probe.close()
+        for fd in self.open:
+            self.probe.close_fd(fd)
+        if error is None:
+            poller = self.probe.poller
+            assert poller.live_ops == 0
+            assert self.pool.in_use == 0
+            assert getattr(poller, "violations", []) == []
+
+
+class SystemHarness(Harness):
+    """A poller of the operating system, by name, over real sockets on loopback."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(new_poller(name, block_size=BLOCK_BYTES))
+
+    def listener(self, backlog: int = 128) -> tuple[int, Any]:
+        sock = socket.socket()
+        sock.bind(LOOPBACK)
+        sock.listen(backlog)
+        sock.setblocking(False)
+        address = sock.getsockname()
+        return self.adopt(sock), address
+
+    def adopt(self, sock: socket.socket) -> int:
+        """Attach a real socket, which is the harness's from now on; return its descriptor."""
+        sock.setblocking(False)
+        fd = self.keep(sock.detach())
+        assert self.probe.attach(fd) == 0
+        return fd
+
+    def pair(self) -> tuple[int, int]:
+        client = socket.socket()
+        with socket.socket() as listener:
+            for sock in (listener, client):     # of a fixed size, which accept hands on
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+            listener.bind(LOOPBACK)
+            listener.listen(1)
+            client.settimeout(5)
+            client.connect(listener.getsockname())
+            server, _ = listener.accept()
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self.adopt(client), self.adopt(server)
+
+    def reset(self, fd: int) -> None:
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close(fd)
+
+    def refused(self) -> Any:
+        with socket.socket() as sock:
+            sock.bind(LOOPBACK)
+            return sock.getsockname()
+
+    @contextmanager
+    def out_of_descriptors(self) -> Iterator[None]:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class SimulatedHarness(Harness):
+    """A ``SimulatedPoller`` with the given faults.
+
+    With *patience_seconds* among them, or else it cannot wait for threads and signals.
+    """
+
+    def __init__(self, **faults: Any) -> None:
+        self.poller = SimulatedPoller(BlockPool(BLOCK_BYTES, 4), **faults)
+        super().__init__(self.poller)
+        self.deferred = self.poller.deferred
+        self.lends_early = self.poller.posted
+
+    def listener(self, backlog: int = 128) -> tuple[int, Any]:
+        network = self.poller.network
+        fd = self.keep(network.open(socket.AF_INET, socket.SOCK_STREAM))
+        assert network.bind(fd, LOOPBACK) == 0
+        assert network.listen(fd, backlog) == 0
+        return fd, network.sockets[fd].local
+
+    def pair(self) -> tuple[int, int]:
+        one, two = self.poller.network.pair()
+        return self.keep(one), self.keep(two)
+
+    def reset(self, fd: int) -> None:
+        self.poller.network.reset(fd)
+        self.close(fd)
+
+    def refused(self) -> Any:
+        return ("127.0.0.1", 9)
+
+    @contextmanager
+    def out_of_descriptors(self) -> Iterator[None]:
+        network = self.poller.network
+        limit, network.max_descriptors = network.max_descriptors, 0
+        try:
+            yield
+        finally:
+            network.max_descriptors = limit
+
+
+def send_all(harness: Harness, fd: int, data: bytes) -> None:
+    """Send all of *data*."""
+    while data:
+        op = harness.probe.send(fd, data)
+        op.submit(try_now=True)
+        harness.run(op)
+        assert op.result > 0, op
+        data = data[op.result :]
+
+
+def receive_all(harness: Harness, fd: int, size: int, given: int | None = None) -> bytes:
+    """Receive exactly *size* bytes, into lent blocks or into a buffer of *given* bytes."""
+    data = b""
+    while len(data) < size:
+        op = harness.probe.receive(fd, given)
+        op.submit()
+        harness.run(op)
+        assert op.result > 0, op
+        data += op.data
+    assert len(data) == size
+    return data
+
+
+def fill(harness: Harness, fd: int) -> tuple[ProbeOp, int]:
+    """Send until no more fits; return the op that waits and how many bytes went before."""
+    total = 0
+    while True:
+        op = harness.probe.send(fd, FULL)
+        op.submit()
+        quiet = 0
+        while op.state != "idle" and quiet < 3:
+            harness.probe.wait(0.05)
+            quiet += 1
+        if op.state != "idle":
+            return op, total
+        assert op.result > 0
+        total += op.result
+
+
+def drain(harness: Harness, fd: int, size: int) -> None:
+    """Receive *size* bytes and forget them."""
+    while size:
+        op = harness.probe.receive(fd, min(size, 1 << 20))
+        op.submit(try_now=True)
+        harness.run(op)
+        assert op.result > 0
+        size -= op.result
+
+
+def idle_returns(harness: Harness, seconds: float = 0.05) -> int:
+    """Return how often a wait comes back while nothing is dispatched for *seconds*."""
+    before = harness.probe.returns
+    until_ns = harness.probe.now_ns() + int(seconds * 1e9)
+    while (left_ns := until_ns - harness.probe.now_ns()) > 0:
+        assert harness.probe.wait(left_ns / 1e9) == []
+    return harness.probe.returns - before
+
+
+class PollerSuite:
+    """What every poller must do.  Subclasses supply the fixture ``harness``."""
+
+    # -- receiving -------------------------------------------------------------------
+
+    @pytest.mark.parametrize("given", [None, 100])
+    def test_receive_waits_for_bytes(self, harness: Harness, given: int | None) -> None:
+        one, two = harness.pair()
+        op = harness.probe.receive(two, given)
+        assert op.submit()
+        assert harness.probe.wait(0) == []
+        assert op.state == "pending"
+        send_all(harness, one, b"hello")
+        harness.run(op)
+        assert op.results == [len(op.data)]
+        rest = receive_all(harness, two, 5 - op.result)
+        assert bytes(op.data) + rest == b"hello"
+
+    def test_receive_without_try_is_never_done_in_line(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        send_all(harness, one, b"there already")
+        for _ in range(3):
+            op = harness.probe.receive(two, 1)
+            assert op.submit()
+            harness.run(op)
+            assert op.results == [1]
+
+    def test_receive_with_try_takes_what_is_there(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        send_all(harness, one, b"!")
+        harness.until(lambda: harness.probe.wait(0.01) == [])
+        op = harness.probe.receive(two)
+        op.submit(try_now=True)
+        harness.run(op)
+        assert op.data == b"!"
+
+    def test_receive_with_nowait_never_waits(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.receive(two, 10)
+        assert not op.submit(no_wait=True)
+        assert op.result == -errno.EAGAIN
+        send_all(harness, one, b"!")
+        assert not op.submit(no_wait=True)
+        assert op.result in {-errno.EAGAIN, 1}
+
+    def test_idle_connection_holds_no_block(self, harness: Harness) -> None:
+        ops = [harness.probe.receive(harness.pair()[0]) for _ in range(10)]
+        for op in ops:
+            assert op.submit()
+        harness.probe.wait(0)
+        assert harness.pool.in_use == (10 if harness.lends_early else 0)
+
+    def test_lent_block_is_the_owners_until_it_is_given_back(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.receive(two, keep=True)
+        op.submit()
+        send_all(harness, one, b"abc")
+        harness.run(op)
+        assert op.holds_block
+        assert harness.pool.in_use == 1
+        op.give_back()
+        assert harness.pool.in_use == 0
+
+    def test_failed_receive_lends_no_block(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.receive(two, keep=True)
+        op.submit()
+        harness.reset(one)
+        harness.run(op)
+        assert op.result == -errno.ECONNRESET
+        assert not op.holds_block
+
+    def test_a_batch_of_receives_borrows_one_block(self, harness: Harness) -> None:
+        pairs = [harness.pair() for _ in range(20)]
+        ops = [harness.probe.receive(two) for _, two in pairs]
+        for op in ops:
+            op.submit()
+        for one, _ in pairs:
+            send_all(harness, one, b"x")
+        harness.run(*ops)
+        assert harness.pool.high_water == (20 if harness.lends_early else 1)
+
+    def test_bytes_arrive_whole_and_in_order(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        message = os.urandom(30_000)
+        got = bytearray()
+        receive = harness.probe.receive(two)
+
+        def again(op: ProbeOp) -> None:
+            if len(op.data) < len(message):
+                op.submit()
+
+        receive.on_done = again
+        receive.submit()
+        send_all(harness, one, message)
+        harness.until(lambda: len(receive.data) == len(message))
+        got += receive.data
+        assert got == message
+
+    # -- sending ---------------------------------------------------------------------
+
+    def test_send_reports_how_much_was_taken(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.send(one, b"0123456789")
+        op.submit(try_now=True)
+        harness.run(op)
+        assert 0 < op.result <= 10
+        assert receive_all(harness, two, op.result) == b"0123456789"[: op.result]
+
+    def test_send_without_try_completes(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.send(one, b"later")
+        op.submit()
+        harness.run(op)
+        assert receive_all(harness, two, op.result) == b"later"[: op.result]
+
+    def test_send_with_nowait_is_never_pending_and_needs_no_memory_after(
+        self, harness: Harness
+    ) -> None:
+        one, two = harness.pair()
+        op = harness.probe.send(one, b"now or never")
+        assert not op.submit(no_wait=True)
+        assert op.result == -errno.EAGAIN or op.result > 0
+        sent = max(op.result, 0)
+        del op
+        gc.collect()
+        assert receive_all(harness, two, sent) == b"now or never"[:sent]
+
+    def test_vectors_are_gathered_in_order(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        chunks = [bytes([65 + at]) * (at + 1) for at in range(32)]
+        whole = b"".join(chunks)
+        op = harness.probe.send(one, chunks)
+        op.submit(try_now=True)
+        harness.run(op)
+        assert 0 < op.result <= len(whole)
+        assert receive_all(harness, two, op.result) == whole[: op.result]
+
+    def test_send_waits_while_the_peer_does_not_read(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op, before = fill(harness, one)
+        assert op.results == []
+        drain(harness, two, before)
+        harness.run(op)
+        assert op.result > 0
+        drain(harness, two, op.result)
+
+    def test_nowait_on_a_full_socket_is_eagain(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op, _ = fill(harness, one)
+        op.cancel()
+        harness.run(op)
+        again = harness.probe.send(one, FULL)
+        while not again.submit(no_wait=True) and again.result > 0:
+            pass                # the system may find a little room yet
+        assert again.result == -errno.EAGAIN
+        harness.close(two)
+
+    def test_both_directions_of_one_descriptor_wait_at_once(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        send, before = fill(harness, one)
+        receive = harness.probe.receive(one)
+        receive.submit()
+        send_all(harness, two, b"the other way")
+        harness.run(receive)
+        assert b"the other way".startswith(receive.data)
+        assert send.state == "pending"
+        drain(harness, two, before)
+        harness.run(send)
+        assert send.result > 0
+
+    # -- the end of a connection -------------------------------------------------------
+
+    def test_end_is_received_after_the_last_byte(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        send_all(harness, one, b"last")
+        harness.close(one)
+        assert receive_all(harness, two, 4) == b"last"
+        op = harness.probe.receive(two)
+        op.submit()
+        harness.run(op)
+        assert op.results == [0]
+
+    def test_half_closed_connection_carries_the_other_direction(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        assert harness.probe.shut_down(one) == 0
+        end = harness.probe.receive(two)
+        end.submit()
+        harness.run(end)
+        assert end.results == [0]
+        send_all(harness, two, b"still here")
+        assert receive_all(harness, one, 10) == b"still here"
+
+    def test_send_after_shutdown_is_epipe(self, harness: Harness) -> None:
+        one, _ = harness.pair()
+        assert harness.probe.shut_down(one) == 0
+        op = harness.probe.send(one, b"x")
+        op.submit(try_now=True)
+        harness.run(op)
+        assert op.result == -errno.EPIPE
+
+    def test_shutdown_of_an_unconnected_socket_is_enotconn(self, harness: Harness) -> None:
+        fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+        assert harness.probe.shut_down(fd) == -errno.ENOTCONN
+
+    def test_reset_ends_the_waiting_receive(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.receive(two)
+        op.submit()
+        harness.probe.wait(0)
+        harness.reset(one)
+        harness.run(op)
+        assert op.results == [-errno.ECONNRESET]
+
+    def test_reset_ends_both_directions_each_once(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        send, _ = fill(harness, two)
+        receive = harness.probe.receive(two)
+        receive.submit()
+        harness.reset(one)
+        harness.run(send, receive)
+        assert len(send.results) == len(receive.results) == 1
+        assert -errno.ECONNRESET in {send.result, receive.result}
+        assert {send.result, receive.result} <= {-errno.ECONNRESET, -errno.EPIPE, 0}
+
+    def test_close_with_unread_bytes_resets_the_peer(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        send_all(harness, one, b"never read")
+        op = harness.probe.readable(two)
+        op.submit()
+        harness.run(op)
+        harness.close(two)
+        receive = harness.probe.receive(one)
+        receive.submit()
+        harness.run(receive)
+        assert receive.result == -errno.ECONNRESET
+
+    # -- connecting and accepting -------------------------------------------------------
+
+    def connected(self, harness: Harness, listener: int, address: Any) -> tuple[int, int]:
+        accept = harness.probe.accept(listener)
+        accept.submit()
+        fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+        op = harness.probe.connect(fd, socket.AF_INET, address)
+        op.submit()
+        harness.run(op, accept)
+        assert op.results == [0]
+        return fd, harness.keep(accept.result)
+
+    def test_connect_and_accept_make_a_connection(self, harness: Harness) -> None:
+        listener, address = harness.listener()
+        client, server = self.connected(harness, listener, address)
+        assert harness.probe.address_of(client, peer=True) == address
+        assert harness.probe.address_of(server) == address
+        mine = harness.probe.address_of(client)
+        assert harness.probe.address_of(server, peer=True) == mine
+        send_all(harness, server, b"hello")
+        assert receive_all(harness, client, 5) == b"hello"
+
+    def test_refused_connect_fails_once(self, harness: Harness) -> None:
+        fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+        op = harness.probe.connect(fd, socket.AF_INET, harness.refused())
+        op.submit()
+        harness.run(op)
+        assert op.results == [-errno.ECONNREFUSED]
+
+    def test_bound_socket_connects_from_its_address(self, harness: Harness) -> None:
+        _, address = harness.listener()
+        fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+        assert harness.probe.bind(fd, socket.AF_INET, LOOPBACK) == 0
+        mine = harness.probe.address_of(fd)
+        op = harness.probe.connect(fd, socket.AF_INET, address)
+        op.submit()
+        harness.run(op)
+        assert op.result == 0
+        assert harness.probe.address_of(fd) == mine
+
+    def test_bind_to_an_address_in_use_says_so(self, harness: Harness) -> None:
+        _, address = harness.listener()
+        fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+        assert harness.probe.bind(fd, socket.AF_INET, address) == -errno.EADDRINUSE
+
+    def test_peer_of_an_unconnected_socket_is_enotconn(self, harness: Harness) -> None:
+        fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+        assert harness.probe.address_of(fd, peer=True) == -errno.ENOTCONN
+
+    def test_option_is_set(self, harness: Harness) -> None:
+        one, _ = harness.pair()
+        assert harness.probe.set_option(one, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) == 0
+
+    def test_storm_of_connects_is_accepted_one_by_one(self, harness: Harness) -> None:
+        listener, address = harness.listener()
+        accept = harness.probe.accept(listener)
+        accepted: list[int] = []
+
+        def again(op: ProbeOp) -> None:
+            if op.result == -errno.ECANCELED:
+                return
+            accepted.append(harness.keep(op.result))
+            op.submit(try_now=len(accepted) % 10 != 0)
+
+        accept.on_done = again
+        accept.submit()
+        ops = []
+        for _ in range(100):
+            fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+            ops.append(harness.probe.connect(fd, socket.AF_INET, address))
+            ops[-1].submit()
+        harness.until(lambda: len(accepted) == 100)
+        harness.run(*ops)
+        assert len(set(accepted)) == 100
+        assert {op.result for op in ops} == {0}
+        assert accept.state == "pending"
+
+    def test_accept_without_descriptors_is_emfile_and_recovers(self, harness: Harness) -> None:
+        listener, address = harness.listener()
+        fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+        connect = harness.probe.connect(fd, socket.AF_INET, address)
+        connect.submit()
+        harness.run(connect)
+        accept = harness.probe.accept(listener)
+        with harness.out_of_descriptors():
+            accept.submit()
+            harness.run(accept)
+            assert accept.result == -errno.EMFILE
+            assert (
+                harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM) == -errno.EMFILE
+            )
+        accept.submit(try_now=True)
+        harness.run(accept)
+        harness.keep(accept.result)
+
+    # -- readiness -------------------------------------------------------------------
+
+    def test_readable_takes_no_bytes(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.readable(two)
+        assert op.submit()
+        harness.probe.wait(0)
+        assert op.state == "pending"
+        send_all(harness, one, b"all of it")
+        harness.run(op)
+        assert op.results == [0]
+        assert receive_all(harness, two, 9) == b"all of it"
+
+    def test_writable_waits_for_room(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.writable(one)
+        op.submit()
+        harness.run(op)
+        assert op.results == [0]
+        send, before = fill(harness, one)
+        send.cancel()
+        harness.run(send)
+        before += max(send.result, 0)
+        op.submit()
+        harness.probe.wait(0.01)
+        assert op.state == "pending"
+        drain(harness, two, before)
+        harness.run(op)
+        assert op.results == [0, 0]
+
+    def test_listener_is_readable_when_somebody_knocks(self, harness: Harness) -> None:
+        listener, address = harness.listener()
+        op = harness.probe.readable(listener)
+        op.submit()
+        fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+        connect = harness.probe.connect(fd, socket.AF_INET, address)
+        connect.submit()
+        harness.run(op, connect)
+        assert op.results == [0]
+
+    # -- cancelling ------------------------------------------------------------------
+
+    def test_cancel_of_an_idle_op_does_nothing(self, harness: Harness) -> None:
+        op = harness.probe.receive(harness.pair()[0])
+        op.cancel()
+        assert op.state == "idle"
+        assert harness.probe.wait(0) == []
+        assert op.results == []
+
+    @pytest.mark.parametrize("kind", ["receive", "given", "readable", "accept", "send"])
+    def test_cancelled_op_completes_exactly_once(self, harness: Harness, kind: str) -> None:
+        one, _two = harness.pair()
+        if kind == "send":
+            op, _ = fill(harness, one)
+        else:
+            make = {
+                "receive": lambda: harness.probe.receive(one),
+                "given": lambda: harness.probe.receive(one, 10),
+                "readable": lambda: harness.probe.readable(one),
+                "accept": lambda: harness.probe.accept(harness.listener()[0]),
+            }
+            op = make[kind]()
+            op.submit()
+        op.cancel()
+        assert op.state in {"pending", "done"}
+        op.cancel()
+        harness.run(op)
+        assert op.results == [-errno.ECANCELED]
+        assert harness.probe.wait(0) == []
+        assert op.results == [-errno.ECANCELED]
+
+    def test_cancelled_connect_completes_once(self, harness: Harness) -> None:
+        _, address = harness.listener()
+        fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+        op = harness.probe.connect(fd, socket.AF_INET, address)
+        op.submit()
+        op.cancel()
+        harness.run(op)
+        assert op.results in ([0], [-errno.ECANCELED])
+
+    def test_cancel_in_the_batch_loses_no_bytes(self, harness: Harness) -> None:
+        pairs = [harness.pair() for _ in range(8)]
+        ops = [harness.probe.receive(two, 10) for _, two in pairs]
+        done: list[ProbeOp] = []
+
+        def cancel_the_others(op: ProbeOp) -> None:
+            done.append(op)
+            for other in ops:
+                other.cancel()
+
+        for op in ops:
+            op.on_done = cancel_the_others
+            op.submit()
+        for one, _ in pairs:
+            send_all(harness, one, b"x")
+        harness.run(*ops)
+        assert len(done) == 8
+        for op in ops:
+            assert len(op.results) == 1
+            if op.result == -errno.ECANCELED:
+                assert receive_all(harness, op.fd, 1) == b"x"
+            else:
+                assert op.data == b"x"
+
+    def test_op_is_submitted_again_right_after_its_cancel(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.receive(two)
+        op.submit()
+        op.cancel()
+        harness.run(op)
+        assert op.submit()
+        send_all(harness, one, b"y")
+        harness.run(op)
+        assert op.results == [-errno.ECANCELED, 1]
+
+    def test_readers_cancel_leaves_the_writer_waiting(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        send, before = fill(harness, one)
+        receive = harness.probe.receive(one)
+        receive.submit()
+        receive.cancel()
+        harness.run(receive)
+        assert send.state == "pending"
+        drain(harness, two, before)
+        harness.run(send)
+        assert send.result > 0
+
+    # -- descriptors -----------------------------------------------------------------
+
+    def test_number_is_reused_within_a_batch(self, harness: Harness) -> None:
+        first, second = harness.pair(), harness.pair()
+        ops = [harness.probe.receive(first[1]), harness.probe.receive(second[1])]
+        fresh: list[tuple[int, int]] = []
+
+        def replace_the_other(op: ProbeOp) -> None:
+            other = ops[1 - ops.index(op)]
+            if fresh or other.state == "pending":
+                return
+            other.cancel()
+            harness.close(other.fd)
+            fresh.append(harness.pair())
+
+        for op in ops:
+            op.on_done = replace_the_other
+            op.submit()
+        for one, _ in (first, second):
+            send_all(harness, one, b"old")
+        harness.run(*ops)
+        assert [len(op.results) for op in ops] == [1, 1]
+        if fresh:
+            one, two = fresh[0]
+            send_all(harness, one, b"new")
+            assert receive_all(harness, two, 3) == b"new"
+
+    def test_new_user_of_a_number_gets_its_own_events(self, harness: Harness) -> None:
+        for _ in range(5):
+            one, two = harness.pair()
+            op = harness.probe.receive(two)
+            op.submit()
+            harness.probe.wait(0)
+            op.cancel()
+            harness.run(op)
+            harness.close(two)
+            harness.close(one)
+        one, two = harness.pair()
+        op = harness.probe.receive(two)
+        op.submit()
+        assert harness.probe.wait(0) == []
+        send_all(harness, one, b"mine")
+        harness.run(op)
+        assert b"mine".startswith(op.data)
+
+    def test_detached_descriptor_can_be_attached_again(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        send_all(harness, one, b"a")
+        assert receive_all(harness, two, 1) == b"a"
+        harness.probe.detach(two)
+        assert harness.probe.attach(two) == 0
+        send_all(harness, one, b"b")
+        assert receive_all(harness, two, 1) == b"b"
+
+    def test_op_on_a_closed_descriptor_is_ebadf(self, harness: Harness) -> None:
+        one, _ = harness.pair()
+        harness.close(one)
+        for op in (harness.probe.receive(one), harness.probe.send(one, b"x")):
+            op.submit()
+            harness.run(op)
+            assert op.results == [-errno.EBADF]
+        assert harness.probe.close_fd(one) == -errno.EBADF
+        assert harness.probe.shut_down(one) == -errno.EBADF
+
+    # -- waiting ---------------------------------------------------------------------
+
+    def test_wait_without_anything_returns_at_its_timeout(self, harness: Harness) -> None:
+        before = harness.probe.now_ns()
+        assert harness.probe.wait(0.02) == []
+        assert harness.probe.now_ns() - before >= 20_000_000
+
+    def test_wait_of_zero_returns_at_once(self, harness: Harness) -> None:
+        harness.probe.receive(harness.pair()[0]).submit()
+        assert harness.probe.wait(0) == []
+
+    def test_wake_before_the_wait_ends_it(self, harness: Harness) -> None:
+        harness.probe.wake()
+        harness.probe.wake()
+        assert harness.probe.wait(None) == []
+
+    def test_wake_ends_one_wait_only(self, harness: Harness) -> None:
+        harness.probe.wake()
+        harness.probe.wait(None)
+        before = harness.probe.now_ns()
+        harness.probe.wait(0.01)
+        assert harness.probe.now_ns() - before >= 10_000_000
+
+    def test_wake_from_another_thread_ends_the_wait(self, harness: Harness) -> None:
+        thread = threading.Timer(0.01, harness.probe.wake)
+        thread.start()
+        assert harness.probe.wait(None) == []
+        thread.join()
+
+    def test_wakes_from_many_threads_lose_no_op(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        stop = threading.Event()
+
+        def pester() -> None:
+            while not stop.is_set():
+                harness.probe.wake()
+
+        threads = [threading.Thread(target=pester) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(50):
+                op = harness.probe.receive(two)
+                op.submit()
+                send_all(harness, one, b"z")
+                harness.run(op)
+                assert op.results == [1]
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
+    def test_signal_ends_the_wait(self, harness: Harness) -> None:
+        seen: list[int] = []
+        op = harness.probe.receive(harness.pair()[0])
+        op.submit()
+        before = signal.signal(signal.SIGALRM, lambda number, frame: seen.append(number))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            assert harness.probe.wait(None) == []
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert seen == [signal.SIGALRM]
+        assert op.state == "pending"
+
+    def test_unread_bytes_that_nobody_wants_do_not_spin(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.receive(two, 1)
+        op.submit()
+        send_all(harness, one, b"abc")
+        harness.run(op)
+        assert idle_returns(harness) <= 3
+        assert receive_all(harness, two, 2) == b"bc"
+
+    def test_hang_up_that_nobody_wants_does_not_spin(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.receive(two)
+        op.submit()
+        harness.probe.wait(0)
+        op.cancel()
+        harness.run(op)
+        harness.reset(one)
+        assert idle_returns(harness) <= 3
+        op.submit()
+        harness.run(op)
+        assert op.result == -errno.ECONNRESET
+
+    def test_end_that_nobody_wants_does_not_spin(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        send = harness.probe.send(two, b"x")
+        send.submit()
+        receive = harness.probe.receive(two)
+        receive.submit()
+        harness.run(send)
+        assert harness.probe.shut_down(one) == 0
+        harness.run(receive)
+        assert receive.result == 0
+        assert idle_returns(harness) <= 3
+
+    # -- many, and the end -------------------------------------------------------------
+
+    def test_every_op_of_thousands_is_done_exactly_once(self, harness: Harness) -> None:
+        pairs = [harness.pair() for _ in range(harness.many)]
+        for _ in range(5):
+            receives = [harness.probe.receive(two, 16) for _, two in pairs]
+            sends = [harness.probe.send(one, b"!") for one, _ in pairs]
+            for op in receives + sends:
+                op.submit()
+            harness.run(*receives, *sends)
+            assert all(op.results == [1] for op in receives + sends)
+
+    def test_op_keeps_its_owner_alive(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        seen: list[bytes] = []
+        op = harness.probe.receive(two, 3)
+        op.on_done = lambda op: seen.append(bytes(op.data))
+        op.submit()
+        del op
+        gc.collect()
+        send_all(harness, one, b"x")
+        harness.until(lambda: seen)
+        assert seen == [b"x"]
+        assert harness.probe.poller.live_ops == 0
+
+    def test_live_ops_are_counted(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.receive(two)
+        op.submit()
+        assert harness.probe.poller.live_ops == 1
+        send_all(harness, one, b"x")
+        harness.run(op)
+        assert harness.probe.poller.live_ops == 0
+        send_all(harness, one, b"x")
+        op.submit()
+        while not harness.probe.reap(1):
+            pass
+        assert op.state == "done"
+        assert harness.probe.poller.live_ops == 1
+        harness.run(op)
+        assert harness.probe.poller.live_ops == 0
+
+    def test_close_hands_back_every_pending_op_cancelled(self, harness: Harness) -> None:
+        ops = []
+        for _ in range(20):
+            one, two = harness.pair()
+            ops += [harness.probe.receive(one), harness.probe.receive(two, 10)]
+        accept = harness.probe.accept(harness.listener()[0])
+        ops.append(accept)
+        for op in ops:
+            op.submit()
+        harness.probe.wait(0)
+        cancelled = ops[3]
+        cancelled.cancel()
+        harness.probe.close()
+        assert harness.probe.poller.closed
+        assert all(op.state == "idle" for op in ops)
+        assert all(op.results == [-errno.ECANCELED] for op in ops)
+        assert harness.probe.poller.live_ops == 0
+
+    def test_second_close_does_nothing(self, harness: Harness) -> None:
+        harness.probe.close()
+        assert harness.probe.close() == []

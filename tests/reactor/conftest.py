@@ -1,0 +1,73 @@
+"""Fixtures for the reactor's tests: a loop on every poller, and what it must leave behind.
+
+Owns the fixtures ``loop`` and ``simulated``.  Invariant: after a test no op is live, no block
+lent, no timer armed, no call-back ready, and the contract was not broken.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.register_assert_rewrite("reactor.testing.poller_suite")
+
+from reactor.eventloop import EventLoop  # noqa: E402 - after the line above
+from reactor.pollers import new_poller  # noqa: E402
+from reactor.testing import simulated_loop  # noqa: E402
+
+SIMULATED: dict[str, dict[str, Any]] = {
+    "simulated": {},
+    "deferred": {"deferred": True},
+    "posted": {"deferred": True, "posted": True, "delay_seconds": 0.001},
+}
+POLLERS = [*(["epoll"] if sys.platform == "linux" else []), *SIMULATED]
+
+
+def check_quiet(loop: EventLoop) -> None:
+    """Assert that nothing of a loop that is at rest is alive."""
+    for _ in range(4):  # what the last call-back set off
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    stats = loop.stats()
+    assert not any(stats.values()), stats
+    assert getattr(loop.poller, "violations", []) == []
+
+
+def closing(loop: EventLoop) -> Iterator[EventLoop]:
+    """Yield *loop*, check it and close it."""
+    reported: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    loop.reported = reported  # type: ignore[attr-defined]
+    try:
+        yield loop
+        if not loop.is_closed():
+            check_quiet(loop)
+    finally:
+        loop.close()
+        asyncio.set_event_loop(None)
+    assert reported == []
+
+
+@pytest.fixture(params=POLLERS)
+def loop(request: pytest.FixtureRequest) -> Iterator[EventLoop]:
+    """Return a loop on each poller, in line and deferred."""
+    if request.param in SIMULATED:
+        yield from closing(simulated_loop(**SIMULATED[request.param]))
+    else:
+        yield from closing(EventLoop(new_poller(request.param)))
+
+
+@pytest.fixture(params=list(SIMULATED))
+def simulated(request: pytest.FixtureRequest) -> Iterator[Callable[..., EventLoop]]:
+    """Return a function that makes a simulated loop with faults, in line and deferred."""
+    made: list[Iterator[EventLoop]] = []
+
+    def make(**faults: Any) -> EventLoop:
+        made.append(closing(simulated_loop(**{**SIMULATED[request.param], **faults})))
+        return next(made[-1])
+
+    yield make
+    for loop in made:
+        next(loop, None)
