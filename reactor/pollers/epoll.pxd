@@ -20,6 +20,7 @@ cdef class EpollPoller(Poller):
     cdef OpList cancelled       # done by cancel or by a failed epoll_ctl, for the next wait
     cdef void *events           # the batch: struct epoll_event[BATCH]
 
+    cdef int make_room(self, intptr_t fd) noexcept
     cdef bint attempt(self, Op *op) noexcept
     cdef void receive_block(self, Op *op) noexcept
     cdef void accept_attached(self, Op *op) noexcept

@@ -310,21 +310,11 @@ cdef class EpollPoller(Poller):
         return fd
 
     cdef int attach(self, intptr_t fd) noexcept:
-        cdef Py_ssize_t count
-        cdef Slot *grown
-        if fd < 0:
-            return -EBADF
-        if fd >= self.slot_count:
-            count = self.slot_count if self.slot_count else FIRST_SLOTS
-            while count <= fd:
-                count *= 2
-            grown = <Slot *>PyMem_RawRealloc(self.slots, count * sizeof(Slot))
-            if grown == NULL:
-                return -ENOMEM
-            memset(&grown[self.slot_count], 0, (count - self.slot_count) * sizeof(Slot))
-            self.slots = grown
-            self.slot_count = count
-        return 0
+        cdef int error = self.make_room(fd)
+        # Somebody may have closed an earlier user of the number without telling.
+        if error == 0 and self.slots[fd].interest:
+            self.detach(fd)
+        return error
 
     cdef void detach(self, intptr_t fd) noexcept:
         cdef Slot *slot
@@ -361,6 +351,24 @@ cdef class EpollPoller(Poller):
         return -errno if failed else <int>length
 
     # -- inside ----------------------------------------------------------------------
+
+    cdef int make_room(self, intptr_t fd) noexcept:
+        """Let the table have a slot for *fd*; 0 or -errno."""
+        cdef Py_ssize_t count
+        cdef Slot *grown
+        if fd < 0:
+            return -EBADF
+        if fd >= self.slot_count:
+            count = self.slot_count if self.slot_count else FIRST_SLOTS
+            while count <= fd:
+                count *= 2
+            grown = <Slot *>PyMem_RawRealloc(self.slots, count * sizeof(Slot))
+            if grown == NULL:
+                return -ENOMEM
+            memset(&grown[self.slot_count], 0, (count - self.slot_count) * sizeof(Slot))
+            self.slots = grown
+            self.slot_count = count
+        return 0
 
     cdef bint attempt(self, Op *op) noexcept:
         """Make the op's call; true unless it would block (then the result is -EAGAIN)."""
@@ -401,7 +409,7 @@ cdef class EpollPoller(Poller):
 
     cdef int park(self, Op *op) noexcept:
         """Put the op into its slot and see that epoll watches for it; 0 or -errno."""
-        cdef int error = self.attach(op.fd)
+        cdef int error = self.make_room(op.fd)
         cdef Slot *slot
         cdef uint32_t wanted
         if error < 0:
