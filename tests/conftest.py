@@ -18,6 +18,12 @@ from tests.peers.nginx import executable as nginx_executable
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 
+def pytest_collection_finish() -> None:
+    # What was imported stays: the collection after each test need not look at it.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_leaks() -> Iterator[None]:
     before = live_resources()
