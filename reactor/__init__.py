@@ -1,0 +1,83 @@
+"""cyreactor: a reactor, transports and a connection manager for client sockets.
+
+The house, from the door down; each room opens with what it owns and may not touch:
+
+    reactor.manager       pools, reuses, limits and cleans up connections of any protocol
+    reactor.eventloop     the reactor as an asyncio event loop
+    reactor.transports    stream, tcp, tls, listener, connect (by name, all phases)
+    reactor.resolver      names to addresses; Happy Eyeballs
+    reactor.protocol      what a driver subclasses
+    reactor.core          the reactor: ready queue, timers, passes
+    reactor.pollers       the contract of a platform, and those that fulfil it
+    reactor.pool, buffers, timers, addresses, errors, limits     the leaves
+
+Everything that a user needs is here; ``reactor.testing`` has what tests need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from reactor.core import Reactor
+from reactor.errors import (
+    ConnectError,
+    ConnectionLostError,
+    ConnectRefusedError,
+    EndpointError,
+    EndpointTimeoutError,
+    ResolveError,
+    TLSCertificateError,
+    TLSError,
+    TLSTruncatedError,
+    endpoint_error,
+)
+from reactor.eventloop import EventLoop, new_event_loop
+from reactor.manager import ConnectionManager, Endpoint, PoolFullError
+from reactor.pollers import available_pollers, new_poller
+from reactor.protocol import BufferedProtocol, Protocol
+from reactor.resolver import Resolver
+from reactor.transports.certificates import (
+    client_context,
+    server_context,
+    shared_client_context,
+)
+from reactor.transports.connect import connect
+
+__all__ = [
+    "BufferedProtocol",
+    "ConnectError",
+    "ConnectRefusedError",
+    "ConnectionLostError",
+    "ConnectionManager",
+    "Endpoint",
+    "EndpointError",
+    "EndpointTimeoutError",
+    "EventLoop",
+    "PoolFullError",
+    "Protocol",
+    "Reactor",
+    "ResolveError",
+    "Resolver",
+    "TLSCertificateError",
+    "TLSError",
+    "TLSTruncatedError",
+    "available_pollers",
+    "client_context",
+    "connect",
+    "endpoint_error",
+    "new_event_loop",
+    "new_poller",
+    "run",
+    "server_context",
+    "shared_client_context",
+]
+
+T = TypeVar("T")
+
+
+def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
+    """Run *main* on a new event loop and return its result; like ``asyncio.run``."""
+    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+        return runner.run(main)

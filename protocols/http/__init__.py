@@ -1,0 +1,50 @@
+"""HTTP/1.1 for clients: blocking, asyncio and call-back faces over one core.
+
+The rooms, from the door down:
+
+    client, sync_client   what users call: AsyncClient and Client
+    fetch                 the fetcher, ``cyfetch``
+    connection            one exchange is one future; bodies collected or streamed
+    protocol              HTTPProtocol: one connection with call-backs
+    response              what comes back
+    parser, headers       sans-I/O: responses in, request heads out
+    url, errors, limits   the leaves
+"""
+
+from protocols.http.client import AsyncClient, ClientClosedError
+from protocols.http.errors import (
+    HTTPError,
+    IncompleteResponseError,
+    InvalidHeader,
+    InvalidURL,
+    RemoteProtocolError,
+    ResponseError,
+    ResponseLimitError,
+    StatusError,
+)
+from protocols.http.headers import Headers
+from protocols.http.limits import ResponseLimits
+from protocols.http.protocol import HTTPProtocol
+from protocols.http.response import BodyNotReadError, Response
+from protocols.http.sync_client import Client
+from protocols.http.url import URL
+
+__all__ = [
+    "URL",
+    "AsyncClient",
+    "BodyNotReadError",
+    "Client",
+    "ClientClosedError",
+    "HTTPError",
+    "HTTPProtocol",
+    "Headers",
+    "IncompleteResponseError",
+    "InvalidHeader",
+    "InvalidURL",
+    "RemoteProtocolError",
+    "Response",
+    "ResponseError",
+    "ResponseLimitError",
+    "ResponseLimits",
+    "StatusError",
+]

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-__all__ = ["DEFAULT_LIMITS", "MAX_URL_LENGTH", "ResponseLimits"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "MAX_BODY_BYTES",
+    "MAX_URL_LENGTH",
+    "STREAM_HIGH_WATER_BYTES",
+    "ResponseLimits",
+]
 
 # RFC 9110 section 4.1 asks for at least 8,000 octets; servers refuse long before 64 KiB.
 # The bound keeps the quadratic cases of IDNA mapping and percent-encoding out of reach.
@@ -66,3 +72,11 @@ class ResponseLimits:
 
 
 DEFAULT_LIMITS = ResponseLimits()
+
+# What a collected body (``response.content``) may not exceed: it lies in memory twice while
+# it is joined.  Larger ones are for streaming, which has no limit.
+MAX_BODY_BYTES = 1_073_741_824
+
+# A streamed body's pieces that nobody has read yet: at this many bytes the connection is
+# no longer read, at a quarter of it is read again.
+STREAM_HIGH_WATER_BYTES = 262_144

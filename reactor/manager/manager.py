@@ -9,9 +9,8 @@ leaves both true.
 ::
 
     (open) --> LEASED <--release, take--> IDLE --expired, evicted, found closing--> CLOSING
-                  \___________________ lost ____________________/                      |
-                                        v                                             v
-                                      (gone) <--------------------------------------- lost
+                  |                          |                                          |
+                  +---------- lost ----------+------------------ lost ------------------+--> (gone)
 """
 
 from __future__ import annotations

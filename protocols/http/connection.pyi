@@ -1,0 +1,26 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from protocols.http.limits import ResponseLimits
+from protocols.http.protocol import HTTPProtocol
+from protocols.http.response import Response
+
+class BodyStream(AsyncIterator[bytes]):
+    def __aiter__(self) -> BodyStream: ...
+    async def __anext__(self) -> bytes: ...
+    @property
+    def is_complete(self) -> bool: ...
+
+class ClientConnection(HTTPProtocol):
+    def __init__(
+        self,
+        host: str = "",
+        port: int = 0,
+        limits: ResponseLimits | None = None,
+        max_body_bytes: int = ...,
+    ) -> None: ...
+    def exchange(
+        self, head: bytes, method: str, url: Any, deadline_ns: int, stream: bool
+    ) -> asyncio.Future[Response]: ...
+    def abandon(self) -> None: ...

@@ -1,0 +1,203 @@
+"""The connection as the client uses it: one exchange is one future.
+
+Owns: the collecting of a body, or its streaming with back-pressure.  May not touch: the
+pool (the client gives the connection back).
+Invariant: the future of an exchange is done exactly once; a streamed body ends exactly once,
+whole or with an error.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
+
+from protocols.http.protocol cimport EXCHANGE_FAILED, EXCHANGE_NONE, HTTPProtocol
+from protocols.http.response cimport Response
+
+from collections import deque
+
+from protocols.http.errors import ResponseLimitError
+from protocols.http.limits import MAX_BODY_BYTES, STREAM_HIGH_WATER_BYTES
+
+cdef Py_ssize_t HIGH_WATER = STREAM_HIGH_WATER_BYTES
+cdef Py_ssize_t LOW_WATER = STREAM_HIGH_WATER_BYTES // 4
+
+
+cdef class BodyStream:
+    """The body of a streamed response: an async iterator of bytes with back-pressure."""
+
+    def __cinit__(self):
+        self.pieces = deque()
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        while not self.pieces:
+            if self.error is not None:
+                raise self.error
+            if self.complete:
+                raise StopAsyncIteration
+            if self.waiter is not None:
+                raise RuntimeError("the body is being read by somebody else already")
+            self.waiter = self.connection.reactor.create_future()
+            try:
+                await self.waiter
+            finally:
+                self.waiter = None
+        data = self.pieces.popleft()
+        self.size_bytes -= len(data)
+        if self.size_bytes <= LOW_WATER and self.connection is not None:
+            if self.connection.transport is not None:
+                self.connection.transport.resume_reading()
+        return data
+
+    @property
+    def is_complete(self):
+        """Whether the whole body has come, read or not."""
+        return self.complete
+
+    cdef int push(self, bytes data) except -1:
+        self.pieces.append(data)
+        self.size_bytes += PyBytes_GET_SIZE(data)
+        if self.size_bytes > HIGH_WATER:
+            self.connection.transport.pause_reading()
+        return self.wake()
+
+    cdef int end(self, object error) except -1:
+        self.complete = error is None
+        self.error = error
+        self.connection = None
+        return self.wake()
+
+    cdef int wake(self) except -1:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+        return 0
+
+
+cdef class ClientConnection(HTTPProtocol):
+    """An ``HTTPProtocol`` for ``AsyncClient``: ``exchange`` in place of call-backs.
+
+    Args:
+        host, port, limits: as for ``HTTPProtocol``.
+        max_body_bytes: what a collected body may not exceed.
+    """
+
+    def __cinit__(self, host="", port=0, limits=None, max_body_bytes=MAX_BODY_BYTES):
+        self.max_body_bytes = max_body_bytes
+
+    def __init__(self, host="", port=0, limits=None, max_body_bytes=MAX_BODY_BYTES):
+        pass
+
+    def exchange(self, bytes head not None, str method not None, url, int64_t deadline_ns,
+                 bint stream):
+        """Send a rendered request head; return a future for the ``Response``.
+
+        Args:
+            head: the request line and all fields with the empty line that ends them.
+            method: the request's, which decides whether the response has a body.
+            url: kept in the response.
+            deadline_ns: on the reactor's clock, 0 for none.
+            stream: the future is done when the head is there; the body is streamed.
+
+        The future's exception is an ``EndpointError``.  ``RuntimeError`` when a request is
+        under way or the connection is spent.
+        """
+        self.send_request(head, method == "HEAD", deadline_ns)
+        self.waiter = self.reactor.create_future()
+        self.response = None
+        self.method = method
+        self.url = url
+        self.streamed = stream
+        self.first = None
+        self.rest = None
+        self.body_bytes = 0
+        self.stream = None
+        return self.waiter
+
+    def abandon(self):
+        """Give up the exchange under way, if any, and the connection with it."""
+        self.waiter = None
+        self.response = None
+        if self.stream is not None:
+            self.stream.end(RuntimeError("the response was closed before its end"))
+            self.stream = None
+        self.reusable = False
+        if self.state != EXCHANGE_NONE:
+            self.state = EXCHANGE_FAILED
+            self.reactor.timers.disarm(&self.deadline)
+        if self.transport is not None:
+            self.transport.abort()
+
+    cdef int on_informational(self) except -1:
+        return 0
+
+    cdef int on_head(self) except -1:
+        cdef Response response = Response.__new__(Response)
+        response.status_code = self.parser.status_code
+        response.minor_version = self.parser.minor_version
+        response.head = self.parser.head
+        response.fields_start = self.parser.fields_start
+        response.method = self.method
+        response.url = self.url
+        self.response = response
+        if self.streamed:
+            self.stream = response.stream = BodyStream.__new__(BodyStream)
+            self.stream.connection = self
+            self.settle(None)
+        return 0
+
+    cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
+        if self.streamed:
+            if self.stream is not None:
+                self.stream.push(PyBytes_FromStringAndSize(data, size))
+            return 0
+        self.body_bytes += size
+        if self.body_bytes > self.max_body_bytes:
+            return self.fail(ResponseLimitError(
+                f"the body exceeds the limit of {self.max_body_bytes} bytes",
+                host=self.host, port=self.port, phase="read"))
+        if self.first is None:
+            self.first = PyBytes_FromStringAndSize(data, size)
+        elif self.rest is None:
+            self.rest = [self.first, PyBytes_FromStringAndSize(data, size)]
+        else:
+            self.rest.append(PyBytes_FromStringAndSize(data, size))
+        return 0
+
+    cdef int on_complete(self) except -1:
+        self.response.trailers = self.parser.trailers
+        if self.streamed:
+            self.response = None
+            if self.stream is not None:
+                self.stream.end(None)
+                self.stream = None
+            return 0
+        if self.rest is not None:
+            self.response.body = b"".join(self.rest)
+            self.rest = None
+        else:
+            self.response.body = b"" if self.first is None else self.first
+        self.first = None
+        self.settle(None)
+        self.response = None
+        return 0
+
+    cdef int on_failed(self, object error) except -1:
+        self.first = self.rest = None
+        if self.stream is not None:
+            self.stream.end(error)
+            self.stream = None
+            return 0
+        return self.settle(error)
+
+    cdef int settle(self, object error) except -1:
+        """Make the exchange's future done; who no longer waits is not disturbed."""
+        cdef object waiter = self.waiter
+        self.waiter = None
+        if waiter is None or waiter.done():
+            return 0
+        if error is None:
+            waiter.set_result(self.response)
+        else:
+            waiter.set_exception(error)
+        return 0

@@ -1,0 +1,44 @@
+"""One HTTP/1.1 connection, client side; its C face for those who subclass it in Cython."""
+
+from libc.stdint cimport int64_t
+
+from reactor.core cimport Reactor
+from reactor.protocol cimport Protocol
+from reactor.timers cimport Timer
+
+from protocols.http.parser cimport Event, ResponseParser
+
+
+cdef enum ExchangeState:
+    EXCHANGE_NONE                   # no request is under way
+    EXCHANGE_SENT                   # not one byte of the response has come
+    EXCHANGE_HEAD                   # some of the head, or informational responses
+    EXCHANGE_BODY                   # the final head was told
+    EXCHANGE_FAILED                 # told; the connection is being closed
+
+
+cdef class HTTPProtocol(Protocol):
+    cdef readonly ResponseParser parser
+    cdef readonly str host          # for errors, as the caller gave it
+    cdef readonly int port
+    cdef readonly int exchanges     # requests begun on this connection
+    cdef readonly bint reusable     # another request may be sent now or when this one ends
+    cdef readonly bint unanswered   # the request failed before a byte of its response came
+    cdef ExchangeState state
+    cdef Reactor reactor            # from connection_made on
+    cdef Timer deadline
+
+    # Write a rendered head and expect the response. deadline_ns on the reactor's clock, 0
+    # for none. RuntimeError when a request is under way or the connection is spent.
+    cdef int send_request(self, bytes head, bint head_request, int64_t deadline_ns) except -1
+
+    # -- what subclasses override; each may do anything to the connection ----------------
+    cdef int on_informational(self) except -1
+    cdef int on_head(self) except -1
+    cdef int on_body(self, const char *data, Py_ssize_t size) except -1
+    cdef int on_complete(self) except -1
+    cdef int on_failed(self, object error) except -1
+
+    cdef Event pull(self, const char **cursor, const char *end) except Event.EVENT_ERROR
+    cdef int finish(self, bint surplus) except -1
+    cdef int fail(self, object error) except -1

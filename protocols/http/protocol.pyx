@@ -1,0 +1,245 @@
+"""One HTTP/1.1 connection: requests out, one at a time, and the call-backs of the response.
+
+Owns: the order of an exchange on a connection and its deadline.  May not touch: other
+connections, pools, redirects.
+Invariant: each request ends in exactly one ``response_complete`` or ``request_failed``, and a
+connection on which anything was out of order never carries another request.
+
+::
+
+    NONE --request--> SENT --bytes--> HEAD --final head--> BODY --complete--> NONE
+                        |               |                    |
+                        +-- fault, deadline, lost, close ----+--> FAILED
+
+Bytes that come when no request is under way, or after a whole response, belong to nobody;
+a peer that sends them is broken or hostile, and the connection is closed.  They are never
+read as the answer to the next request (RFC 9112 section 9.2).
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from reactor.protocol cimport Protocol
+from reactor.timers cimport Timer
+from reactor.transports.transport cimport Transport
+
+from protocols.http.headers cimport Headers, render_request_head
+from protocols.http.parser cimport Event, ResponseParser
+
+from reactor.errors import ConnectionLostError, EndpointTimeoutError, endpoint_error
+
+from protocols.http.errors import MessageError, response_error
+from protocols.http.limits import DEFAULT_LIMITS
+
+
+cdef int deadline_passed(void *owner) except -1:
+    cdef HTTPProtocol connection = <HTTPProtocol>owner
+    if connection.state != EXCHANGE_NONE:
+        connection.fail(EndpointTimeoutError(
+            "the deadline passed", host=connection.host, port=connection.port, phase="read"))
+    return 0
+
+
+cdef class HTTPProtocol(Protocol):
+    """An HTTP/1.1 client connection with call-backs, for those who write drivers.
+
+    Subclass it and override ``head_received``, ``body_received``, ``response_complete`` and
+    ``request_failed``; call ``request`` when the connection is made and again from
+    ``response_complete`` while ``reusable``.
+
+    Args:
+        host, port: the endpoint, for error messages and the Host field.
+        limits: a ``protocols.http.limits.ResponseLimits``.
+    """
+
+    def __cinit__(self, host="", port=0, limits=None, *args, **kwargs):
+        memset(&self.deadline, 0, sizeof(Timer))
+        self.native = True
+        self.host = host
+        self.port = port
+        self.parser = ResponseParser(DEFAULT_LIMITS if limits is None else limits)
+        self.deadline.fire = deadline_passed
+        self.deadline.owner = <void *>self
+
+    def __init__(self, host="", port=0, limits=None):
+        pass
+
+    def __dealloc__(self):
+        if self.reactor is not None:
+            self.reactor.timers.disarm(&self.deadline)
+
+    # -- requests ----------------------------------------------------------------------
+
+    def request(self, method, target, headers=(), *, host=None, timeout=None):
+        """Send a request without a body.
+
+        Args:
+            method: a token, such as ``"GET"`` (RFC 9110 section 9.1).
+            target: the origin-form, such as ``"/path?query"`` (RFC 9112 section 3.2.1).
+            headers: a mapping or pairs.
+            host: what the Host field says; by default the connection's host and port.
+            timeout: seconds from now to the last byte of the response, or ``None``.
+
+        Raises ``InvalidHeader`` (a ``ValueError``) for a string that must not be sent, and
+        ``RuntimeError`` when a request is under way or the connection is spent.
+        """
+        cdef int64_t deadline_ns = 0
+        cdef bytes head = render_request_head(
+            method, target, self.host_field() if host is None else host, Headers(headers))
+        if timeout is not None:
+            if not timeout > 0:
+                raise ValueError(f"a timeout must be more than 0 seconds, not {timeout}")
+            if self.reactor is not None:
+                deadline_ns = self.reactor.now_ns() + <int64_t>(<double>timeout * 1e9)
+        self.send_request(head, method == "HEAD", deadline_ns)
+
+    def host_field(self):
+        """Return what the Host field says by default (RFC 9110 section 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if self.port else host
+
+    cdef int send_request(self, bytes head, bint head_request, int64_t deadline_ns) except -1:
+        if self.state != EXCHANGE_NONE or not self.reusable:
+            raise RuntimeError("a request is under way, or the connection cannot carry another")
+        self.parser.begin(head_request, False, False)
+        self.state = EXCHANGE_SENT
+        self.exchanges += 1
+        if deadline_ns:
+            self.reactor.timers.arm(&self.deadline, deadline_ns)
+        (<Transport>self.transport).write_bytes(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        return 0
+
+    @property
+    def is_idle(self):
+        """Whether no request is under way: the last one's response came whole."""
+        return self.state == EXCHANGE_NONE
+
+    # -- the connection ----------------------------------------------------------------
+
+    def connection_made(self, transport):
+        """Note the reactor; a subclass calls this first and may then send a request."""
+        self.reactor = (<Transport?>transport)._loop
+        self.reusable = True
+
+    cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
+        cdef const char *cursor = data
+        cdef const char *end = data + size
+        cdef Event event
+        if self.state == EXCHANGE_SENT:
+            self.state = EXCHANGE_HEAD
+        while True:
+            event = self.pull(&cursor, end)
+            if event == Event.NEED_DATA:
+                return 0
+            if event == Event.BODY:
+                self.on_body(self.parser.body, self.parser.body_size)
+            elif event == Event.HEAD:
+                self.state = EXCHANGE_BODY
+                self.on_head()
+            elif event == Event.MESSAGE_COMPLETE:
+                return self.finish(cursor < end)
+            elif event == Event.INFORMATIONAL:
+                self.on_informational()
+            else:
+                self.reusable = False
+                self.transport.abort()
+                return 0
+            if self.state == EXCHANGE_NONE or self.state == EXCHANGE_FAILED:
+                return 0                    # a call-back ended it
+
+    cdef Event pull(self, const char **cursor, const char *end) except Event.EVENT_ERROR:
+        """The parser's next event; a fault of the peer fails the exchange."""
+        try:
+            return self.parser.next_event(cursor, end)
+        except MessageError as error:
+            self.fail(response_error(error, host=self.host, port=self.port))
+            return Event.NEED_DATA
+
+    def eof_received(self):
+        """The peer closed: that completes a body read to the end, or cuts the response."""
+        cdef Event event
+        self.reusable = False
+        if self.state == EXCHANGE_NONE or self.state == EXCHANGE_FAILED:
+            return False
+        try:
+            event = self.parser.feed_eof()
+        except MessageError as error:
+            self.fail(response_error(error, host=self.host, port=self.port))
+            return False
+        if event == Event.MESSAGE_COMPLETE:
+            self.finish(False)
+        return False
+
+    def connection_lost(self, exc):
+        """The connection is gone: a request under way fails with the reason."""
+        self.reusable = False
+        if self.state != EXCHANGE_NONE and self.state != EXCHANGE_FAILED:
+            if exc is None:
+                error = ConnectionLostError("the connection was closed", host=self.host,
+                                            port=self.port, phase="read")
+            else:
+                error = endpoint_error(exc, host=self.host, port=self.port, phase="read")
+            self.fail(error)
+
+    cdef int finish(self, bint surplus) except -1:
+        self.reactor.timers.disarm(&self.deadline)
+        self.state = EXCHANGE_NONE
+        self.reusable = self.reusable and self.parser.keep_alive and not surplus
+        try:
+            self.on_complete()
+        finally:
+            if not self.reusable and self.state == EXCHANGE_NONE and self.transport is not None:
+                self.transport.close()
+        return 0
+
+    cdef int fail(self, object error) except -1:
+        """End the exchange with an error and the connection with it."""
+        self.reactor.timers.disarm(&self.deadline)
+        self.unanswered = self.state == EXCHANGE_SENT
+        self.state = EXCHANGE_FAILED
+        self.reusable = False
+        if self.transport is not None:
+            self.transport.abort()
+        return self.on_failed(error)
+
+    # -- call-backs --------------------------------------------------------------------
+
+    cdef int on_informational(self) except -1:
+        self.informational_received(self.parser.status_code, self.parser.make_headers())
+        return 0
+
+    cdef int on_head(self) except -1:
+        self.head_received(self.parser.status_code, self.parser.make_headers())
+        return 0
+
+    cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
+        self.body_received(PyBytes_FromStringAndSize(data, size))
+        return 0
+
+    cdef int on_complete(self) except -1:
+        self.response_complete()
+        return 0
+
+    cdef int on_failed(self, object error) except -1:
+        self.request_failed(error)
+        return 0
+
+    def informational_received(self, status_code, headers):
+        """Called for each 1xx response before the final one (RFC 9110 section 15.2)."""
+
+    def head_received(self, status_code, headers):
+        """Called once per request, when the final response's head is whole."""
+
+    def body_received(self, data):
+        """Called with each piece of the body, as it comes."""
+
+    def response_complete(self):
+        """Called when the response is whole; ``reusable`` tells whether to go on."""
+
+    def request_failed(self, error):
+        """Called instead of ``response_complete`` when the response will never be whole.
+
+        *error* is an ``EndpointError``: ``RemoteProtocolError``, ``IncompleteResponseError``,
+        ``ConnectionLostError``, ``EndpointTimeoutError``, ``TLSTruncatedError``.
+        """

@@ -1,0 +1,106 @@
+"""The response: what the client returns, decoded only as far as it is asked.
+
+Owns: the bytes of one response.  May not touch: the connection, but through its body stream.
+Invariant: ``content`` is the whole body or raises; a short body is never handed out.
+"""
+
+from protocols.http.headers cimport headers_over
+
+import codecs
+import json
+
+from protocols.http.errors import HTTPError, StatusError
+
+
+class BodyNotReadError(HTTPError, RuntimeError):
+    """``content`` was asked of a streamed response whose body was not read with ``aread``."""
+
+
+cdef class Response:
+    """A response.
+
+    Attributes:
+        status_code: 200 to 999 (RFC 9110 section 15).
+        url: the ``URL`` that answered.
+        method: the request's method.
+        trailers: fields after a chunked body as ``Headers``, or ``None``.
+    """
+
+    @property
+    def headers(self):
+        """The fields of the head, as ``Headers``."""
+        if self.decoded is None:
+            self.decoded = headers_over(self.head, self.fields_start)
+        return self.decoded
+
+    @property
+    def http_version(self):
+        """``"HTTP/1.1"`` or ``"HTTP/1.0"``."""
+        return f"HTTP/1.{self.minor_version}"
+
+    @property
+    def reason_phrase(self):
+        """The reason phrase as it came, maybe empty (RFC 9112 section 4)."""
+        line = self.head[:self.fields_start].rstrip(b"\r\n")
+        return line[13:].decode("latin-1")
+
+    @property
+    def content(self):
+        """The whole body as bytes.  Raises ``BodyNotReadError`` while it is streamed."""
+        if self.body is None:
+            raise BodyNotReadError("the body was not read: await response.aread() first")
+        return self.body
+
+    @property
+    def encoding(self):
+        """The charset of the Content-Type where Python knows it, else ``"utf-8"``."""
+        for part in self.headers.get("content-type", "").split(";")[1:]:
+            name, _, value = part.partition("=")
+            if name.strip().lower() == "charset":
+                try:
+                    return codecs.lookup(value.strip().strip("\"'")).name
+                except LookupError:
+                    break
+        return "utf-8"
+
+    @property
+    def text(self):
+        """The body as str; what does not decode becomes U+FFFD."""
+        return self.content.decode(self.encoding, "replace")
+
+    def json(self, **kwargs):
+        """Return the body parsed as JSON; *kwargs* go to ``json.loads``."""
+        return json.loads(self.content, **kwargs)
+
+    @property
+    def is_success(self):
+        """Whether the status is 2xx."""
+        return 200 <= self.status_code <= 299
+
+    def raise_for_status(self):
+        """Raise ``StatusError`` for a 4xx or 5xx status, else return the response."""
+        if self.status_code >= 400:
+            raise StatusError(
+                f"{self.method} {self.url}: {self.status_code} {self.reason_phrase}".rstrip(),
+                self,
+            )
+        return self
+
+    def aiter_bytes(self):
+        """Return an async iterator over the body's pieces as they come.
+
+        Each is a non-empty ``bytes``.  The peer is slowed down while nobody asks for the
+        next one.  Raises the ``EndpointError`` of a body that does not come whole.
+        """
+        if self.stream is None:
+            raise RuntimeError("the response was not streamed; its body is in content")
+        return self.stream
+
+    async def aread(self):
+        """Read the rest of a streamed body; afterwards ``content`` has it.  Returns it."""
+        if self.body is None:
+            self.body = b"".join([chunk async for chunk in self.stream])
+        return self.body
+
+    def __repr__(self):
+        return f"<Response [{self.status_code} {self.reason_phrase}]>"

@@ -1,0 +1,18 @@
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from reactor.core import Reactor
+from reactor.pollers.contract import OpOwner
+
+class Listener(OpOwner):
+    def __new__(
+        cls,
+        loop: Reactor,
+        sock: socket.socket,
+        factory: Callable[[], Any],
+        server: Any,
+        secure: Callable[[Any], Any] | None,
+    ) -> Listener: ...
+    def start(self) -> None: ...
+    def close(self) -> None: ...
