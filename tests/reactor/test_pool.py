@@ -1,0 +1,83 @@
+"""The memory pool: blocks, counters, limits."""
+
+import pytest
+
+from reactor.pool import POISONS, BlockOwner, BlockPool
+
+
+def test_first_block_is_a_miss_and_the_next_use_a_hit() -> None:
+    pool = BlockPool(256, 4)
+    owner = BlockOwner(pool)
+    owner.acquire()
+    assert (pool.hits, pool.misses, pool.in_use, pool.free) == (0, 1, 1, 0)
+    owner.release()
+    assert (pool.in_use, pool.free) == (0, 1)
+    owner.acquire()
+    assert (pool.hits, pool.misses, pool.in_use, pool.free) == (1, 1, 1, 0)
+    owner.release()
+
+
+def test_high_water_is_the_most_that_were_ever_in_use() -> None:
+    pool = BlockPool(64, 10)
+    owner = BlockOwner(pool)
+    for _ in range(5):
+        owner.acquire()
+    for _ in range(5):
+        owner.release()
+    owner.acquire()
+    owner.release()
+    assert pool.high_water == 5
+
+
+def test_no_more_than_max_free_blocks_are_kept() -> None:
+    pool = BlockPool(64, 2)
+    owner = BlockOwner(pool)
+    for _ in range(6):
+        owner.acquire()
+    for _ in range(6):
+        owner.release()
+    assert (pool.free, pool.in_use) == (2, 0)
+
+
+def test_pool_that_keeps_nothing_works() -> None:
+    pool = BlockPool(64, 0)
+    owner = BlockOwner(pool)
+    for _ in range(3):
+        owner.acquire()
+        owner.release()
+    assert (pool.free, pool.hits, pool.misses) == (0, 0, 3)
+
+
+@pytest.mark.parametrize(("size", "free"), [(0, 1), (7, 1), (-1, 1), (64, -1)])
+def test_senseless_sizes_are_refused(size: int, free: int) -> None:
+    with pytest.raises(ValueError, match=f"not {size if free == 1 else free}"):
+        BlockPool(size, free)
+
+
+def test_smallest_block_holds_the_link() -> None:
+    owner = BlockOwner(BlockPool(8, 4))
+    for _ in range(4):
+        owner.acquire()
+    for _ in range(4):
+        owner.release()
+
+
+def test_release_without_a_block_raises() -> None:
+    with pytest.raises(IndexError):
+        BlockOwner(BlockPool(64, 1)).release()
+
+
+def test_stats_and_repr_tell_the_counters() -> None:
+    pool = BlockPool(128, 3)
+    owner = BlockOwner(pool)
+    owner.acquire()
+    assert pool.stats() == {
+        "block_size": 128, "max_free": 3, "in_use": 1, "high_water": 1,
+        "free": 0, "hits": 0, "misses": 1,
+    }  # fmt: skip
+    assert "128 bytes: 1 in use, 0 free, high water 1" in repr(pool)
+    owner.release()
+
+
+def test_poisoning_is_told() -> None:
+    assert POISONS in {True, False}
