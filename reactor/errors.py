@@ -80,15 +80,19 @@ class EndpointError(Exception):
         return f"{self.phase} {format_endpoint(self.host, self.port)}: {self.reason}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+        number = self.errno if isinstance(self, OSError) else None
+        return (_rebuild, (type(self), self.args, number, self.__dict__.copy()))
 
 
 def _rebuild(
-    kind: type[EndpointError], args: tuple[str, ...], state: dict[str, object]
+    kind: type[EndpointError], args: tuple[str, ...], number: int | None, state: dict[str, object]
 ) -> EndpointError:
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
+    if isinstance(error, OSError):
+        error.errno = number
+        error.strerror = error.reason
     return error
 
 
@@ -136,11 +140,12 @@ def endpoint_error(
     number = error.errno if isinstance(error, OSError) else None
     kind: type[EndpointError]
     if isinstance(error, ssl.SSLCertVerificationError):
-        kind, reason = TLSCertificateError, error.verify_message or str(error)
+        kind, reason = TLSCertificateError, getattr(error, "verify_message", "") or _words(error)
     elif isinstance(error, ssl.SSLEOFError):
         kind, reason = TLSTruncatedError, "the peer closed the connection without close_notify"
     elif isinstance(error, ssl.SSLError):
-        kind, reason = TLSError, error.reason or str(error)
+        # one that was not made by ssl itself lacks the attribute, as above
+        kind, reason = TLSError, getattr(error, "reason", "") or _words(error)
     elif isinstance(error, socket.gaierror):
         kind, reason = ResolveError, error.strerror or str(error)
     elif isinstance(error, TimeoutError):
