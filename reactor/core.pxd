@@ -69,3 +69,6 @@ cdef class Reactor:
 # Call callback(*args) in a context; args a tuple or None. What it raises is returned (and
 # None without), but for SystemExit and KeyboardInterrupt, which come through.
 cdef object call_in_context(object context, object callback, object args)
+
+# A handle that is in no queue: for whoever calls it at a time of its own.
+cpdef Handle make_handle(Reactor loop, object callback, tuple args, object context=*)

@@ -134,6 +134,18 @@ cdef class Handle:
         return f"<{' '.join(self._repr_info())}>"
 
 
+cpdef Handle make_handle(Reactor loop, object callback, tuple args, object context=None):
+    """Return a handle that is in no queue: for whoever calls it at a time of its own."""
+    cdef Handle handle = Handle.__new__(Handle)
+    handle._loop = loop
+    handle._callback = callback
+    handle._args = args
+    handle._context = PyContext_CopyCurrent() if context is None else context
+    if loop._debug:
+        handle._source_traceback = extract_stack()
+    return handle
+
+
 def describe_callback(callback, args):
     """Return how a call-back is shown in logs: its name, arguments and place."""
     return format_helpers._format_callback_source(callback, args or ())
@@ -229,13 +241,7 @@ cdef class Reactor:
         cdef Handle handle
         if self._closed:
             raise RuntimeError("Event loop is closed")
-        handle = Handle.__new__(Handle)
-        handle._loop = self
-        handle._callback = callback
-        handle._args = args
-        handle._context = PyContext_CopyCurrent() if context is None else context
-        if self._debug:
-            handle._source_traceback = extract_stack()
+        handle = make_handle(self, callback, args, context)
         self.push(handle)
         return handle
 

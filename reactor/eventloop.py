@@ -20,7 +20,7 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
-from reactor.core import Reactor
+from reactor.core import Handle, Reactor, make_handle
 from reactor.pollers import new_poller
 from reactor.pollers.contract import Poller
 from reactor.resolver import Resolver
@@ -28,11 +28,19 @@ from reactor.transports.listener import Listener
 from reactor.transports.stream import adopt_stream
 from reactor.transports.tcp import Connector
 from reactor.transports.tls import TLSProtocol
+from reactor.transports.watcher import Watcher
 
 __all__ = ["EventLoop", "new_event_loop"]
 
 
-class EventLoop(Reactor, asyncio.BaseEventLoop):
+class _NoSelector:
+    """Stands where ``asyncio.SelectorEventLoop`` keeps its selector: the reactor polls."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class EventLoop(Reactor, asyncio.SelectorEventLoop):
     """A complete asyncio event loop on a reactor.
 
     Args:
@@ -46,9 +54,13 @@ class EventLoop(Reactor, asyncio.BaseEventLoop):
         return super().__new__(cls, new_poller() if poller is None else poller)
 
     def __init__(self, poller: Poller | None = None) -> None:
-        asyncio.BaseEventLoop.__init__(self)
+        self._ssock: socket.socket | None = None
+        self._csock: socket.socket | None = None
+        self._readers: dict[int, Watcher] = {}
+        self._writers: dict[int, Watcher] = {}
         self._listeners: dict[int, Listener] = {}
         self.resolver = Resolver()
+        asyncio.SelectorEventLoop.__init__(self, _NoSelector())  # type: ignore[arg-type]
 
     # -- running ---------------------------------------------------------------------
 
@@ -81,8 +93,12 @@ class EventLoop(Reactor, asyncio.BaseEventLoop):
         for listener in list(self._listeners.values()):
             listener.close()
         self._listeners.clear()
+        for watcher in (*self._readers.values(), *self._writers.values()):
+            watcher.close()
+        self._readers.clear()
+        self._writers.clear()
         self.resolver.close()
-        asyncio.BaseEventLoop.close(self)
+        asyncio.SelectorEventLoop.close(self)
         self._close_reactor()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
@@ -91,27 +107,69 @@ class EventLoop(Reactor, asyncio.BaseEventLoop):
             if not self.is_running():
                 self.close()
 
-    # -- what BaseEventLoop's create_connection and create_server call ------------------
+    # -- other people's descriptors ------------------------------------------------------
 
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """Connect *sock*, which must be non-blocking, to *address*."""
-        if self._debug and sock.gettimeout() != 0:
-            raise ValueError("the socket must be non-blocking")
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            address = await self._numeric_address(sock, address)
-        connector = Connector(
-            self, sock.family, sock.type, sock.proto, address, None, sock.fileno()
-        )
-        try:
-            await connector.start()
-        finally:
-            connector.close()
+    def _watch(
+        self,
+        watchers: dict[int, Watcher],
+        fd: Any,
+        writes: bool,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+    ) -> Handle:
+        self._check_closed()
+        number = _descriptor(fd)
+        self._unwatch(watchers, number)
+        handle = make_handle(self, callback, args)
+        watchers[number] = Watcher(self, number, writes, handle)
+        return handle
 
-    async def _numeric_address(self, sock: socket.socket, address: Any) -> Any:
-        infos = await self._ensure_resolved(
-            address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
-        )
-        return infos[0][4]
+    def _unwatch(self, watchers: dict[int, Watcher], fd: Any) -> bool:
+        watcher = watchers.pop(_descriptor(fd), None)
+        if watcher is None:
+            return False
+        watcher.close()
+        return True
+
+    # SelectorEventLoop's own names: its sock_* methods, pipes and signals call these four.
+
+    def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> Handle:
+        return self._watch(self._readers, fd, False, callback, args)
+
+    def _remove_reader(self, fd: Any) -> bool:
+        return self._unwatch(self._readers, fd)
+
+    def _add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> Handle:
+        return self._watch(self._writers, fd, True, callback, args)
+
+    def _remove_writer(self, fd: Any) -> bool:
+        return self._unwatch(self._writers, fd)
+
+    # -- signals -------------------------------------------------------------------------
+
+    def _make_self_pipe(self) -> None:
+        """Make the pipe that signals are written to only once a handler is added."""
+
+    def _close_self_pipe(self) -> None:
+        if self._ssock is not None:
+            asyncio.SelectorEventLoop._close_self_pipe(self)
+
+    def add_signal_handler(
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Call *callback* on the loop's thread when signal *sig* comes; main thread only."""
+        if self._ssock is None:
+            asyncio.SelectorEventLoop._make_self_pipe(self)
+        asyncio.SelectorEventLoop.add_signal_handler(self, sig, callback, *args)
+
+    def _add_callback(self, handle: asyncio.Handle) -> None:
+        if not handle._cancelled:
+            self.call_soon(handle._run)
+
+    def _write_to_self(self) -> None:
+        self.call_soon_threadsafe(_nothing)
+
+    # -- what create_connection and create_server call -----------------------------------
 
     def _make_socket_transport(
         self,
@@ -222,7 +280,20 @@ class EventLoop(Reactor, asyncio.BaseEventLoop):
     def _stop_serving(self, sock: socket.socket) -> None:
         listener = self._listeners.pop(sock.fileno(), None)
         if listener is not None:
-            listener.close()
+            listener.stop()
+        asyncio.SelectorEventLoop._stop_serving(self, sock)
+
+
+def _descriptor(fd: Any) -> int:
+    """Return the number of a descriptor or of an object that has one."""
+    number = fd if isinstance(fd, int) else int(fd.fileno())
+    if number < 0:
+        raise ValueError(f"invalid file descriptor: {number}")
+    return number
+
+
+def _nothing() -> None:
+    """Wake the loop and do nothing else."""
 
 
 def new_event_loop() -> EventLoop:

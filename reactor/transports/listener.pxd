@@ -28,4 +28,5 @@ cdef class Listener(OpOwner):
     cdef int accepted(self) except -1
     cdef int connected(self, intptr_t fd) except -1
     cdef int out_of_resources(self, int error) except -1
+    cdef void halt(self) noexcept
     cdef int close_socket(self) except -1

@@ -78,11 +78,22 @@ cdef class Listener(OpOwner):
         """Stop accepting and close the socket; connections go on."""
         if self.state == LISTENER_CLOSED:
             return
+        self.halt()
+        if self.op.state != OP_PENDING:
+            self.close_socket()
+
+    def stop(self):
+        """Stop accepting and hand the socket back, open, to whoever gave it."""
+        if self.state == LISTENER_CLOSED:
+            return
+        self.halt()
+        self.sock = None
+        self._loop.poller.detach(self.op.fd)
+
+    cdef void halt(self) noexcept:
         self.state = LISTENER_CLOSED
         self._loop.timers.disarm(&self.rest)
         self._loop.poller.cancel(&self.op)
-        if self.op.state != OP_PENDING:
-            self.close_socket()
 
     cdef int close_socket(self) except -1:
         cdef object sock = self.sock

@@ -1,0 +1,14 @@
+"""Watches somebody else's descriptor for readiness; its C face."""
+
+from libc.stdint cimport intptr_t
+
+from reactor.core cimport Handle, Reactor
+from reactor.pollers.contract cimport Op, OpOwner
+
+
+cdef class Watcher(OpOwner):
+    cdef Reactor _loop
+    cdef readonly Handle handle     # what to call; None once closed
+    cdef Op op
+
+    cdef int submit(self) except -1
