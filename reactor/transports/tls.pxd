@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from reactor.buffers cimport WriteQueue
 from reactor.core cimport Reactor
 from reactor.protocol cimport Protocol
-from reactor.timers cimport Timer
+from reactor.timers cimport Timer, TimerHeap
 from reactor.transports.records cimport RecordCounter
 from reactor.transports.stream cimport StreamTransport
 from reactor.transports.transport cimport Transport
@@ -69,6 +69,7 @@ cdef class TLSProtocol(Protocol):
     cdef object failure             # found while reading; what was read before comes first
     cdef object error               # what connection_lost will be told
     cdef object waiter              # a future to be done after the handshake, or None
+    cdef TimerHeap timers           # the reactor's
     cdef Timer timer                # the handshake's deadline, then the shutdown's
     cdef int64_t handshake_timeout_ns
     cdef int64_t shutdown_timeout_ns

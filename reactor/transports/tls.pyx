@@ -257,7 +257,8 @@ cdef class TLSTransport(Transport):
                 f"over {self.lower!r}>")
 
 
-# No tp_clear: the reactor must still be there when the timer is disarmed.
+# No tp_clear: the heap must still be there when the timer is disarmed.  That is why it has
+# an attribute of its own: a reactor that is garbage too may have been cleared before.
 @cython.no_gc_clear
 cdef class TLSProtocol(Protocol):
     """The protocol of a transport that shall carry TLS.
@@ -269,7 +270,9 @@ cdef class TLSProtocol(Protocol):
         sslcontext: an ``ssl.SSLContext``; ``None`` in a client means a shared one that
             verifies.
         server_side: whether this end is the server.
-        server_hostname: in a client the name to verify and to send as SNI.
+        server_hostname: in a client the name to verify and to send as SNI.  A context that
+            checks names needs one; with an empty one, asyncio's way to say so, none is
+            checked: not secure.
         session: in a client an ``ssl.SSLSession`` to resume.
         waiter: a future that is done after the handshake.  When that fails, it has the
             exception once the transport below is closed.  Cancelling it aborts.
@@ -287,6 +290,7 @@ cdef class TLSProtocol(Protocol):
         memset(&self.records, 0, sizeof(self.records))
         self.native = True
         self.loop = loop
+        self.timers = loop.timers
         self.timer.fire = fire
         self.timer.owner = <void *>self
         self.handshake_timeout_ns = timeout_ns(
@@ -297,6 +301,9 @@ cdef class TLSProtocol(Protocol):
             raise ValueError("server_hostname is only meaningful with server_side=False")
         self.server_side = server_side
         self.sslcontext = choose_context(sslcontext, server_side, server_hostname)
+        if not server_side and server_hostname is None and self.sslcontext.check_hostname:
+            # SSLSocket says the same; SSLObject would check no name
+            raise ValueError("check_hostname requires server_hostname")
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.ssl_object = self.sslcontext.wrap_bio(
@@ -313,8 +320,8 @@ cdef class TLSProtocol(Protocol):
             waiter.add_done_callback(self._waiter_done)
 
     def __dealloc__(self):
-        if self.loop is not None:
-            self.loop.timers.disarm(&self.timer)
+        if self.timers is not None:
+            self.timers.disarm(&self.timer)
 
     cdef int enter(self, TLSState state) except -1:
         if state <= self.state:
@@ -422,7 +429,7 @@ cdef class TLSProtocol(Protocol):
                 # all was sent, and the peer need not stay for our close_notify
                 self.state == TLS_NOTIFIED and not self.lower_paused and isinstance(exc, BROKEN)):
             self.error = exc
-        self.loop.timers.disarm(&self.timer)
+        self.timers.disarm(&self.timer)
         if self.state == TLS_ENDED:
             in_handshake = self.waiter is not None
         self.enter(TLS_LOST)
@@ -445,7 +452,7 @@ cdef class TLSProtocol(Protocol):
     # -- deadlines -------------------------------------------------------------------
 
     cdef int arm(self, int64_t timeout_ns) except -1:
-        return self.loop.timers.arm(&self.timer, self.loop.now_ns() + timeout_ns)
+        return self.timers.arm(&self.timer, self.loop.now_ns() + timeout_ns)
 
     cdef int timed_out(self) except -1:
         if self.state == TLS_HANDSHAKING:
@@ -471,7 +478,7 @@ cdef class TLSProtocol(Protocol):
         return self.handshake_done()
 
     cdef int handshake_done(self) except -1:
-        self.loop.timers.disarm(&self.timer)
+        self.timers.disarm(&self.timer)
         self.enter(TLS_OPEN)
         if self.incoming.pending <= partial_record(&self.records):
             self.unread = 0

@@ -5,6 +5,7 @@ from reactor.core import Reactor
 from reactor.pollers.contract import OpOwner
 
 class Transport(OpOwner):
+    _start_tls_compatible: bool
     lost_callback: Callable[[Any], object] | None
     @property
     def _loop(self) -> Any: ...
