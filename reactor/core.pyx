@@ -61,7 +61,10 @@ cdef int raise_pending() except -1:
 cdef object call_in_context(object context, object callback, object args):
     cdef PyObject *result
     cdef Py_ssize_t count = 0 if args is None else PyTuple_GET_SIZE(<PyObject *>args)
-    PyContext_Enter(context)
+    try:
+        PyContext_Enter(context)
+    except RuntimeError as error:       # somebody is in it already
+        return error
     if count == 0:
         result = PyObject_CallNoArgs(<PyObject *>callback)
     elif count == 1:
@@ -272,7 +275,7 @@ cdef class Reactor:
 
     cdef int push(self, Handle handle) except -1:
         cdef Py_ssize_t place
-        if self.ready_count == len(self.ring):
+        while self.ready_count == len(self.ring):
             self.grow()
         place = (self.ring_head + self.ready_count) & (len(self.ring) - 1)
         Py_INCREF(handle)
@@ -282,9 +285,23 @@ cdef class Reactor:
         return 0
 
     cdef int grow(self) except -1:
+        """Double the ring.
+
+        Making the new one may start the cyclic collector, and with it any code, which may
+        append to the old one; nothing may do so between looking at the old and replacing it.
+        """
         cdef Py_ssize_t size = len(self.ring)
-        cdef Py_ssize_t head = self.ring_head
-        self.ring = self.ring[head:] + self.ring[:head] + [None] * size
+        cdef Py_ssize_t at
+        cdef list wider = [None] * (2 * size)
+        cdef list ring = self.ring
+        if len(ring) != size or self.ready_count != size:
+            return 0
+        for at in range(size):
+            handle = <object>PyList_GET_ITEM(ring, (self.ring_head + at) & (size - 1))
+            Py_INCREF(handle)
+            Py_DECREF(None)
+            PyList_SET_ITEM(wider, at, handle)
+        self.ring = wider
         self.ring_head = 0
         return 0
 
@@ -424,6 +441,7 @@ cdef class Reactor:
         descriptors and call nobody.
         """
         cdef Timer *timer
+        cdef Op *op
         while self.ready_count:
             self.pop()
         while True:
@@ -432,8 +450,20 @@ cdef class Reactor:
                 break
             if timer.fire == fire_handle:
                 Py_DECREF(<object>timer.owner)
+        # What an exit left of a batch. What comes with a result that stands is its owner's.
+        op = self.done.first
+        while op != NULL:
+            self.poller.cancel(op)
+            op = op.next
         self.poller.close(&self.done)
-        self.dispatch()
+        failure = None
+        while self.done.first != NULL:
+            try:
+                self.dispatch()
+            except BaseException as error:      # such as a warning that is an error
+                failure = error
+        if failure is not None:
+            raise failure
 
     def stats(self):
         """Return what is alive: ops, timers, ready call-backs and blocks, as ints."""
