@@ -106,11 +106,17 @@ cdef class Listener(OpOwner):
     cdef int accept(self) except -1:
         """Accept what waits, up to a limit, and submit the op for what comes later."""
         cdef int left = PER_PASS
-        while self.state == LISTENER_ON and self.op.state == OP_IDLE:
-            self.op.flags = OP_TRY if left > 0 else 0
-            left -= 1
-            if self._loop.poller.submit(&self.op) == OP_IDLE:
-                self.accepted()
+        try:
+            while left and self.state == LISTENER_ON and self.op.state == OP_IDLE:
+                left -= 1
+                self.op.flags = OP_TRY
+                if self._loop.poller.submit(&self.op) == OP_IDLE:
+                    self.accepted()
+        finally:                        # an exit leaves the loop, not the listener
+            while self.state == LISTENER_ON and self.op.state == OP_IDLE:
+                self.op.flags = 0
+                if self._loop.poller.submit(&self.op) == OP_IDLE:
+                    self.accepted()
         return 0
 
     cdef int op_done(self, Op *op) except -1:
@@ -119,8 +125,11 @@ cdef class Listener(OpOwner):
                 self._loop.poller.close_fd(op.result)
             self.close_socket()
             return 0
-        self.accepted()
-        return self.accept()
+        try:
+            self.accepted()
+        finally:
+            self.accept()
+        return 0
 
     cdef int accepted(self) except -1:
         """Look at the op's result."""

@@ -26,6 +26,7 @@ cdef enum ReadState:
 cdef class StreamTransport(Transport):
     cdef StreamState state
     cdef ReadState reading
+    cdef bint holding               # bytes or the end came in before a pause could stop them
     cdef intptr_t fd
     cdef Op receive_op
     cdef Op send_op
@@ -46,6 +47,8 @@ cdef class StreamTransport(Transport):
     cdef int enter(self, StreamState state) except -1
     cdef int receive(self) except -1
     cdef int received(self) except -1
+    cdef int received_bytes(self) except -1
+    cdef int drop_held(self) except -1
     cdef int received_end(self) except -1
     cdef int write_chunk(self, object data, const char *start, Py_ssize_t size) except -1
     cdef int send_queue(self, int flags) except -1

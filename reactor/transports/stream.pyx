@@ -95,15 +95,19 @@ cdef class StreamTransport(Transport):
                 self.server._attach(self)
             else:
                 self.server._attach()
-        self.call_connection_made()
-        if self.state < STREAM_CLOSING and self.reading == READ_ON:
-            self.receive()
+        try:
+            self.call_connection_made()
+        finally:                        # an exit leaves the loop, not the connection
+            if self.state < STREAM_CLOSING and self.reading == READ_ON:
+                self.receive()
         return 0
 
     def _begin(self, waiter):
-        self.begin()
-        if waiter is not None and not waiter.cancelled():
-            waiter.set_result(None)
+        try:
+            self.begin()
+        finally:
+            if waiter is not None and not waiter.cancelled():
+                waiter.set_result(None)
 
     cdef int enter(self, StreamState state) except -1:
         if state <= self.state:
@@ -121,6 +125,9 @@ cdef class StreamTransport(Transport):
     cdef int receive(self) except -1:
         if self.receive_op.state != OP_IDLE:
             return 0                    # a cancelled one is on its way; received() goes on
+        if self.holding:
+            self._loop.enqueue(self._release_held, (), None)
+            return 0
         self.receive_op.buffer = NULL
         if self._loop.poller.submit(&self.receive_op) == OP_IDLE:
             self.received()             # could not be parked: the result says why
@@ -128,34 +135,60 @@ cdef class StreamTransport(Transport):
 
     cdef int received(self) except -1:
         cdef Py_ssize_t count = self.receive_op.result
-        cdef char *block
-        if count > 0:
-            block = self.receive_op.buffer
-            self.receive_op.buffer = NULL
-            try:
-                if self.state < STREAM_CLOSING:
-                    self.deliver(block, count)
-            finally:
-                self._loop.poller.give_back(block)
-        elif self.state >= STREAM_CLOSING:
-            pass
-        elif count == 0:
-            self.received_end()
-        elif count != -ECANCELED:
-            self.abort_with(os_error(count))
-        elif self._loop.poller.closed:
+        self.holding = count >= 0
+        if self._loop.poller.closed:
             self.orphan()
             return 0
-        if self.state >= STREAM_CLOSING:
-            self.lose_if_idle()
-        elif self.reading == READ_ON:
-            self.receive()
+        if self.holding and self.reading == READ_PAUSED and self.state < STREAM_CLOSING:
+            return 0
+        try:
+            if self.state >= STREAM_CLOSING:
+                self.drop_held()
+            elif count > 0:
+                self.received_bytes()
+            elif count == 0:
+                self.received_end()
+            elif count != -ECANCELED:
+                self.abort_with(os_error(count))
+        finally:                        # an exit leaves the loop, not the connection
+            if self.state >= STREAM_CLOSING:
+                self.lose_if_idle()
+            elif self.reading == READ_ON:
+                self.receive()
+        return 0
+
+    cdef int received_bytes(self) except -1:
+        cdef char *block = self.receive_op.buffer
+        self.receive_op.buffer = NULL
+        self.holding = False
+        try:
+            self.deliver(block, self.receive_op.result)
+        finally:
+            self._loop.poller.give_back(block)
         return 0
 
     cdef int received_end(self) except -1:
+        cdef bint stays = False
+        self.holding = False
         self.reading = READ_ENDED
-        if not self.deliver_eof() and self.state < STREAM_CLOSING:
-            self.close()
+        try:
+            stays = self.deliver_eof()
+        finally:
+            if not stays and self.state < STREAM_CLOSING:
+                self.close()
+        return 0
+
+    def _release_held(self):
+        """Deliver what a pause held back."""
+        if self.holding and self.reading == READ_ON and self.state < STREAM_CLOSING:
+            self.received()
+
+    cdef int drop_held(self) except -1:
+        """Forget what was received and not delivered."""
+        if self.holding and self.receive_op.result > 0:
+            self._loop.poller.give_back(self.receive_op.buffer)
+            self.receive_op.buffer = NULL
+        self.holding = False
         return 0
 
     def is_reading(self):
@@ -258,7 +291,7 @@ cdef class StreamTransport(Transport):
             return False
         if self.state == STREAM_ENDING:
             raise RuntimeError("Cannot call write() after write_eof()")
-        if self.error is not None:
+        if self.state >= STREAM_ABORTED:
             if self.ignored_writes >= IGNORED_WRITES_LOGGED_AT:
                 logger.warning("socket.send() raised exception.")
             self.ignored_writes += 1
@@ -280,12 +313,12 @@ cdef class StreamTransport(Transport):
 
     cdef int sent(self) except -1:
         cdef Py_ssize_t count = self.send_op.result
+        if self._loop.poller.closed:
+            self.orphan()
+            return 0
         if self.state >= STREAM_ABORTED:
             return self.lose_if_idle()
         if count < 0:
-            if count == -ECANCELED and self._loop.poller.closed:
-                self.orphan()
-                return 0
             return self.abort_with(os_error(count))
         self.queue.consume(count)
         if self.queue.size_bytes:
@@ -293,7 +326,7 @@ cdef class StreamTransport(Transport):
         else:
             self.drained()
         if self.state < STREAM_CLOSING:
-            self.check_water(self.queued_bytes())
+            self.check_low_water(self.queued_bytes())
         return 0
 
     cdef int drained(self) except -1:
@@ -330,6 +363,7 @@ cdef class StreamTransport(Transport):
         if self.state >= STREAM_CLOSING:
             return
         self.enter(STREAM_CLOSING)
+        self.drop_held()
         if self.queued_bytes() == 0:
             self.abort_with(None)
         elif self.receive_op.state != OP_IDLE:
@@ -339,6 +373,7 @@ cdef class StreamTransport(Transport):
         if self.state >= STREAM_ABORTED:
             return 0
         self.enter(STREAM_ABORTED)
+        self.drop_held()
         self.error = error
         if error is not None and self._loop._debug and not isinstance(error, QUIET):
             logger.debug("%r: connection lost: %r", self, error)
@@ -393,13 +428,15 @@ cdef class StreamTransport(Transport):
 
     def orphan(self):
         """The loop is closed: free the descriptor, call nobody, warn."""
+        cdef str message = f"unclosed transport {self!r}"
+        self.drop_held()
         if self.state == STREAM_LOST:
             return
-        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
         self.state = STREAM_LOST
-        self.protocol = None
+        self.release_protocol()
         self.queue = None
         self.close_descriptor()
+        warnings.warn(message, ResourceWarning, source=self)    # which may raise
 
     def __del__(self):
         if self.fd >= 0:
@@ -424,7 +461,10 @@ cdef class StreamTransport(Transport):
                 self.fd, name == "peername", address, ADDRESS_MAX))
         if name == "socket":
             if self.sock is None:
-                self.sock = socket.socket(fileno=self.fd)       # which closes it from now on
+                try:
+                    self.sock = socket.socket(fileno=self.fd)   # which closes it from now on
+                except OSError:
+                    return None                                 # simulated: not the system's
             if self.socket_view is None:
                 self.socket_view = TransportSocket(self.sock)
             return self.socket_view

@@ -16,6 +16,10 @@ from reactor.transports.stream cimport StreamTransport, new_stream
 import os
 import socket
 
+cdef extern from "errno.h" nogil:
+    enum:
+        ECANCELED
+
 cdef int TCP = socket.IPPROTO_TCP
 cdef int NODELAY = socket.TCP_NODELAY
 
@@ -87,10 +91,10 @@ cdef class Connector(OpOwner):
         return self.finish()
 
     cdef int finish(self) except -1:
-        cdef Py_ssize_t result = self.op.result
-        if result < 0 or self.closing:
+        cdef Py_ssize_t result = -ECANCELED if self.closing else self.op.result
+        if result < 0 or self._loop.poller.closed:
             self.close()
-        if not self.future.done():
+        if not self.future.done() and not self._loop.poller.closed:
             if result < 0:
                 self.future.set_exception(OSError(-result, os.strerror(-result)))
             else:
@@ -107,9 +111,11 @@ cdef class Connector(OpOwner):
         self.closing = True
         if self.op.state != OP_IDLE:
             self._loop.poller.cancel(&self.op)
-        if self.op.state == OP_IDLE and self.fd >= 0:
-            if self.owns:
-                self._loop.poller.close_fd(self.fd)
+        if self.fd >= 0 and not self.owns and self.op.state != OP_PENDING:
+            self._loop.poller.detach(self.fd)       # before its owner closes it
+            self.fd = -1
+        if self.fd >= 0 and self.op.state == OP_IDLE:
+            self._loop.poller.close_fd(self.fd)
             self.fd = -1
 
     def transport(self, protocol):

@@ -31,6 +31,9 @@ cdef class Transport(OpOwner):
     cdef int call_connection_lost(self, object error) except -1
     # Tell the protocol when queued bytes pass a water mark.
     cdef int check_water(self, Py_ssize_t queued) except -1
+    # The same when bytes were sent, from the loop: in the connection's context.
+    cdef int check_low_water(self, Py_ssize_t queued) except -1
+    cdef object call_protocol(self, str name, tuple args)
 
     # -- down: what a kind of transport supplies --------------------------------------
     # Send size bytes. The memory need not last beyond the call. Ignored when closing.

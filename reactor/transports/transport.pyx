@@ -5,8 +5,9 @@ descriptors, TLS.  Invariant: after ``call_connection_lost`` the protocol is ``N
 breaks the cycle between the two.
 
 Whatever a protocol raises ends in one of two ways: from ``connection_made`` and
-``connection_lost`` it goes to the loop's exception handler; from the others it also aborts
-the connection.  SystemExit and KeyboardInterrupt leave the loop.
+``connection_lost``, ``pause_writing`` and ``resume_writing`` it goes to the loop's exception
+handler; from the others it also aborts the connection.  SystemExit and KeyboardInterrupt
+leave the loop; the connection goes on when it runs again.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -54,8 +55,19 @@ cdef class Transport(OpOwner):
 
     # -- up --------------------------------------------------------------------------
 
+    cdef object call_protocol(self, str name, tuple args):
+        """Call a call-back in the connection's context; return what it raised, or None."""
+        cdef object callback
+        try:
+            callback = getattr(self.protocol, name)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            return error
+        return call_in_context(self.context, callback, args)
+
     cdef int call_connection_made(self) except -1:
-        error = call_in_context(self.context, self.protocol.connection_made, (self,))
+        error = self.call_protocol("connection_made", (self,))
         if error is not None:
             self._loop.report("Exception in callback connection_made", error, None, self,
                               self.protocol)
@@ -72,8 +84,7 @@ cdef class Transport(OpOwner):
             except BaseException as raised:
                 error = raised
         elif self.receiver == RECEIVER_BYTES:
-            error = call_in_context(self.context, self.protocol.data_received,
-                                    (PyBytes_FromStringAndSize(data, size),))
+            error = self.call_protocol("data_received", (PyBytes_FromStringAndSize(data, size),))
         else:
             return self.deliver_buffered(data, size)
         if error is not None:
@@ -101,7 +112,7 @@ cdef class Transport(OpOwner):
             memcpy(&view[0], data, part)
             view = None
             del buffer
-            error = call_in_context(self.context, self.protocol.buffer_updated, (part,))
+            error = self.call_protocol("buffer_updated", (part,))
             if error is not None:
                 self.fail(error, "Fatal error: protocol.buffer_updated() call failed.")
                 return False
@@ -127,7 +138,7 @@ cdef class Transport(OpOwner):
         if protocol is None:
             return 0
         try:
-            raised = call_in_context(self.context, protocol.connection_lost, (error,))
+            raised = self.call_protocol("connection_lost", (error,))
             if raised is not None:
                 self._loop.report("Exception in callback connection_lost", raised, None, self,
                                   protocol)
@@ -161,11 +172,22 @@ cdef class Transport(OpOwner):
             return 0
         self._protocol_paused = not self._protocol_paused
         try:
+            # not call_protocol: whoever writes is in a context already, often in this one
             getattr(self.protocol, method)()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
             self._loop.report(f"protocol.{method}() failed", error, None, self, self.protocol)
+        return 0
+
+    cdef int check_low_water(self, Py_ssize_t queued) except -1:
+        if not self._protocol_paused or queued > self.low_water or self.protocol is None:
+            return 0
+        self._protocol_paused = False
+        error = self.call_protocol("resume_writing", ())
+        if error is not None:
+            self._loop.report("protocol.resume_writing() failed", error, None, self,
+                              self.protocol)
         return 0
 
     # -- down ------------------------------------------------------------------------
