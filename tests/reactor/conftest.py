@@ -16,6 +16,7 @@ pytest.register_assert_rewrite("reactor.testing.poller_suite")
 from reactor.eventloop import EventLoop  # noqa: E402 - after the line above
 from reactor.pollers import new_poller  # noqa: E402
 from reactor.testing import simulated_loop  # noqa: E402
+from tests.reactor.recorder import settle  # noqa: E402
 
 SIMULATED: dict[str, dict[str, Any]] = {
     "simulated": {},
@@ -27,9 +28,7 @@ POLLERS = [*(["epoll"] if sys.platform == "linux" else []), *SIMULATED]
 
 def check_quiet(loop: EventLoop) -> None:
     """Assert that nothing of a loop that is at rest is alive."""
-    for _ in range(4):  # what the last call-back set off
-        loop.call_soon(loop.stop)
-        loop.run_forever()
+    settle(loop)  # what the last call-back set off
     stats = loop.stats()
     assert not any(stats.values()), stats
     assert getattr(loop.poller, "violations", []) == []
