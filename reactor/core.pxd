@@ -34,6 +34,7 @@ cdef class Reactor:
     cdef readonly Poller poller
     cdef readonly BlockPool pool            # blocks that receives are lent
     cdef readonly TimerHeap timers
+    cdef public object resolver             # reactor.resolver.Resolver, set by the event loop
     cdef OpList done                        # ops that are done and not yet dispatched
 
     cdef list ring                          # the ready queue, a power of two of places

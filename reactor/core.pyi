@@ -1,11 +1,15 @@
+import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any
+from typing import Any, Self, TypeVarTuple, Unpack
 
 from reactor.pollers.contract import Poller
 from reactor.pool import BlockPool
 from reactor.timers import TimerHeap
 
+_Ts = TypeVarTuple("_Ts")
+
+# What call_soon and call_later return has the surface of asyncio's classes, and is typed so.
 class Handle:
     @property
     def _loop(self) -> Any: ...
@@ -30,27 +34,40 @@ class Reactor:
     poller: Poller
     pool: BlockPool
     timers: TimerHeap
+    resolver: Any
     ready_count: int
     _closed: bool
     _stopping: bool
     _debug: bool
     _thread_id: int | None
-    def __new__(cls, poller: Poller | None = None, *args: Any, **kwargs: Any) -> Any: ...
+    def __new__(cls, poller: Poller | None = None, *args: Any, **kwargs: Any) -> Self: ...
     def time(self) -> float: ...
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> Handle: ...
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.Handle: ...
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> Handle: ...
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.Handle: ...
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any,
+        self,
+        delay: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
         context: Context | None = None,
-    ) -> TimerHandle: ...
+    ) -> asyncio.TimerHandle: ...
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any,
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
         context: Context | None = None,
-    ) -> TimerHandle: ...
+    ) -> asyncio.TimerHandle: ...
     def stop(self) -> None: ...
     def stats(self) -> dict[str, int]: ...
     def _run(self) -> None: ...

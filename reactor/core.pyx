@@ -26,7 +26,7 @@ from libc.math cimport ceil, isnan
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memset
 
-from reactor.pollers.contract cimport OP_IDLE, Op, OpList, OpOwner, Poller, let_go, op_pop
+from reactor.pollers.contract cimport OP_IDLE, Op, OpOwner, Poller, let_go, op_pop
 from reactor.timers cimport Timer, TimerHeap
 
 import asyncio

@@ -3,7 +3,7 @@
 Owns: the exceptions that name an endpoint.  Touches: nothing; a leaf.
 Invariant: every ``EndpointError`` knows host, port and phase, and its message says them.
 
-    EndpointError
+    EndpointError           OSError
       ResolveError          socket.gaierror           the name has no address
       ConnectError          ConnectionError           no connection could be made
         ConnectRefusedError ConnectionRefusedError    the port is closed
@@ -43,7 +43,7 @@ def format_endpoint(host: str, port: int | None) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class EndpointError(Exception):
+class EndpointError(OSError):
     """Something that was tried with an endpoint failed.
 
     Attributes:
@@ -72,16 +72,14 @@ class EndpointError(Exception):
         self.port = port
         self.phase = phase
         self.reason = reason
-        if isinstance(self, OSError):
-            self.errno = errno
-            self.strerror = reason
+        self.errno = errno
+        self.strerror = reason
 
     def __str__(self) -> str:
         return f"{self.phase} {format_endpoint(self.host, self.port)}: {self.reason}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        number = self.errno if isinstance(self, OSError) else None
-        return (_rebuild, (type(self), self.args, number, self.__dict__.copy()))
+        return (_rebuild, (type(self), self.args, self.errno, self.__dict__.copy()))
 
 
 def _rebuild(
@@ -90,9 +88,8 @@ def _rebuild(
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
-    if isinstance(error, OSError):
-        error.errno = number
-        error.strerror = error.reason
+    error.errno = number
+    error.strerror = error.reason
     return error
 
 

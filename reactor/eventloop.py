@@ -18,7 +18,7 @@ import threading
 import warnings
 from asyncio import events
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, TypeVarTuple, Unpack
 
 from reactor.core import Handle, Reactor, make_handle
 from reactor.pollers import new_poller
@@ -26,11 +26,31 @@ from reactor.pollers.contract import Poller
 from reactor.resolver import Resolver
 from reactor.transports.listener import Listener
 from reactor.transports.stream import adopt_stream
-from reactor.transports.tcp import Connector
 from reactor.transports.tls import TLSProtocol
 from reactor.transports.watcher import Watcher
 
 __all__ = ["EventLoop", "new_event_loop"]
+
+Ts = TypeVarTuple("Ts")
+
+
+if TYPE_CHECKING:
+
+    class _Cold(asyncio.SelectorEventLoop):
+        """The base that supplies the cold surface, with what typeshed leaves out of it."""
+
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
+        def _asyncgen_firstiter_hook(self, agen: Any) -> None: ...
+        def _asyncgen_finalizer_hook(self, agen: Any) -> None: ...
+        def _make_self_pipe(self) -> None: ...
+        def _close_self_pipe(self) -> None: ...
+        def _stop_serving(self, sock: socket.socket) -> None: ...
+        async def _ensure_resolved(self, address: Any, **options: Any) -> Any: ...
+
+else:
+    _Cold = asyncio.SelectorEventLoop
 
 
 class _NoSelector:
@@ -40,7 +60,7 @@ class _NoSelector:
         """Nothing to close."""
 
 
-class EventLoop(Reactor, asyncio.SelectorEventLoop):
+class EventLoop(Reactor, _Cold):
     """A complete asyncio event loop on a reactor.
 
     Args:
@@ -50,7 +70,8 @@ class EventLoop(Reactor, asyncio.SelectorEventLoop):
         resolver: who turns names into addresses for ``reactor.connect``.
     """
 
-    def __new__(cls, poller: Poller | None = None) -> EventLoop:
+    def __new__(cls, poller: Poller | None = None) -> Self:
+        """Make the C half of the loop over *poller*."""
         return super().__new__(cls, new_poller() if poller is None else poller)
 
     def __init__(self, poller: Poller | None = None) -> None:
@@ -60,7 +81,7 @@ class EventLoop(Reactor, asyncio.SelectorEventLoop):
         self._writers: dict[int, Watcher] = {}
         self._listeners: dict[int, Listener] = {}
         self.resolver = Resolver()
-        asyncio.SelectorEventLoop.__init__(self, _NoSelector())  # type: ignore[arg-type]
+        _Cold.__init__(self, _NoSelector())  # type: ignore[arg-type]
 
     # -- running ---------------------------------------------------------------------
 
@@ -98,7 +119,7 @@ class EventLoop(Reactor, asyncio.SelectorEventLoop):
         self._readers.clear()
         self._writers.clear()
         self.resolver.close()
-        asyncio.SelectorEventLoop.close(self)
+        _Cold.close(self)
         self._close_reactor()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
@@ -152,15 +173,15 @@ class EventLoop(Reactor, asyncio.SelectorEventLoop):
 
     def _close_self_pipe(self) -> None:
         if self._ssock is not None:
-            asyncio.SelectorEventLoop._close_self_pipe(self)
+            _Cold._close_self_pipe(self)
 
     def add_signal_handler(
-        self, sig: int, callback: Callable[..., object], *args: Any
+        self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]
     ) -> None:
         """Call *callback* on the loop's thread when signal *sig* comes; main thread only."""
         if self._ssock is None:
-            asyncio.SelectorEventLoop._make_self_pipe(self)
-        asyncio.SelectorEventLoop.add_signal_handler(self, sig, callback, *args)
+            _Cold._make_self_pipe(self)
+        _Cold.add_signal_handler(self, sig, callback, *args)
 
     def _add_callback(self, handle: asyncio.Handle) -> None:
         if not handle._cancelled:
@@ -281,7 +302,7 @@ class EventLoop(Reactor, asyncio.SelectorEventLoop):
         listener = self._listeners.pop(sock.fileno(), None)
         if listener is not None:
             listener.stop()
-        asyncio.SelectorEventLoop._stop_serving(self, sock)
+        _Cold._stop_serving(self, sock)
 
 
 def _descriptor(fd: Any) -> int:

@@ -47,6 +47,5 @@ IDLE_SECONDS = 30.0
 TLS_HANDSHAKE_TIMEOUT_SECONDS = 60.0
 TLS_SHUTDOWN_TIMEOUT_SECONDS = 30.0
 
-# Plaintext that is sealed before it is handed to the transport below.  OpenSSL's memory BIO
-# keeps its largest size for the connection's life, and beyond 64 KiB a send gains nothing.
+# Sealed bytes that are gathered for one send; beyond 64 KiB a send gains nothing.
 TLS_FLUSH_BYTES = 65_536

@@ -10,7 +10,6 @@ readable connections served one after another borrow the same block a thousand t
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from libc.stdint cimport uint64_t
 
 cdef extern from *:
     """

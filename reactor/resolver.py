@@ -161,8 +161,8 @@ async def race(
             attempt.future.cancel()
             attempt.close()
     first = errors[0]
-    for error in errors[1:]:
-        first.add_note(f"also tried: {error}")
+    for other in errors[1:]:
+        first.add_note(f"also tried: {other}")
     raise first
 
 

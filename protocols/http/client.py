@@ -13,22 +13,22 @@ import contextlib
 import enum
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
+from protocols.http.connection import ClientConnection
+from protocols.http.errors import HTTPError
+from protocols.http.headers import Headers, render_request_head
+from protocols.http.limits import LONGEST_TIMEOUT_SECONDS, MAX_BODY_BYTES, ResponseLimits
+from protocols.http.response import Response
+from protocols.http.url import URL
 from reactor import (
     ConnectionManager,
     Endpoint,
     EndpointError,
     EventLoop,
+    TLSTruncatedError,
     shared_client_context,
 )
-
-from protocols.http.connection import ClientConnection
-from protocols.http.errors import HTTPError
-from protocols.http.headers import Headers, render_request_head
-from protocols.http.limits import MAX_BODY_BYTES, ResponseLimits
-from protocols.http.response import Response
-from protocols.http.url import URL
 
 __all__ = ["AsyncClient", "ClientClosedError", "Default"]
 
@@ -193,14 +193,18 @@ class AsyncClient:
             timeout = self._timeout
         else:
             _check_timeout(timeout)
-        deadline = None if timeout is None else loop.time() + timeout
-        deadline_ns = 0 if deadline is None else int(deadline * 1e9)
+        if timeout is None or timeout > LONGEST_TIMEOUT_SECONDS:
+            deadline, deadline_ns = None, 0
+        else:
+            deadline = loop.time() + timeout
+            deadline_ns = int(deadline * 1e9)
         manager = self._manager
+        retries = False
         while True:
-            connection = manager.take(prepared.endpoint)
+            connection = None if retries else manager.take(prepared.endpoint)
             if connection is None:
                 connection = await manager.acquire(
-                    prepared.endpoint, self._factory(prepared), deadline
+                    prepared.endpoint, self._factory(prepared), deadline, fresh=retries
                 )
             was_used = connection.exchanges > 0
             try:
@@ -212,6 +216,7 @@ class AsyncClient:
                 manager.discard(connection)
                 if not (was_used and connection.unanswered and _is_stale(error)):
                     raise
+                retries = True
 
     def _factory(self, prepared: _Prepared) -> Callable[[], ClientConnection]:
         url = prepared.url
@@ -254,12 +259,18 @@ class AsyncClient:
         return self._manager
 
     async def aclose(self) -> None:
-        """Close every connection.  Requests from now on raise ``ClientClosedError``."""
+        """Close every connection.  Requests from now on raise ``ClientClosedError``.
+
+        Raises ``RuntimeError`` on another loop than the client's, unless that is closed.
+        """
+        loop = self._loop
+        if loop is not None and loop is not asyncio.get_running_loop() and not loop.is_closed():
+            raise RuntimeError("the client belongs to another event loop")
         self._closed = True
         self._loop = None
         await self._manager.close()
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -271,7 +282,9 @@ class AsyncClient:
 
 def _is_stale(error: BaseException) -> bool:
     """Return whether the error is what a connection closed while idle gives."""
-    return isinstance(error, ConnectionError) and isinstance(error, EndpointError)
+    return isinstance(error, EndpointError) and isinstance(
+        error, ConnectionError | TLSTruncatedError
+    )
 
 
 def _check_timeout(timeout: float | None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "LONGEST_TIMEOUT_SECONDS",
     "MAX_BODY_BYTES",
     "MAX_URL_LENGTH",
     "STREAM_HIGH_WATER_BYTES",
@@ -76,6 +77,10 @@ DEFAULT_LIMITS = ResponseLimits()
 # What a collected body (``response.content``) may not exceed: it lies in memory twice while
 # it is joined.  Larger ones are for streaming, which has no limit.
 MAX_BODY_BYTES = 1_073_741_824
+
+# A timeout above this, infinity included, is no limit: a century, and it must fit into
+# nanoseconds beside the clock.
+LONGEST_TIMEOUT_SECONDS = 3.2e9
 
 # A streamed body's pieces that nobody has read yet: at this many bytes the connection is
 # no longer read, at a quarter of it is read again.

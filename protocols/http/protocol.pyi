@@ -1,11 +1,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reactor.protocol import Protocol
-
 from protocols.http.headers import Headers
 from protocols.http.limits import ResponseLimits
 from protocols.http.parser import ResponseParser
+from reactor import Protocol
 
 class HTTPProtocol(Protocol):
     @property

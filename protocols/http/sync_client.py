@@ -22,13 +22,12 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
-
-from reactor import new_event_loop
+from typing import Any, Self, TypeVar
 
 from protocols.http.client import AsyncClient, ClientClosedError, Default, HeaderSource
 from protocols.http.response import Response
 from protocols.http.url import URL
+from reactor import new_event_loop
 
 __all__ = ["Client"]
 
@@ -180,7 +179,7 @@ class Client:
             self._closed = True
         self._loop.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,7 +187,7 @@ class Client:
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<Client {'closed' if self._closed else 'open'}, {self._async.manager!r}>"

@@ -2,15 +2,18 @@
 
 Owns: the connections that it opened, from opening to loss; the policy's decisions are
 ``reactor.manager.policy``'s.  May not touch: what flows over them.
-Invariant: every connection is leased to one caller, idle, or closing; a slot is counted from
-the decision to open until the connection is lost or told to close.  Cancellation at any await
-leaves both true.
+Invariant: every connection is leased to one caller, idle, closing, or lost in a caller's
+hands; a slot is counted from the decision to open until the connection is lost or told to
+close.  Cancellation at any await leaves both true.
 
 ::
 
-    (open) --> LEASED <--release, take--> IDLE --expired, evicted, found closing--> CLOSING
-                  |                          |                                          |
-                  +---------- lost ----------+------------------ lost ------------------+--> (gone)
+    (open) --> LEASED <--release, take--> IDLE --expired, evicted, found closing--+
+                 | |                         |                                    v
+                 | +---release, discard of no use---------------------------> CLOSING
+                lost                        lost                                  |
+                 v                           v                                   lost
+               LOST --release, discard--> (gone) <--------------------------------+
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import enum
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
-from reactor.errors import EndpointTimeoutError
+from reactor.errors import ConnectionLostError, EndpointTimeoutError
 from reactor.limits import (
     IDLE_SECONDS,
     MAX_CONNECTIONS,
@@ -69,6 +72,7 @@ class _State(enum.Enum):
     LEASED = "leased"
     IDLE = "idle"
     CLOSING = "closing"
+    LOST = "lost"
 
 
 class _Connection:
@@ -119,7 +123,10 @@ class ConnectionManager:
         self._idle_seconds = idle_seconds
         self._reuses = behavior == "pool_and_reuse"
         self._resolver = resolver
-        self._connections: dict[Any, _Connection] = {}
+        # by the protocol's identity: protocols need be neither hashable nor unequal
+        self._connections: dict[int, _Connection] = {}
+        self._open_count = 0  # of those that are not lost
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
         self._closed = False
@@ -127,10 +134,6 @@ class ConnectionManager:
         self._reused = 0
 
     # -- acquire and release -----------------------------------------------------------
-
-    def pool(self, endpoint: Endpoint) -> EndpointPool:
-        """Return the pool of *endpoint*, to hand to ``take`` and ``acquire``."""
-        return self._policy.pool(endpoint)
 
     def take(self, endpoint: Endpoint) -> Any:
         """Lease an idle connection at once; ``None`` when there is none to be had."""
@@ -141,7 +144,7 @@ class ConnectionManager:
             connection = self._policy.take(pool)
             connection.state = _State.LEASED
             if connection.transport.is_closing():
-                self._close_connection(connection)
+                self._retire(connection)
                 continue
             connection.uses += 1
             self._reused += 1
@@ -149,7 +152,12 @@ class ConnectionManager:
         return None
 
     async def acquire(
-        self, endpoint: Endpoint, factory: Callable[[], Any], deadline: float | None = None
+        self,
+        endpoint: Endpoint,
+        factory: Callable[[], Any],
+        deadline: float | None = None,
+        *,
+        fresh: bool = False,
     ) -> Any:
         """Lease a connection: an idle one, a new one, or the next to come free.
 
@@ -157,25 +165,30 @@ class ConnectionManager:
             endpoint: where to; also the key of the pool.
             factory: makes the protocol of a new connection.
             deadline: when to give up, on the loop's clock in seconds.
+            fresh: no idle one, for a caller that has found one to be stale.
 
         Returns the protocol.  Raises the ``EndpointError`` of the phase that failed
         (``"pool"`` while waiting for a free one), ``PoolFullError`` when too many wait,
         ``RuntimeError`` after ``close``.
         """
-        if self._closed:
-            raise RuntimeError("the connection manager is closed")
-        protocol = self.take(endpoint)
-        if protocol is not None:
-            return protocol
-        pool = self._policy.pool(endpoint)
-        action, evicted = self._policy.want(pool)
-        if action is Action.WAIT:
-            connection = await self._wait(pool, deadline)
-            if connection is not None:
-                return connection.protocol
-        elif evicted is not None:
-            self._close_evicted(evicted)
-        return await self._open(pool, factory, deadline)
+        while True:
+            if self._closed:
+                raise RuntimeError("the connection manager is closed")
+            protocol = None if fresh else self.take(endpoint)
+            if protocol is not None:
+                return protocol
+            pool = self._policy.pool(endpoint)
+            action, evicted = self._policy.want(pool, fresh=fresh)
+            if action is Action.WAIT:
+                connection = await self._wait(pool, deadline)
+                if connection is not None:
+                    if not connection.transport.is_closing():
+                        return connection.protocol
+                    self._let_go(connection)  # it ended on its way to us
+                    continue
+            elif evicted is not None:
+                self._close_evicted(evicted)
+            return await self._open(pool, factory, deadline)
 
     @contextlib.asynccontextmanager
     async def lease(
@@ -196,22 +209,23 @@ class ConnectionManager:
         Raises ``ValueError`` for what is not leased.
         """
         connection = self._leased(protocol)
-        if connection is None:
-            return
         if not self._reuses or self._closed or connection.transport.is_closing():
-            connection.transport.close()
+            self._let_go(connection)
             return
+        policy = self._policy
         now = asyncio.get_running_loop().time()
         while True:
-            waiter = self._policy.give_back(connection.pool, connection, now)
+            waiter = policy.give_back(connection.pool, connection, now)
             if waiter is None:
                 break
-            if not waiter.done():           # else it was cancelled and has yet to leave
+            if not waiter.done():  # else it was cancelled and has yet to leave
                 connection.uses += 1
                 self._reused += 1
                 waiter.set_result(connection)
                 return
         connection.state = _State.IDLE
+        if policy.starved:
+            self._slot_freed(connection.pool)
         if self._expiry is None:
             self._schedule_expiry(self._idle_seconds)
 
@@ -221,17 +235,22 @@ class ConnectionManager:
         Raises ``ValueError`` for what is not leased.
         """
         connection = self._leased(protocol)
-        if connection is not None:
-            connection.transport.abort()
+        connection.transport.abort()
+        self._let_go(connection)
 
-    def _leased(self, protocol: Any) -> _Connection | None:
-        """Return the connection of *protocol*, or ``None`` when it was lost meanwhile."""
-        connection = self._connections.get(protocol)
-        if connection is None and getattr(protocol, "transport", self) is None:
-            return None
-        if connection is None or connection.state is not _State.LEASED:
+    def _leased(self, protocol: Any) -> _Connection:
+        """Return the connection of *protocol*, which is leased, or was when it was lost."""
+        connection = self._connections.get(id(protocol))
+        if connection is None or connection.state not in (_State.LEASED, _State.LOST):
             raise ValueError(f"{protocol!r} is not leased from this manager")
         return connection
+
+    def _let_go(self, connection: _Connection) -> None:
+        """Take back what was leased and is of no use."""
+        if connection.state is _State.LOST:
+            del self._connections[id(connection.protocol)]
+        else:
+            self._retire(connection)
 
     # -- opening and waiting -----------------------------------------------------------
 
@@ -241,6 +260,7 @@ class ConnectionManager:
         """Open a connection in a slot that is reserved."""
         endpoint: Endpoint = pool.key
         try:
+            self._bind()
             transport, protocol = await connect(
                 factory,
                 endpoint.host,
@@ -257,16 +277,34 @@ class ConnectionManager:
             raise
         self._policy.opened(pool)
         self._opened += 1
+        self._open_count += 1
         connection = _Connection(pool, transport, protocol)
-        self._connections[protocol] = connection
+        other = self._connections.setdefault(id(protocol), connection)
+        transport.lost_callback = lambda _transport: self._lost(connection)
+        if other is connection and not self._closed and not transport.is_closing():
+            return protocol
+        transport.abort()
+        self._retire(connection)
         if transport.get_protocol() is None:
             self._lost(connection)
-        else:
-            transport.lost_callback = lambda _transport: self._lost(connection)
+        if other is not connection:
+            raise ValueError(f"the factory returned {protocol!r} for a second connection")
         if self._closed:
-            transport.abort()
             raise RuntimeError("the connection manager is closed")
-        return protocol
+        raise ConnectionLostError(
+            "the connection was closed before it could be used",
+            host=endpoint.host,
+            port=endpoint.port,
+            phase="connect" if endpoint.tls is None else "tls",
+        )
+
+    def _bind(self) -> None:
+        """Tie the manager to the loop on which it opens its first connection."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("the connection manager belongs to another event loop")
 
     async def _wait(self, pool: EndpointPool, deadline: float | None) -> _Connection | None:
         """Wait for a connection, or (``None``) for a reserved slot to open one in."""
@@ -300,7 +338,7 @@ class ConnectionManager:
         if connection is None:
             self._policy.open_failed(pool)
             self._slot_freed(pool)
-        elif connection.protocol in self._connections:
+        else:
             self.release(connection.protocol)
 
     def _slot_freed(self, pool: EndpointPool) -> None:
@@ -312,7 +350,7 @@ class ConnectionManager:
             hungry, waiter, evicted = served
             if evicted is not None:
                 self._close_evicted(evicted)
-            if waiter.done():               # cancelled, and has yet to leave
+            if waiter.done():  # cancelled, and has yet to leave
                 self._policy.open_failed(hungry)
             else:
                 waiter.set_result(None)
@@ -322,17 +360,21 @@ class ConnectionManager:
 
     def _lost(self, connection: _Connection) -> None:
         """The transport is gone, for whatever reason."""
-        del self._connections[connection.protocol]
-        if connection.state is _State.IDLE:
-            self._policy.remove_idle(connection)
-        elif connection.state is _State.LEASED:
+        self._open_count -= 1
+        if connection.state is _State.LEASED:
+            connection.state = _State.LOST  # until its holder gives it back
             self._policy.remove_leased(connection.pool)
+        else:
+            if self._connections.get(id(connection.protocol)) is connection:
+                del self._connections[id(connection.protocol)]
+            if connection.state is _State.IDLE:
+                self._policy.remove_idle(connection)
         self._slot_freed(connection.pool)
-        if self._empty is not None and not self._connections and not self._empty.done():
+        if self._empty is not None and not self._open_count and not self._empty.done():
             self._empty.set_result(None)
 
-    def _close_connection(self, connection: _Connection) -> None:
-        """Close a connection that was just leased: it is of no use."""
+    def _retire(self, connection: _Connection) -> None:
+        """Close a leased connection: it is of no use."""
         self._policy.remove_leased(connection.pool)
         self._close_evicted(connection)
         self._slot_freed(connection.pool)
@@ -366,31 +408,33 @@ class ConnectionManager:
 
         Callers that wait get ``RuntimeError``; so does every ``acquire`` from now on.
         """
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
+            raise RuntimeError("the connection manager belongs to another event loop")
         self._closed = True
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
+        if self._loop is not loop:
+            return  # never used, or its connections ended with its loop
         for pool in list(self._policy.pools.values()):
             while pool.waiters:
-                waiter = pool.waiters[0]
+                waiter = next(iter(pool.waiters))
                 self._policy.leave(pool, waiter)
                 if not waiter.done():
                     waiter.set_exception(RuntimeError("the connection manager is closed"))
         for connection in list(self._connections.values()):
             if connection.state is _State.IDLE:
                 connection.transport.close()
-        if not self._connections:
+        if not self._open_count:
             return
-        self._empty = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._empty
-        except TimeoutError:
-            self._empty = asyncio.get_running_loop().create_future()
+        if self._empty is None:
+            self._empty = loop.create_future()
+        await asyncio.wait([self._empty], timeout=timeout)
+        if not self._empty.done():
             for connection in list(self._connections.values()):
                 connection.transport.abort()
-            if self._connections:
-                await self._empty
+            await asyncio.wait([self._empty])
 
     # -- sight -------------------------------------------------------------------------
 

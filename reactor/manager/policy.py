@@ -6,15 +6,21 @@ Invariants, which ``check`` asserts:
 
 * ``total`` is the sum of every pool's ``leased + opening + len(idle)``;
 * no pool exceeds ``max_per_endpoint``, ``total`` never exceeds ``max_connections``;
-* a caller waits only while nothing idle could serve it.
+* a caller waits only while nothing idle could serve it, be it by being closed;
+* ``starved`` holds the pools whose callers wait for the total alone.
 
-Every decision is O(1), however many connections and endpoints there are.
+Every decision is O(1), however many connections, endpoints and waiters there are.
+
+Callers of one endpoint are served first come first served.  Between endpoints, a connection
+that is given back goes to a caller of its own endpoint unless the starved pool whose turn it
+is has somebody who came earlier: then it is closed to make room.  So a busy endpoint that
+always has callers of its own cannot starve the others.
 """
 
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import Any
 
 __all__ = ["Action", "EndpointPool", "PoolPolicy"]
@@ -36,7 +42,7 @@ class EndpointPool:
         idle: connections not in use, with the time since when; the newest last.
         leased: how many are in a caller's hands.
         opening: how many are being opened.
-        waiters: who waits, first come first.
+        waiters: who waits, first come first, with a number that tells who came earlier.
     """
 
     __slots__ = ("idle", "key", "leased", "opening", "waiters")
@@ -46,7 +52,7 @@ class EndpointPool:
         self.idle: OrderedDict[Any, float] = OrderedDict()
         self.leased = 0
         self.opening = 0
-        self.waiters: deque[Any] = deque()
+        self.waiters: OrderedDict[Any, int] = OrderedDict()
 
     @property
     def size(self) -> int:
@@ -83,7 +89,8 @@ class PoolPolicy:
         self.waiting = 0
         self.pools: dict[Any, EndpointPool] = {}
         self.idle: OrderedDict[Any, EndpointPool] = OrderedDict()  # all, oldest first
-        self._hungry: OrderedDict[EndpointPool, None] = OrderedDict()  # have waiters
+        self.starved: OrderedDict[EndpointPool, None] = OrderedDict()  # whose turn, first
+        self._joined = 0
 
     def pool(self, key: Any) -> EndpointPool:
         """Return the pool of *key*, new if need be."""
@@ -97,16 +104,27 @@ class PoolPolicy:
         if not pool.size and not pool.waiters and self.pools.get(pool.key) is pool:
             del self.pools[pool.key]
 
+    def _weigh(self, pool: EndpointPool) -> None:
+        """Note whether callers of the pool wait for the total alone."""
+        if pool.waiters and pool.size < self.max_per_endpoint:
+            self.starved.setdefault(pool)
+        else:
+            self.starved.pop(pool, None)
+
     # -- wanting a connection ----------------------------------------------------------
 
-    def want(self, pool: EndpointPool) -> tuple[Action, Any]:
-        """Decide for a caller that wants a connection of *pool*.
+    def want(self, pool: EndpointPool, *, fresh: bool = False) -> tuple[Action, Any]:
+        """Decide for a caller that wants a connection of *pool*, with *fresh* a new one.
 
-        With ``OPEN``, what comes with it is an idle connection of another endpoint that must
-        be closed to make room, or ``None``.
+        With ``OPEN``, what comes with it is an idle connection that must be closed to make
+        room, or ``None``.
         """
-        if pool.idle and not pool.waiters:
+        if pool.idle and not fresh:
             return Action.REUSE, self.take(pool)
+        if pool.idle and pool.size >= self.max_per_endpoint:
+            evicted = next(iter(pool.idle))
+            self.remove_idle(evicted)
+            return self._open(pool)[0], evicted
         if pool.waiters or pool.size >= self.max_per_endpoint:
             return Action.WAIT, None
         return self._open(pool)
@@ -138,31 +156,42 @@ class PoolPolicy:
         """A reserved slot is free again."""
         pool.opening -= 1
         self.total -= 1
+        self._weigh(pool)
 
     # -- giving one back ---------------------------------------------------------------
 
     def give_back(self, pool: EndpointPool, connection: Any, now: float) -> Any:
         """A leased connection can be used again.
 
-        Returns the waiter whose it is now, or ``None`` when it became idle.
+        Returns the waiter whose it is now, or ``None`` when it became idle.  In that case
+        ``next_to_open`` is to be asked if anybody is starved: it may be closed for them.
         """
-        if pool.waiters:
+        if pool.waiters and not self._is_outwaited(pool):
             return self._next_waiter(pool)
         pool.leased -= 1
         pool.idle[connection] = now
         self.idle[connection] = pool
         return None
 
+    def _is_outwaited(self, pool: EndpointPool) -> bool:
+        """Return whether the starved pool whose turn it is waits longer than *pool*."""
+        if not self.starved:
+            return False
+        other = next(iter(self.starved))
+        return next(iter(other.waiters.values())) < next(iter(pool.waiters.values()))
+
     def remove_leased(self, pool: EndpointPool) -> None:
         """A leased connection is gone."""
         pool.leased -= 1
         self.total -= 1
+        self._weigh(pool)
 
     def remove_idle(self, connection: Any) -> EndpointPool:
         """An idle connection is gone; returns its pool."""
         pool = self.idle.pop(connection)
         del pool.idle[connection]
         self.total -= 1
+        self._weigh(pool)
         return pool
 
     def expired(self, before: float) -> Any:
@@ -176,41 +205,38 @@ class PoolPolicy:
     # -- waiting -----------------------------------------------------------------------
 
     def join(self, pool: EndpointPool, waiter: Any) -> None:
-        """Put *waiter* at the end of the pool's queue."""
-        pool.waiters.append(waiter)
+        """Put *waiter*, which must be hashable, at the end of the pool's queue."""
+        self._joined += 1
+        pool.waiters[waiter] = self._joined
         self.waiting += 1
-        self._hungry[pool] = None
+        self._weigh(pool)
 
     def leave(self, pool: EndpointPool, waiter: Any) -> None:
         """Take *waiter* out of the queue; nothing happens if it was served."""
-        try:
-            pool.waiters.remove(waiter)
-        except ValueError:
+        if pool.waiters.pop(waiter, None) is None:
             return
         self.waiting -= 1
-        if not pool.waiters:
-            self._hungry.pop(pool, None)
+        self._weigh(pool)
+        self.forget_if_empty(pool)
 
     def next_to_open(self) -> tuple[EndpointPool, Any, Any] | None:
         """Give a free slot to somebody who waits, endpoint after endpoint.
 
         Returns ``(pool, waiter, evicted)``; the slot is reserved as with ``OPEN``.
         """
-        for _ in range(len(self._hungry)):
-            pool = next(iter(self._hungry))
-            self._hungry.move_to_end(pool)
-            if pool.size < self.max_per_endpoint:
-                action, evicted = self._open(pool)
-                if action is Action.OPEN:
-                    return pool, self._next_waiter(pool), evicted
-                return None
-        return None
+        if not self.starved:
+            return None
+        pool = next(iter(self.starved))
+        action, evicted = self._open(pool)
+        if action is not Action.OPEN:
+            return None
+        del self.starved[pool]  # to the end of the line, if it is starved any longer
+        return pool, self._next_waiter(pool), evicted
 
     def _next_waiter(self, pool: EndpointPool) -> Any:
-        waiter = pool.waiters.popleft()
+        waiter, _ = pool.waiters.popitem(last=False)
         self.waiting -= 1
-        if not pool.waiters:
-            self._hungry.pop(pool, None)
+        self._weigh(pool)
         return waiter
 
     def check(self) -> None:
@@ -219,9 +245,11 @@ class PoolPolicy:
         assert self.total <= self.max_connections
         assert len(self.idle) == sum(len(pool.idle) for pool in self.pools.values())
         assert self.waiting == sum(len(pool.waiters) for pool in self.pools.values())
+        assert not (self.starved and (self.idle or self.total < self.max_connections))
         for pool in self.pools.values():
             assert pool.size <= self.max_per_endpoint
             assert pool.leased >= 0
             assert pool.opening >= 0
             assert not (pool.waiters and pool.idle)
-            assert bool(pool.waiters) == (pool in self._hungry)
+            starves = bool(pool.waiters) and pool.size < self.max_per_endpoint
+            assert starves == (pool in self.starved)

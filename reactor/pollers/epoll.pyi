@@ -1,5 +1,7 @@
+from typing import Self
+
 from reactor.pollers.contract import Poller
 from reactor.pool import BlockPool
 
 class EpollPoller(Poller):
-    def __new__(cls, pool: BlockPool) -> EpollPoller: ...
+    def __new__(cls, pool: BlockPool) -> Self: ...

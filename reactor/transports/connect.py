@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from reactor.core import Reactor
 from reactor.errors import EndpointError, EndpointTimeoutError, endpoint_error
 from reactor.resolver import AddressInfo, Resolver, race
 from reactor.transports.tcp import Connector
@@ -52,8 +53,11 @@ async def connect(
     """
     _check(host, port)
     loop = asyncio.get_running_loop()
+    if not isinstance(loop, Reactor):
+        raise RuntimeError(f"connect needs a reactor event loop, not {loop!r}")
     phase = "resolve"
-    resolver = resolver if resolver is not None else loop.resolver  # type: ignore[attr-defined]
+    if resolver is None:
+        resolver = loop.resolver
     try:
         async with asyncio.timeout_at(deadline):
             infos = await resolver.resolve(host, port, family)
@@ -72,7 +76,7 @@ async def connect(
                 if tls is None:
                     return connector.transport(protocol), protocol
                 phase = "tls"
-                return await _secure(connector, protocol, tls, server_hostname or host)
+                return await _secure(loop, connector, protocol, tls, server_hostname or host)
             finally:
                 connector.close()
     except TimeoutError as error:
@@ -85,10 +89,13 @@ async def connect(
 
 
 async def _secure(
-    connector: Connector, protocol: ProtocolT, tls: ssl.SSLContext, server_hostname: str
+    loop: Reactor,
+    connector: Connector,
+    protocol: ProtocolT,
+    tls: ssl.SSLContext,
+    server_hostname: str,
 ) -> tuple[Any, ProtocolT]:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
+    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     layer = TLSProtocol(loop, protocol, tls, server_hostname=server_hostname, waiter=ready)
     raw = connector.transport(layer)
     try:

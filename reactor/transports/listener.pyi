@@ -1,6 +1,6 @@
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from reactor.core import Reactor
 from reactor.pollers.contract import OpOwner
@@ -13,7 +13,7 @@ class Listener(OpOwner):
         factory: Callable[[], Any],
         server: Any,
         secure: Callable[[Any], Any] | None,
-    ) -> Listener: ...
+    ) -> Self: ...
     def start(self) -> None: ...
     def close(self) -> None: ...
     def stop(self) -> None: ...

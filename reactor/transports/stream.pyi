@@ -1,7 +1,9 @@
 import asyncio
 import socket
-from collections.abc import Buffer, Iterable
+from collections.abc import Iterable
 from typing import Any
+
+from typing_extensions import Buffer
 
 from reactor.core import Reactor
 from reactor.transports.transport import Transport
