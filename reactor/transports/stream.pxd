@@ -42,6 +42,8 @@ cdef class StreamTransport(Transport):
 
     # Begin: connection_made is called, then bytes are received.
     cdef int begin(self) except -1
+    cdef int made(self) except -1
+    cdef int start(self) except -1
     cdef void set_peer(self, const void *address, int size) noexcept
 
     cdef int enter(self, StreamState state) except -1

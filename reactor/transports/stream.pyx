@@ -90,24 +90,35 @@ cdef class StreamTransport(Transport):
             self.peer_size = size
 
     cdef int begin(self) except -1:
+        try:
+            return self.made()
+        finally:                        # an exit leaves the loop, not the connection
+            self.start()
+
+    cdef int made(self) except -1:
         if self.server is not None:
             if ATTACH_TAKES_TRANSPORT:
                 self.server._attach(self)
             else:
                 self.server._attach()
-        try:
-            self.call_connection_made()
-        finally:                        # an exit leaves the loop, not the connection
-            if self.state < STREAM_CLOSING and self.reading == READ_ON:
-                self.receive()
+        return self.call_connection_made()
+
+    cdef int start(self) except -1:
+        if self.state < STREAM_CLOSING and self.reading == READ_ON:
+            self.receive()
         return 0
 
     def _begin(self, waiter):
+        """Begin for whoever awaits *waiter*, and receive nothing before it has gone on."""
         try:
-            self.begin()
+            self.made()
         finally:
             if waiter is not None and not waiter.cancelled():
                 waiter.set_result(None)
+            self._loop.enqueue(self._start, (), None)
+
+    def _start(self):
+        self.start()
 
     cdef int enter(self, StreamState state) except -1:
         if state <= self.state:

@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from reactor.addresses cimport Address, pack_address
 from reactor.core cimport Reactor
-from reactor.pollers.contract cimport OP_CONNECT, OP_IDLE, Op, OpOwner
+from reactor.pollers.contract cimport OP_CONNECT, OP_IDLE, OP_PENDING, Op, OpOwner
 from reactor.transports.stream cimport StreamTransport, new_stream
 
 import os
