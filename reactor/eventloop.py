@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import selectors
 import socket
 import ssl
 import sys
@@ -53,8 +54,26 @@ else:
     _Cold = asyncio.SelectorEventLoop
 
 
-class _NoSelector:
-    """Stands where ``asyncio.SelectorEventLoop`` keeps its selector: the reactor polls."""
+class _Watched:
+    """Stands where ``asyncio.SelectorEventLoop`` keeps its selector: shows who is watched.
+
+    The reactor polls; asyncio's transports of pipes and datagrams look here for their repr.
+    """
+
+    def __init__(self, readers: dict[int, Watcher], writers: dict[int, Watcher]) -> None:
+        self._readers = readers
+        self._writers = writers
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        """Return what is watched of a descriptor; ``KeyError`` when nothing is."""
+        fd = _descriptor(fileobj)
+        reader, writer = self._readers.get(fd), self._writers.get(fd)
+        events = selectors.EVENT_READ if reader is not None else 0
+        events |= selectors.EVENT_WRITE if writer is not None else 0
+        if not events:
+            raise KeyError(f"{fileobj!r} is not registered")
+        handles = (reader and reader.handle, writer and writer.handle)
+        return selectors.SelectorKey(fileobj, fd, events, handles)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -81,7 +100,7 @@ class EventLoop(Reactor, _Cold):
         self._writers: dict[int, Watcher] = {}
         self._listeners: dict[int, Listener] = {}
         self.resolver = Resolver()
-        _Cold.__init__(self, _NoSelector())  # type: ignore[arg-type]
+        _Cold.__init__(self, _Watched(self._readers, self._writers))  # type: ignore[arg-type]
 
     # -- running ---------------------------------------------------------------------
 
@@ -176,7 +195,7 @@ class EventLoop(Reactor, _Cold):
             _Cold._close_self_pipe(self)
 
     def add_signal_handler(
-        self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]
+        self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts
     ) -> None:
         """Call *callback* on the loop's thread when signal *sig* comes; main thread only."""
         if self._ssock is None:
@@ -300,9 +319,10 @@ class EventLoop(Reactor, _Cold):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         listener = self._listeners.pop(sock.fileno(), None)
-        if listener is not None:
-            listener.stop()
-        _Cold._stop_serving(self, sock)
+        if listener is None:
+            _Cold._stop_serving(self, sock)
+        else:
+            listener.close()  # which closes the socket, if need be once its op is back
 
 
 def _descriptor(fd: Any) -> int:

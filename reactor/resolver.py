@@ -82,6 +82,7 @@ class Resolver:
             raise ValueError(f"a resolver needs at least one thread, not {max_threads}")
         self._max_threads = max_threads
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self._asked: set[concurrent.futures.Future[list[tuple[Any, ...]]]] = set()
 
     async def resolve(
         self, host: str, port: int, family: int = socket.AF_UNSPEC
@@ -102,9 +103,11 @@ class Resolver:
             self._executor = concurrent.futures.ThreadPoolExecutor(
                 self._max_threads, thread_name_prefix="cyreactor-resolver"
             )
-        loop = asyncio.get_running_loop()
+        asked = self._executor.submit(_look_up, host, port, family)
+        self._asked.add(asked)
+        asked.add_done_callback(self._asked.discard)
         try:
-            rows = await loop.run_in_executor(self._executor, _look_up, host, port, family)
+            rows = await asyncio.wrap_future(asked)
         except UnicodeError as error:
             # the system's IDNA codec: an empty or overlong label
             raise socket.gaierror(
@@ -115,9 +118,9 @@ class Resolver:
         ]
 
     def close(self) -> None:
-        """Let the threads end; look-ups under way are not waited for."""
+        """End the threads, but for those whose look-up is under way: they end after it."""
         if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor.shutdown(wait=not self._asked, cancel_futures=True)
             self._executor = None
 
 
@@ -140,34 +143,36 @@ async def race(
 
     Raises the first address's error when all fail, with the others' as notes.
     """
-    errors: list[OSError] = []
-    running: set[AttemptT] = set()
-    left = list(infos)[::-1]
+    errors: dict[int, OSError] = {}
+    running: dict[AttemptT, int] = {}  # in the order of the addresses
+    left = list(enumerate(infos))[::-1]
     try:
         while left or running:
             if left:
+                place, info = left.pop()
                 try:
-                    attempt = start(left.pop())
+                    attempt = start(info)
                 except OSError as error:
-                    errors.append(error)
+                    errors[place] = error
                     continue
-                running.add(attempt)
+                running[attempt] = place
             winner = await _first(running, delay if left else None, errors)
             if winner is not None:
-                running.discard(winner)
+                del running[winner]
                 return winner
     finally:
         for attempt in running:
-            attempt.future.cancel()
+            if not attempt.future.cancel() and not attempt.future.cancelled():
+                attempt.future.exception()  # a failure that came too late to matter
             attempt.close()
-    first = errors[0]
-    for other in errors[1:]:
+    first, *others = [errors[place] for place in sorted(errors)]
+    for other in others:
         first.add_note(f"also tried: {other}")
     raise first
 
 
 async def _first(
-    running: set[AttemptT], delay: float | None, errors: list[OSError]
+    running: dict[AttemptT, int], delay: float | None, errors: dict[int, OSError]
 ) -> AttemptT | None:
     """Wait until an attempt succeeds, one fails, or *delay* seconds passed."""
     await asyncio.wait(
@@ -179,9 +184,9 @@ async def _first(
         error = attempt.future.exception()
         if error is None:
             return attempt
-        running.discard(attempt)
+        place = running.pop(attempt)
         attempt.close()
         if not isinstance(error, OSError):
             raise error
-        errors.append(error)
+        errors[place] = error
     return None

@@ -12,7 +12,9 @@ leaves::
     thread B        get ..... sleeps ......... ===== runs the loop =====> its response
     thread C           get .. sleeps ... its response (came while A was running)
 
-Invariant: while any call is unfinished, exactly one thread runs the loop.
+Invariant: while any call is unfinished, exactly one thread runs the loop, or has been
+appointed to.  A call is marked done and its thread woken in one step of the loop, so that
+there is no moment at which a leader could leave and forget it.
 """
 
 from __future__ import annotations
@@ -37,22 +39,22 @@ T = TypeVar("T")
 class _Call:
     """A call of one thread.
 
-    ``wake`` is a lock that its thread sleeps on; it is released when the call is finished or
+    ``wake`` is a lock that its thread sleeps on; it is released when the call is done or
     when its thread is to lead.
     """
 
-    __slots__ = ("leads", "start", "task", "wake")
+    __slots__ = ("done", "error", "leads", "result", "start", "task", "thread", "wake")
 
     def __init__(self, start: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self.start = start
-        self.task: asyncio.Task[Any] | None = None
+        self.thread = threading.get_ident()
+        self.task: asyncio.Task[None] | None = None
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
         self.leads = False
         self.wake = threading.Lock()
         self.wake.acquire()
-
-    @property
-    def done(self) -> bool:
-        return self.task is not None and self.task.done()
 
 
 class Client:
@@ -66,8 +68,10 @@ class Client:
         self._async = AsyncClient(**options)
         self._loop = new_event_loop()
         self._mutex = threading.Lock()
+        self._nobody_leads = threading.Condition(self._mutex)
         self._calls: dict[_Call, None] = {}  # unfinished, in the order in which they came
-        self._leading = False
+        self._leader: int | None = None  # the thread that runs the loop or is to
+        self._interrupt: BaseException | None = None  # for the leader, out of another's call
         self._closed = False
         self._pid = os.getpid()
 
@@ -95,20 +99,14 @@ class Client:
 
     # -- leader and followers ------------------------------------------------------------
 
-    def _run(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def _run(self, start: Callable[[], Coroutine[Any, Any, T]], *, closes: bool = False) -> T:
         """Run a coroutine of the client's and return its result."""
+        # before the mutex, which another thread may have held at the fork
+        if self._pid != os.getpid():
+            raise RuntimeError("the client was made before a fork; make one in each process")
         call = _Call(start)
-        with self._mutex:
-            if self._closed:
-                raise ClientClosedError("the client is closed")
-            if self._pid != os.getpid():
-                raise RuntimeError("the client was made before a fork; make one in each process")
-            self._calls[call] = None
-            if not self._leading:
-                self._leading = call.leads = True
-            else:
-                self._loop.call_soon_threadsafe(self._begin, call)
         try:
+            self._enter(call, closes=closes)
             if not call.leads:
                 call.wake.acquire()
             if call.leads:
@@ -118,66 +116,123 @@ class Client:
             raise
         with self._mutex:
             self._calls.pop(call, None)
-        assert call.task is not None
-        result: T = call.task.result()
+        if isinstance(call.error, asyncio.CancelledError):
+            raise ClientClosedError("the client was closed") from None
+        if call.error is not None:
+            raise call.error
+        result: T = call.result
         return result
+
+    def _enter(self, call: _Call, *, closes: bool) -> None:
+        """Leave the call with the thread that leads, or make its own thread lead."""
+        with self._mutex:
+            if self._closed:
+                raise ClientClosedError("the client is closed")
+            if self._leader == call.thread:
+                # a signal handler, say: the loop cannot go on before it returns
+                raise RuntimeError("the client was called by what itself is calling")
+            self._closed = closes
+            self._calls[call] = None
+            if self._leader is None:
+                self._leader = call.thread
+                call.leads = True
+            else:
+                self._loop.call_soon_threadsafe(self._begin, call)
 
     def _begin(self, call: _Call) -> None:
         """On the loop: start the call's task, unless its thread gave up."""
-        if call.task is None and call in self._calls:
-            call.task = self._loop.create_task(call.start())
-            call.task.add_done_callback(lambda _: self._finished(call))
+        with self._mutex:
+            if call.task is None and call in self._calls:
+                call.task = self._loop.create_task(self._perform(call))
 
-    def _finished(self, call: _Call) -> None:
-        """On the loop: a task is done; its thread is woken, or the loop stops for it."""
+    async def _perform(self, call: _Call) -> None:
+        """On the loop: do what the call is for; wake its thread, or stop the loop for it."""
+        try:
+            call.result = await call.start()
+        except (SystemExit, KeyboardInterrupt) as error:
+            if not call.leads:
+                # it was meant for the thread that runs the loop; the call begins anew
+                self._interrupt = error
+                call.task = None
+                self._loop.call_soon(self._begin, call)
+                self._loop.stop()
+                return
+            call.error = error
+        except BaseException as error:  # noqa: BLE001 - raised in the call's own thread
+            call.error = error
+        call.done = True
         if call.leads:
             self._loop.stop()
         elif call.wake.locked():
             call.wake.release()
 
     def _lead(self, call: _Call) -> None:
-        """Run the loop until the call is finished, then appoint the next leader."""
+        """Run the loop until the call is done, then appoint the next leader."""
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(None)
         try:
-            if not call.done:
-                self._loop.call_soon(self._begin, call)
+            self._loop.call_soon(self._begin, call)
+            while not call.done:
                 self._loop.run_forever()
+                if self._interrupt is not None:
+                    interrupt, self._interrupt = self._interrupt, None
+                    raise interrupt
         finally:
             asyncio._set_running_loop(outer)
             self._resign(call)
 
     def _resign(self, call: _Call) -> None:
+        """Appoint the next leader, if the call's thread is the one that leads."""
         with self._mutex:
+            if not call.leads:
+                return
             call.leads = False
             for other in self._calls:
                 if other is not call and not other.done:
+                    self._leader = other.thread
                     other.leads = True
                     other.wake.release()
                     return
-            self._leading = False
+            self._leader = None
+            self._nobody_leads.notify_all()
 
     def _abandon(self, call: _Call) -> None:
         """The thread gives its call up (a signal, say): cancel it, leave no trace."""
         with self._mutex:
             self._calls.pop(call, None)
-            leads = call.leads
-            call.leads = False
-        if call.task is not None:
-            self._loop.call_soon_threadsafe(call.task.cancel)
-        if leads:
-            self._resign(call)
+            if call.task is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(call.task.cancel)
+        self._resign(call)
 
     # -- the client --------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close every connection and free the loop; a second call does nothing."""
+        """Close every connection and free the loop; a second call does nothing.
+
+        Calls of other threads may go on for the time that ``ConnectionManager.close`` gives
+        them; after that they raise ``ClientClosedError``.
+        """
         if self._closed or self._pid != os.getpid():
             return
-        self._run(self._async.aclose)
+        try:
+            self._run(self._finish, closes=True)
+        except ClientClosedError:
+            return  # another thread does it
+        except BaseException:
+            self._closed = self._loop.is_closed()
+            raise
         with self._mutex:
-            self._closed = True
+            while self._leader is not None:
+                self._nobody_leads.wait()
         self._loop.close()
+
+    async def _finish(self) -> None:
+        """On the loop: close all and end what other threads are still waiting for."""
+        await self._async.aclose()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +241,7 @@ class Client:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
+        if not getattr(self, "_closed", True) and self._pid == os.getpid():
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:

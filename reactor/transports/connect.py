@@ -72,6 +72,7 @@ async def connect(
 
             connector = await race(infos, start)
             try:
+                phase = "factory"
                 protocol = factory()
                 if tls is None:
                     return connector.transport(protocol), protocol
@@ -79,12 +80,14 @@ async def connect(
                 return await _secure(loop, connector, protocol, tls, server_hostname or host)
             finally:
                 connector.close()
-    except TimeoutError as error:
-        reason = "the deadline passed" if error.errno is None else str(error.strerror)
-        raise EndpointTimeoutError(reason, host=host, port=port, phase=phase) from error
-    except EndpointError:
-        raise
     except OSError as error:
+        if phase == "factory":
+            raise  # the caller's own
+        if isinstance(error, EndpointError):
+            raise
+        if isinstance(error, TimeoutError):
+            reason = "the deadline passed" if error.errno is None else str(error.strerror)
+            raise EndpointTimeoutError(reason, host=host, port=port, phase=phase) from error
         raise endpoint_error(error, host=host, port=port, phase=phase) from error
 
 
