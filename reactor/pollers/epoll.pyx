@@ -311,9 +311,12 @@ cdef class EpollPoller(Poller):
 
     cdef int attach(self, intptr_t fd) noexcept:
         cdef int error = self.make_room(fd)
-        # Somebody may have closed an earlier user of the number without telling.
-        if error == 0 and self.slots[fd].interest:
-            self.detach(fd)
+        cdef Slot *slot
+        if error == 0:
+            slot = &self.slots[fd]
+            # Somebody may have closed an earlier user of the number without telling.
+            if slot.interest and slot.reader == NULL and slot.writer == NULL:
+                self.detach(fd)
         return error
 
     cdef void detach(self, intptr_t fd) noexcept:

@@ -9,7 +9,7 @@ from reactor.timers cimport Timer
 
 cdef enum ListenerState:
     LISTENER_ON                     # an accept is submitted
-    LISTENER_RESTING                # out of descriptors: a timer will submit it again
+    LISTENER_RESTING                # accept failed: a timer will submit it again
     LISTENER_CLOSED
 
 
@@ -27,6 +27,5 @@ cdef class Listener(OpOwner):
     cdef int accept(self) except -1
     cdef int accepted(self) except -1
     cdef int connected(self, intptr_t fd) except -1
-    cdef int out_of_resources(self, int error) except -1
-    cdef void halt(self) noexcept
+    cdef int rest_after(self, int error, str message) except -1
     cdef int close_socket(self) except -1

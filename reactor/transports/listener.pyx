@@ -5,10 +5,13 @@ Invariant: in state ON the op is submitted, or its result is being looked at.
 
 When the process is out of descriptors the pending connection stays in the kernel's queue and
 would wake the loop for ever; the listener rests for a second instead and says so through the
-exception handler, as asyncio does.
+exception handler, as asyncio does.  Only an error that says that the socket is none, or does
+not listen, ends the listener.
 """
 
-from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from libc.errno cimport (
+    EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK, EOPNOTSUPP,
+)
 from libc.stdint cimport int64_t, intptr_t
 from libc.string cimport memset
 
@@ -63,7 +66,8 @@ cdef class Listener(OpOwner):
         self.secure = secure
         self.nodelay = sock.family in (socket.AF_INET, socket.AF_INET6)
 
-    def __dealloc__(self):
+    def __del__(self):
+        # not __dealloc__: the collector may have cleared the loop by then
         if self._loop is not None:
             self._loop.timers.disarm(&self.rest)
 
@@ -78,22 +82,11 @@ cdef class Listener(OpOwner):
         """Stop accepting and close the socket; connections go on."""
         if self.state == LISTENER_CLOSED:
             return
-        self.halt()
-        if self.op.state != OP_PENDING:
-            self.close_socket()
-
-    def stop(self):
-        """Stop accepting and hand the socket back, open, to whoever gave it."""
-        if self.state == LISTENER_CLOSED:
-            return
-        self.halt()
-        self.sock = None
-        self._loop.poller.detach(self.op.fd)
-
-    cdef void halt(self) noexcept:
         self.state = LISTENER_CLOSED
         self._loop.timers.disarm(&self.rest)
         self._loop.poller.cancel(&self.op)
+        if self.op.state != OP_PENDING:
+            self.close_socket()         # else once the op is back
 
     cdef int close_socket(self) except -1:
         cdef object sock = self.sock
@@ -137,12 +130,17 @@ cdef class Listener(OpOwner):
         if self.op.result >= 0:
             return self.connected(self.op.result)
         error = <int>-self.op.result
-        if error in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
-            return self.out_of_resources(error)
         if error in (EAGAIN, ECONNABORTED, ECANCELED):
             return 0
-        self._loop.report("listener failed", OSError(error, os.strerror(error)), None, None, None)
-        return self.close()
+        if error in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
+            return self.rest_after(error, "socket.accept() out of system resource")
+        if error in (EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP):
+            self.close()
+            self._loop.report("listener failed", OSError(error, os.strerror(error)), None, None,
+                              None)
+            return 0
+        # what the network did to one connection (accept(2)), or nothing that is known here
+        return self.rest_after(error, "socket.accept() failed")
 
     cdef int connected(self, intptr_t fd) except -1:
         cdef StreamTransport transport
@@ -163,9 +161,9 @@ cdef class Listener(OpOwner):
             return 0
         return transport.begin()
 
-    cdef int out_of_resources(self, int error) except -1:
+    cdef int rest_after(self, int error, str message) except -1:
         self._loop.call_exception_handler({
-            "message": "socket.accept() out of system resource",
+            "message": message,
             "exception": OSError(error, os.strerror(error)),
             "socket": self.sock,
         })

@@ -72,8 +72,9 @@ cdef class Connector(OpOwner):
         if local is not None:
             check(loop.poller.bind_socket(fd, bound.data, bound.size))
 
-    def __dealloc__(self):
-        # never with the op pending: the poller keeps its owner alive
+    def __del__(self):
+        # not __dealloc__: the collector may have cleared the loop by then; and never with the
+        # op pending: the poller keeps its owner alive
         if self.fd >= 0 and self.owns:
             self._loop.poller.close_fd(self.fd)
 

@@ -44,10 +44,12 @@ cdef class Watcher(OpOwner):
     cdef int op_done(self, Op *op) except -1:
         if self.handle is None or op.result == -ECANCELED:
             return 0
-        if op.result == 0 and not self.handle._cancelled:
-            self.handle.run()
-        if self.handle is not None:
-            self.submit()
+        try:
+            if op.result == 0 and not self.handle._cancelled:
+                self.handle.run()
+        finally:                        # an exit leaves the loop, not the watcher
+            if self.handle is not None:
+                self.submit()
         return 0
 
     def close(self):
