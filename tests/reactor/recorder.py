@@ -16,6 +16,9 @@ from reactor.protocol import BufferedProtocol, Protocol
 from reactor.testing import pair
 
 
+watched: set[EventLoop] = set()  # whose until() waits for the next event
+
+
 class Record:
     """What happened, in order.
 
@@ -46,10 +49,8 @@ class Record:
         assert bool(self.events) == (event != "connection_made")
         assert event != "eof_received" or event not in self.events
         self.events.append(event)
-        try:
-            asyncio.get_running_loop().stop()
-        except RuntimeError:
-            pass  # called by the test itself, outside of the loop
+        for loop in watched:
+            loop.stop()
         hook = self.hooks.get(event)
         if hook is not None:
             calling, self.calling = self.calling, True
@@ -120,7 +121,11 @@ KINDS = (Recorder, AsyncioRecorder, BufferRecorder, AsyncioBufferRecorder)
 def until(loop: EventLoop, condition: Callable[[], object]) -> None:
     """Run the loop from one recorded event to the next until *condition* holds."""
     while not condition():
-        loop.run_forever()
+        watched.add(loop)
+        try:
+            loop.run_forever()
+        finally:
+            watched.discard(loop)
 
 
 def turn(loop: EventLoop, passes: int = 3) -> None:

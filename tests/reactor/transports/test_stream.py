@@ -883,7 +883,7 @@ def test_exit_inside_a_callback_leaves_the_loop_and_loses_nothing(
         nonlocal left
         while not condition():
             try:
-                loop.run_forever()
+                until(loop, condition)
             except kind:
                 left += 1
 
@@ -1081,6 +1081,7 @@ def test_protocol_may_be_a_cdef_class_with_slots(loop: EventLoop) -> None:
     pair(loop, one, two)
     until(loop, lambda: one.events)
     one.link.write(b"x")
-    until(loop, lambda: getattr(two, "got", b""))
+    while not getattr(two, "got", b""):
+        loop.run_forever()
     two.transport.abort()
     finish(loop, one)
