@@ -50,6 +50,11 @@ def size_in_words(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def rate_in_words(rate: float) -> str:
+    """Return a rate, with decimals only where they matter."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2f}"
+
+
 def say(stream: TextIO, text: str) -> bool:
     """Write a line at once; return whether somebody still reads."""
     try:
@@ -122,7 +127,7 @@ class Totals:
         connections = "connection" if self.opened == 1 else "connections"
         lines = [
             f"{self.requests} {requests}, {self.failed} failed, {size_in_words(self.received)} "
-            f"in {self.seconds:.2f} s: {self.rate(self.requests):.0f} requests/s, "
+            f"in {self.seconds:.2f} s: {rate_in_words(self.rate(self.requests))} requests/s, "
             f"{self.rate(self.received) / 1e6:.1f} MB/s",
             f"{self.opened} {connections} opened, reused {self.reused} times",
         ]
@@ -165,6 +170,10 @@ class Report:
         self.totals.count(job)
         if job.error:
             self.line(f"{PROGRAM}: {printable(job.url)}: {printable(job.reason)}")
+
+    def abandoned(self, job: Job) -> None:
+        """Count what came of the body; the URL is neither done nor failed."""
+        self.totals.received += job.received
 
     def input_failed(self, error: InputError) -> None:
         """Say that the rest of the URLs cannot be read."""
@@ -258,7 +267,7 @@ class BarReport(Report):
             self._whole,
             completed=totals.requests,
             done=f"{totals.requests}{of_total}, {totals.failed} failed, {size_in_words(received)}",
-            rate=f"{totals.requests / seconds:.0f}/s {received / seconds / 1e6:.1f} MB/s",
+            rate=f"{rate_in_words(totals.requests / seconds)}/s {received / seconds / 1e6:.1f} MB/s",
         )
         with contextlib.suppress(OSError):
             self._progress.refresh()

@@ -102,6 +102,9 @@ class Observer(Protocol):
     def finished(self, job: Job) -> None:
         """The URL is done, or has failed."""
 
+    def abandoned(self, job: Job) -> None:
+        """The URL will neither be done nor fail: the run was stopped."""
+
     def input_failed(self, error: InputError) -> None:
         """The rest of the URLs cannot be read."""
 
@@ -176,6 +179,9 @@ class Fetcher:
             url = checked_url(text)
             self._observer.begun(job)
             await self._download(url, self._sink.target(url), job)
+        except asyncio.CancelledError:
+            self._observer.abandoned(job)
+            raise
         except (HTTPError, EndpointError) as error:
             job.fail(type(error).__name__, str(error))
         except OSError as error:

@@ -1,0 +1,104 @@
+"""The client and the fetcher against a real server, in numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reactor
+from protocols.http import AsyncClient
+from tests.peers.nginx import FILE_SIZES, Nginx
+
+REQUESTS = 10_000
+CONNECTIONS = 64
+GIBIBYTE = 1 << 30
+PEAK_BYTES = 64 << 20
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_ten_thousand_gets_over_64_connections_are_byte_exact(nginx: Nginx, scheme: str) -> None:
+    names = ["64"] * 8 + ["1k"] * 7 + ["100k"]
+    bodies = {name: (nginx.root / name).read_bytes() for name in FILE_SIZES}
+
+    async def test() -> None:
+        numbers = iter(range(REQUESTS))
+        context = reactor.client_context(ca_file=nginx.ca_pem, alpn=("http/1.1",))
+        async with AsyncClient(tls=context, max_per_host=CONNECTIONS) as client:
+
+            async def work() -> None:
+                for number in numbers:
+                    name = names[number % len(names)]
+                    response = await client.get(nginx.url(name, scheme=scheme))
+                    assert response.status_code == 200
+                    assert response.content == bodies[name]
+
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(CONNECTIONS):
+                    workers.create_task(work())
+            stats = client.manager.stats()
+        assert next(numbers, None) is None
+        assert stats["opened"] == CONNECTIONS
+        assert stats["opened"] + stats["reused"] == REQUESTS
+
+    reactor.run(test())
+
+
+def measured(*arguments: str, cwd: Path) -> tuple[int, str, int]:
+    """Run the fetcher; return its exit status, its standard error and its peak memory in bytes."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "protocols.http", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    ) as child:
+        assert child.stderr is not None
+        errors = child.stderr.read()
+        # wait4(2), for what the child alone has used.
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    return child.returncode, errors, usage.ru_maxrss * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="sanitizers take memory of their own")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_file_of_one_gibibyte_takes_little_memory(
+    nginx: Nginx, scheme: str, tmp_path: Path
+) -> None:
+    nginx.sparse_file("gibibyte", GIBIBYTE)
+    status, errors, peak_bytes = measured(
+        *("--ca-file", str(nginx.ca_pem), "--output-dir", str(tmp_path / "out")),
+        nginx.url("gibibyte", scheme=scheme),
+        cwd=tmp_path,
+    )
+    saved = tmp_path / "out" / "gibibyte"
+    try:
+        assert status == 0, errors
+        assert saved.stat().st_size == GIBIBYTE
+        assert peak_bytes < PEAK_BYTES
+    finally:
+        saved.unlink(missing_ok=True)  # pytest keeps the last few directories
+        (nginx.root / "gibibyte").unlink()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="sanitizers take memory of their own")
+def test_memory_does_not_grow_with_the_number_of_urls(nginx: Nginx, tmp_path: Path) -> None:
+    peaks = []
+    for count in (5_000, 30_000):
+        lines = "".join(f"{nginx.url('64')}?{number}\n" for number in range(count))
+        (tmp_path / "list").write_text(lines)
+        status, errors, peak_bytes = measured(
+            "--quiet", "--input", str(tmp_path / "list"), cwd=tmp_path
+        )
+        assert status == 0, errors
+        peaks.append(peak_bytes)
+    # 25,000 URLs more, of some 30 bytes each, which alone would be 2 MB as Python strings.
+    assert peaks[1] - peaks[0] < 1 << 20
