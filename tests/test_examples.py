@@ -1,0 +1,96 @@
+"""The examples run as they are, against each other."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+import reactor
+from tests.peers.child import Ended, running
+from tests.peers.site import Site, page
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCREEN_LINES = 40
+
+pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are not here")
+
+
+async def run(name: str, *arguments: str) -> Ended:
+    async with running(str(EXAMPLES / name), *arguments) as child:
+        return await child.end()
+
+
+@asynccontextmanager
+async def echo_server(*arguments: str) -> AsyncIterator[str]:
+    """Run the echo server for a block, then interrupt it; yield its port."""
+    async with running(str(EXAMPLES / "echo_server.py"), "--port", "0", *arguments) as child:
+        stdout = child.process.stdout
+        assert stdout is not None
+        line = (await stdout.readline()).decode()
+        assert line.startswith("listening on 127.0.0.1:"), (await child.end()).err
+        yield line.strip().rpartition(":")[2]
+        child.process.send_signal(signal.SIGINT)
+        assert await child.end() == (0, "stopped\n", "")
+
+
+def test_client_gets_its_text_back_from_the_server() -> None:
+    async def test() -> None:
+        async with echo_server() as port:
+            answers = await asyncio.gather(
+                *[run("echo_client.py", "--port", port, f"hello {number}") for number in range(3)]
+            )
+        assert answers == [(0, f"hello {number}\n", "") for number in range(3)]
+
+    reactor.run(test())
+
+
+def test_client_gets_its_text_back_over_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+
+    async def test() -> None:
+        async with echo_server("--certificate", str(tmp_path / "server.pem")) as port:
+            trusting = ("--port", port, "--ca-file", str(tmp_path / "ca.pem"))
+            assert await run("echo_client.py", *trusting, "hello") == (0, "hello\n", "")
+
+    reactor.run(test())
+
+
+def test_client_names_a_port_where_nobody_listens() -> None:
+    async def test() -> None:
+        async with echo_server() as port:
+            pass
+        ended = await run("echo_client.py", "--port", port, "hello")
+        assert ended.status == 1
+        assert ended.err.startswith(f"echo_client: connect 127.0.0.1:{port}: ")
+        assert ended.err.count("\n") == 1
+
+    reactor.run(test())
+
+
+def test_fetch_prints_a_line_for_each_url() -> None:
+    async def test() -> None:
+        async with Site() as site:
+            site.routes["/page"] = page(b"hello")
+            good = await run("http_fetch.py", site.url("/page"))
+            bad = await run("http_fetch.py", site.url("/gone"), "http://nowhere.invalid/", "what")
+        assert good == (0, f"{site.url('/page')}: 200, 5 bytes\n", "")
+        assert (bad.status, bad.out) == (1, "")
+        assert "404 Not Found" in bad.err
+        assert "http://nowhere.invalid/: resolve nowhere.invalid:80: " in bad.err
+        assert "what: invalid URL: scheme: " in bad.err
+        assert bad.err.count("\n") == 3
+
+    reactor.run(test())
+
+
+def test_fetch_fits_a_screen() -> None:
+    assert len((EXAMPLES / "http_fetch.py").read_text().splitlines()) <= SCREEN_LINES
