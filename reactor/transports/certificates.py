@@ -22,7 +22,13 @@ from pathlib import Path
 
 import certifi
 
-__all__ = ["CredentialError", "client_context", "server_context", "shared_client_context"]
+__all__ = [
+    "CredentialError",
+    "client_context",
+    "context_for",
+    "server_context",
+    "shared_client_context",
+]
 
 Password = str | bytes | Callable[[], str | bytes]
 
@@ -97,6 +103,33 @@ def shared_client_context(alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
     context changes it for all: make one with ``client_context`` instead.
     """
     return client_context(alpn=alpn)
+
+
+def context_for(
+    sslcontext: ssl.SSLContext | None, server_side: bool, server_hostname: str | None
+) -> ssl.SSLContext:
+    """Return the context for one end: *sslcontext*, or, in a client, the shared default one.
+
+    Raises ``TypeError`` and ``ValueError`` for what cannot work.  A context that checks names
+    needs a *server_hostname*; an empty one is asyncio's way to have no name checked.
+    """
+    if server_side and server_hostname is not None:
+        raise ValueError("server_hostname is only meaningful with server_side=False")
+    if sslcontext is None:
+        if server_side:
+            raise ValueError("Server side SSL needs a valid SSLContext")
+        if server_hostname:
+            return shared_client_context()
+        sslcontext = client_context()
+        sslcontext.check_hostname = False
+    elif not isinstance(sslcontext, ssl.SSLContext):
+        raise TypeError(
+            f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+        )
+    if not server_side and server_hostname is None and sslcontext.check_hostname:
+        # SSLSocket says the same; SSLObject would check no name.
+        raise ValueError("check_hostname requires server_hostname")
+    return sslcontext
 
 
 def _trusting(

@@ -6,8 +6,8 @@ from reactor.buffers cimport WriteQueue
 from reactor.core cimport Reactor
 from reactor.protocol cimport Protocol
 from reactor.timers cimport Timer, TimerHeap
-from reactor.transports.records cimport RecordCounter
 from reactor.transports.stream cimport StreamTransport
+from reactor.transports.tls_engine cimport TLSEngine
 from reactor.transports.transport cimport Transport
 
 
@@ -25,13 +25,6 @@ cdef enum TLSReading:
     TLS_READ_ON
     TLS_READ_PAUSED                 # by the application
     TLS_READ_ENDED                  # the peer's close_notify was read
-
-
-cdef class Window:
-    """Lends a piece of memory to a call that wants a bytes-like object."""
-
-    cdef char *start
-    cdef Py_ssize_t size
 
 
 cdef class TLSTransport(Transport):
@@ -57,16 +50,8 @@ cdef class TLSProtocol(Protocol):
     cdef object lower               # the transport below; None before and after
     cdef StreamTransport stream     # the same, when it is one
     cdef object sslcontext
-    cdef object ssl_object          # ssl.SSLObject
-    cdef object session             # the C object that it wraps
-    cdef object incoming            # ssl.MemoryBIO: bytes from the peer
-    cdef object outgoing            # ssl.MemoryBIO: bytes for the peer
-    cdef Window window
-    cdef RecordCounter records
-    cdef Py_ssize_t unread          # whole records in incoming, or more than there are
-    cdef Py_ssize_t sealed          # bytes of plaintext in outgoing, or 1 for what is none
+    cdef TLSEngine engine
     cdef WriteQueue backlog         # plaintext to be sealed later; None until first needed
-    cdef object failure             # found while reading; what was read before comes first
     cdef object error               # what connection_lost will be told
     cdef object waiter              # a future to be done after the handshake, or None
     cdef TimerHeap timers           # the reactor's
@@ -96,15 +81,12 @@ cdef class TLSProtocol(Protocol):
     cdef int wake_waiter(self, object error) except -1
 
     cdef int receive(self, const char *data, Py_ssize_t size) except -1
-    cdef int feed(self, const char *data, Py_ssize_t size) except -1
-    cdef Py_ssize_t open_record(self, char *into, Py_ssize_t room) except -4
     cdef int receive_no_more(self, const char *data, Py_ssize_t size) except -1
     cdef int discard(self) except -1
     cdef int peer_ended(self) except -1
     cdef int truncated(self) except -1
 
-    cdef bint seal(self, object plain) except -1
-    cdef bint seal_piece(self, object data, const char *start, Py_ssize_t size) except -1
+    cdef bint seal(self, object data, const char *start, Py_ssize_t size) except -1
     cdef int keep(self, object data, const char *start, Py_ssize_t size) except -1
     cdef int send_backlog(self) except -1
     cdef int send_sealed(self) except -1

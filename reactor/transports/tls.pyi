@@ -1,6 +1,5 @@
 import asyncio
 import ssl
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,10 +10,6 @@ from reactor.protocol import Protocol
 from reactor.transports.transport import Transport
 
 class TLSHandshakeTimeoutError(TimeoutError, ConnectionAbortedError): ...
-
-class Window:
-    if sys.version_info >= (3, 12):
-        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class TLSTransport(Transport):
     _sendfile_compatible: Any

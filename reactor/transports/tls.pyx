@@ -20,12 +20,10 @@ The life of the connection::
                                   |
                                   +--the transport below is lost--> LOST (from any state)
 
-Reading from OpenSSL: bytes go into a memory BIO and OpenSSL is asked for plaintext once the
-headers say that a record is whole (``reactor.transports.records``).  The plaintext lands in a
-block of the reactor's pool and goes to the protocol from there.  Writing: OpenSSL seals
-pieces into a second BIO, and what it holds leaves in one send: at once, or, for all that a
-call-back of the peer's data wrote, when that is over.  Plaintext waits in ``backlog`` while
-the transport below is above its high-water mark.
+The plaintext of what came lands in a block of the reactor's pool and goes to the protocol from
+there.  What is written is sealed and leaves in one send: at once, or, for all that a call-back
+wrote while data was delivered, when that is over.  Plaintext waits in ``backlog`` while the
+transport below is above its high-water mark.
 
 The end of a stream is authentic only with close_notify (RFC 8446 section 6.1).  A connection
 that ends without one is told to the protocol as ``connection_lost(ssl.SSLEOFError)``, and
@@ -33,16 +31,14 @@ one that ends with it as ``eof_received()`` and ``connection_lost(None)``.  Once
 close_notify ourselves, a peer that closes its socket without an answer is no error: nobody
 waits for more.
 
-Owns: the SSL object, its two BIOs, the deadlines of handshake and shutdown.  May not touch:
-descriptors; the layout of ``_ssl``'s objects.
+Owns: the order of events and the deadlines of handshake and shutdown.  May not touch:
+descriptors, records (``reactor.transports.tls_engine``).
 Invariant: the application's ``connection_lost`` follows the lower transport's, once, and only
 if its ``connection_made`` was called.
 """
 
 cimport cython
-from cpython.buffer cimport (
-    PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
 )
@@ -53,8 +49,11 @@ from reactor.buffers cimport WriteQueue
 from reactor.core cimport Reactor
 from reactor.protocol cimport Protocol
 from reactor.timers cimport Timer
-from reactor.transports.records cimport RECORD_PLAIN_MAX, count_records, partial_record
+from reactor.transports.records cimport RECORD_PLAIN_MAX
 from reactor.transports.stream cimport StreamTransport
+from reactor.transports.tls_engine cimport (
+    FEED_BYTES, PIECE_BYTES, RECORD_END, RECORD_NONE, TLSEngine, has_output,
+)
 from reactor.transports.transport cimport Transport
 
 import logging
@@ -64,41 +63,19 @@ from asyncio import constants
 from reactor.limits import (
     TLS_FLUSH_BYTES, TLS_HANDSHAKE_TIMEOUT_SECONDS, TLS_SHUTDOWN_TIMEOUT_SECONDS,
 )
-from reactor.transports.certificates import client_context, shared_client_context
+from reactor.transports.certificates import context_for
 
 cdef enum:
-    # What one full record of TLS 1.3 takes. Feeding no more at a time keeps the incoming BIO,
-    # which never shrinks, at its size.
-    FEED_BYTES = 16_384 + 256 + 5
-    PIECE_BYTES = RECORD_PLAIN_MAX      # sealed by one call
     IGNORED_WRITES_LOGGED_AT = 5        # asyncio's own figure
     COPY_BELOW = 16_384                 # a smaller remainder is copied, not referenced
 
-# What open_record returns beside a number of bytes.
-cdef enum:
-    RECORD_NONE = -1                    # no record with data is whole
-    RECORD_END = -2                     # close_notify
-    RECORD_BAD = -3                     # failure says why
-
 cdef object logger = logging.getLogger("asyncio")
-cdef object WantRead = ssl.SSLWantReadError
-cdef object ZeroReturn = ssl.SSLZeroReturnError
-cdef object ALL = 1 << 30               # more than any window has: read what fits
 cdef Py_ssize_t FLUSH_AT = TLS_FLUSH_BYTES
 cdef tuple BROKEN = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
 
 class TLSHandshakeTimeoutError(TimeoutError, ConnectionAbortedError):
     """The handshake did not end in time; asyncio's users know the second base."""
-
-
-cdef class Window:
-    """The buffer protocol over memory that is somebody else's; for one call at a time."""
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        if self.start == NULL:
-            raise BufferError("nothing is lent")
-        PyBuffer_FillInfo(view, self, self.start, self.size, False, flags)
 
 
 cdef int fire(void *owner) except -1:
@@ -112,21 +89,6 @@ cdef int64_t timeout_ns(timeout, str name, double default) except -1:
     elif not timeout > 0:
         raise ValueError(f"{name} should be a positive number, got {timeout}")
     return <int64_t>(min(<double>timeout, 1e9) * 1e9)
-
-
-cdef object choose_context(sslcontext, server_side, server_hostname):
-    """Return the context to use; asyncio's ``ssl=True`` gives none."""
-    if sslcontext is None:
-        if server_side:
-            raise ValueError("Server side SSL needs a valid SSLContext")
-        if server_hostname:
-            return shared_client_context()
-        sslcontext = client_context()
-        sslcontext.check_hostname = False
-    elif not isinstance(sslcontext, ssl.SSLContext):
-        raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, "
-                        f"got {sslcontext!r}")
-    return sslcontext
 
 
 cdef class TLSTransport(Transport):
@@ -287,7 +249,6 @@ cdef class TLSProtocol(Protocol):
                   bint call_connection_made=True, ssl_handshake_timeout=None,
                   ssl_shutdown_timeout=None):
         memset(&self.timer, 0, sizeof(Timer))
-        memset(&self.records, 0, sizeof(self.records))
         self.native = True
         self.loop = loop
         self.timers = loop.timers
@@ -297,22 +258,10 @@ cdef class TLSProtocol(Protocol):
             ssl_handshake_timeout, "ssl_handshake_timeout", TLS_HANDSHAKE_TIMEOUT_SECONDS)
         self.shutdown_timeout_ns = timeout_ns(
             ssl_shutdown_timeout, "ssl_shutdown_timeout", TLS_SHUTDOWN_TIMEOUT_SECONDS)
-        if server_side and server_hostname is not None:
-            raise ValueError("server_hostname is only meaningful with server_side=False")
         self.server_side = server_side
-        self.sslcontext = choose_context(sslcontext, server_side, server_hostname)
-        if not server_side and server_hostname is None and self.sslcontext.check_hostname:
-            # SSLSocket says the same; SSLObject would check no name
-            raise ValueError("check_hostname requires server_hostname")
-        self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
-        self.ssl_object = self.sslcontext.wrap_bio(
-            self.incoming, self.outgoing, server_side=server_side,
-            server_hostname=server_hostname or None, session=session)
-        # SSLObject.read and write only hand on to this one; a Python frame for each is a
-        # tenth of what a small record costs.
-        self.session = getattr(self.ssl_object, "_sslobj", self.ssl_object)
-        self.window = Window.__new__(Window)
+        self.sslcontext = context_for(sslcontext, server_side, server_hostname)
+        self.engine = TLSEngine.__new__(TLSEngine, self.sslcontext, server_side,
+                                        server_hostname or None, session)
         self.owes_lost = not call_connection_made
         self.app_transport = TLSTransport.__new__(TLSTransport, loop, app_protocol, self)
         if waiter is not None:
@@ -355,14 +304,14 @@ cdef class TLSProtocol(Protocol):
             # what was queued before TLS began keeps the application waiting
             self.lower_paused = True
             self.app_transport._protocol_paused = True
-        if self.unread or not self.server_side:
+        if self.engine.unread or not self.server_side:
             self.corked = True
             try:
                 self.handshake()
             finally:
                 self.corked = False
             self.send_sealed()
-            if self.unread:
+            if self.engine.unread:
                 self.bytes_received(NULL, 0)
 
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
@@ -373,7 +322,7 @@ cdef class TLSProtocol(Protocol):
                 self.send_backlog()
         finally:
             self.corked = False
-        if self.sealed:
+        if has_output(self.engine):
             self.send_sealed()
             self.check_water()
         return 0
@@ -391,7 +340,7 @@ cdef class TLSProtocol(Protocol):
             self.fail_with(ConnectionResetError(
                 "the peer closed the connection during the TLS handshake"))
         elif self.state == TLS_OPEN:
-            if self.unread:
+            if self.engine.unread:
                 return True             # paused with data still to come; see _resume
             self.truncated()
         elif self.state == TLS_FLUSHING:
@@ -427,7 +376,7 @@ cdef class TLSProtocol(Protocol):
             return
         if self.error is None and not (
                 # all was sent, and the peer need not stay for our close_notify
-                self.state == TLS_NOTIFIED and not self.lower_paused and isinstance(exc, BROKEN)):
+                self.state >= TLS_NOTIFIED and not self.lower_paused and isinstance(exc, BROKEN)):
             self.error = exc
         self.timers.disarm(&self.timer)
         if self.state == TLS_ENDED:
@@ -445,9 +394,8 @@ cdef class TLSProtocol(Protocol):
         finally:
             app_transport.tls = None
             self.lower = self.stream = None
-            self.ssl_object = self.session = self.incoming = self.outgoing = None
             self.backlog = None
-            self.error = self.failure = None
+            self.error = None
 
     # -- deadlines -------------------------------------------------------------------
 
@@ -465,12 +413,9 @@ cdef class TLSProtocol(Protocol):
     # -- the handshake ---------------------------------------------------------------
 
     cdef int handshake(self) except -1:
-        self.sealed = 1
         try:
-            self.ssl_object.do_handshake()
-        except WantRead:
-            self.unread = 0
-            return 0
+            if not self.engine.handshake():
+                return 0
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -480,8 +425,6 @@ cdef class TLSProtocol(Protocol):
     cdef int handshake_done(self) except -1:
         self.timers.disarm(&self.timer)
         self.enter(TLS_OPEN)
-        if self.incoming.pending <= partial_record(&self.records):
-            self.unread = 0
         if self.reading == TLS_READ_PAUSED:
             self.lower.pause_reading()
         if not self.owes_lost:
@@ -518,26 +461,26 @@ cdef class TLSProtocol(Protocol):
         cdef char *block
         while self.state == TLS_HANDSHAKING and size:
             part = min(size, <Py_ssize_t>FEED_BYTES)
-            self.feed(data, part)
+            self.engine.feed(data, part)
             data += part
             size -= part
             self.handshake()
-        if self.state != TLS_OPEN or not (size or self.unread):
+        if self.state != TLS_OPEN or not (size or self.engine.unread):
             return self.receive_no_more(data, size)
         block = self.loop.pool.acquire()
         if block == NULL:
             return self.fail_with(MemoryError())
         try:
             while self.state == TLS_OPEN and self.reading == TLS_READ_ON:
-                if self.unread == 0:
+                if self.engine.unread == 0:
                     if size == 0:
                         break
                     part = min(size, <Py_ssize_t>FEED_BYTES)
-                    self.feed(data, part)
+                    self.engine.feed(data, part)
                     data += part
                     size -= part
                     continue
-                count = self.open_record(block + filled, block_size - filled)
+                count = self.engine.open_record(block + filled, block_size - filled)
                 if count == RECORD_NONE:
                     continue
                 if count > 0:
@@ -553,67 +496,23 @@ cdef class TLSProtocol(Protocol):
                 elif count == RECORD_END:
                     self.peer_ended()
                 else:
-                    error = self.failure
-                    self.failure = None
-                    self.fail_with(error)
-            if filled:
+                    self.fail_with(self.engine.take_failure())
+            if filled and self.state == TLS_OPEN:
                 self.app_transport.deliver(block, filled)
         finally:
             self.loop.pool.release(block)
         return self.receive_no_more(data, size)
-
-    cdef int feed(self, const char *data, Py_ssize_t size) except -1:
-        self.unread += count_records(&self.records, data, size)
-        self.window.start = <char *>data
-        self.window.size = size
-        try:
-            self.incoming.write(self.window)
-        finally:
-            self.window.start = NULL
-        return 0
-
-    cdef Py_ssize_t open_record(self, char *into, Py_ssize_t room) except -4:
-        """Decrypt one record into the room bytes there; more than RECORD_PLAIN_MAX."""
-        cdef Py_ssize_t count
-        if self.failure is not None:
-            return RECORD_BAD
-        self.window.start = into
-        self.window.size = room
-        try:
-            count = self.session.read(ALL, self.window)
-        except WantRead:
-            # what was there had no data in it: a ticket, a key update, an empty record;
-            # OpenSSL may have answered
-            self.unread = 0
-            if self.outgoing.pending:
-                self.sealed += 1
-            return RECORD_NONE
-        except ZeroReturn:
-            return RECORD_END           # the peer's close_notify, after ours
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self.failure = error
-            self.sealed += 1            # an alert, maybe
-            return RECORD_BAD
-        finally:
-            self.window.start = NULL
-        if count == 0:
-            return RECORD_END
-        if count < room:
-            self.unread -= 1            # else there may be more of it
-        return count
 
     cdef int receive_no_more(self, const char *data, Py_ssize_t size) except -1:
         """Deal with bytes that the application does not get, now or ever."""
         cdef Py_ssize_t part
         if self.state == TLS_OPEN or self.state == TLS_NEW:
             if size:
-                self.feed(data, size)   # paused or early: for later
+                self.engine.feed(data, size)   # paused or early: for later
         elif self.state < TLS_ENDED:
             while size:
                 part = min(size, <Py_ssize_t>FEED_BYTES)
-                self.feed(data, part)
+                self.engine.feed(data, part)
                 data += part
                 size -= part
                 self.discard()
@@ -623,21 +522,19 @@ cdef class TLSProtocol(Protocol):
         """Read what is whole and drop it, but for a close_notify."""
         cdef Py_ssize_t count
         cdef char *block
-        if not self.unread or self.reading == TLS_READ_ENDED:
+        if not self.engine.unread or self.reading == TLS_READ_ENDED:
             return 0
         block = self.loop.pool.acquire()
         if block == NULL:
             return self.fail_with(MemoryError())
         try:
-            while self.unread:
-                count = self.open_record(block, self.loop.pool.block_size)
+            while self.engine.unread:
+                count = self.engine.open_record(block, self.loop.pool.block_size)
                 if count == RECORD_END:
                     self.reading = TLS_READ_ENDED
-                    self.unread = 0
-                elif count == RECORD_BAD:
-                    error = self.failure
-                    self.failure = None
-                    return self.fail_with(error)
+                    self.engine.unread = 0
+                elif count != RECORD_NONE and count < 0:
+                    return self.fail_with(self.engine.take_failure())
         finally:
             self.loop.pool.release(block)
         if self.state == TLS_NOTIFIED and self.reading == TLS_READ_ENDED:
@@ -647,7 +544,7 @@ cdef class TLSProtocol(Protocol):
     cdef int peer_ended(self) except -1:
         """The peer has sent close_notify."""
         self.reading = TLS_READ_ENDED
-        self.unread = 0
+        self.engine.unread = 0
         if self.app_transport.deliver_eof() and self.state == TLS_OPEN:
             logger.warning("returning true from eof_received() has no effect when using ssl")
         return self.close()
@@ -663,7 +560,7 @@ cdef class TLSProtocol(Protocol):
         if self.state < TLS_FLUSHING and self.reading == TLS_READ_PAUSED:
             self.reading = TLS_READ_ON
             if self.state == TLS_OPEN:
-                if self.unread or self.lower_ended:
+                if self.engine.unread or self.lower_ended:
                     self.loop.enqueue(self._resume, (), None)
                 self.lower.resume_reading()
         return 0
@@ -688,11 +585,11 @@ cdef class TLSProtocol(Protocol):
         if self.state == TLS_OPEN and not self.lower_paused and self.waiting() == 0:
             while size:
                 part = min(size, <Py_ssize_t>PIECE_BYTES)
-                if not self.seal_piece(data, start, part):
+                if not self.seal(data, start, part):
                     break
                 start += part
                 size -= part
-                if self.sealed >= FLUSH_AT:
+                if self.engine.collected >= FLUSH_AT:
                     self.send_sealed()
                     if self.lower_paused or self.state != TLS_OPEN:
                         break
@@ -702,24 +599,10 @@ cdef class TLSProtocol(Protocol):
             self.keep(data, start, size)
         return self.check_water()
 
-    cdef bint seal_piece(self, object data, const char *start, Py_ssize_t size) except -1:
+    cdef bint seal(self, object data, const char *start, Py_ssize_t size) except -1:
         """Seal size bytes at start; false when that is not possible now or ever again."""
-        if data is not None and PyBytes_GET_SIZE(data) == size:
-            return self.seal(data)
-        self.window.start = <char *>start
-        self.window.size = size
         try:
-            return self.seal(self.window)
-        finally:
-            self.window.start = NULL
-
-    cdef bint seal(self, object plain) except -1:
-        try:
-            self.sealed += <Py_ssize_t>self.session.write(plain)
-            return True
-        except WantRead:
-            self.sealed += 1            # a renegotiation: the same piece is tried again later
-            return False
+            return self.engine.seal(data, start, size)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -749,10 +632,10 @@ cdef class TLSProtocol(Protocol):
                 and (self.state == TLS_OPEN or self.state == TLS_FLUSHING)):
             chunk = <bytes>self.backlog.chunks[self.backlog.head]
             part = min(PyBytes_GET_SIZE(chunk) - self.backlog.offset, <Py_ssize_t>PIECE_BYTES)
-            if not self.seal_piece(chunk, PyBytes_AS_STRING(chunk) + self.backlog.offset, part):
+            if not self.seal(chunk, PyBytes_AS_STRING(chunk) + self.backlog.offset, part):
                 break
             self.backlog.consume(part)
-            if self.sealed >= FLUSH_AT:
+            if self.engine.collected >= FLUSH_AT:
                 self.send_sealed()
         if not self.corked:
             self.send_sealed()
@@ -761,12 +644,14 @@ cdef class TLSProtocol(Protocol):
         return 0
 
     cdef int send_sealed(self) except -1:
-        """Hand what OpenSSL has made to the transport below, in one piece."""
+        """Hand what is sealed to the transport below, all at once."""
         cdef bytes chunk
-        if self.sealed == 0 or self.outgoing is None:
+        if self.lower is None or not has_output(self.engine):
             return 0
-        self.sealed = 0
-        chunk = <bytes>self.outgoing.read()
+        if self.engine.collected:
+            self.lower.writelines(self.engine.take_pieces())
+            return 0
+        chunk = self.engine.take()
         if PyBytes_GET_SIZE(chunk) == 0:
             return 0
         if self.stream is not None:
@@ -845,11 +730,7 @@ cdef class TLSProtocol(Protocol):
         if self.state != TLS_FLUSHING:
             return 0
         self.enter(TLS_NOTIFIED)
-        self.sealed += 1
-        try:
-            self.ssl_object.unwrap()
-        except ssl.SSLError:
-            pass                        # the peer's is not here yet
+        self.engine.notify()
         # it pauses us now exactly while something is not sent
         self.lower.set_write_buffer_limits(high=0)
         if not self.corked:
@@ -893,14 +774,14 @@ cdef class TLSProtocol(Protocol):
     cdef object fact(self, str name):
         if name == "sslcontext":
             return self.sslcontext
-        if self.state < TLS_OPEN or self.ssl_object is None:
+        if self.state < TLS_OPEN:
             return None
         if name == "ssl_object":
-            return self.ssl_object
+            return self.engine.ssl_object
         if name == "peercert":
-            return self.ssl_object.getpeercert()
+            return self.engine.ssl_object.getpeercert()
         if name == "cipher":
-            return self.ssl_object.cipher()
+            return self.engine.ssl_object.cipher()
         if name == "compression":
-            return self.ssl_object.compression()
+            return self.engine.ssl_object.compression()
         return None

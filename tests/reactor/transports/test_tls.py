@@ -470,6 +470,31 @@ def test_peer_that_just_closes_after_our_close_notify_is_no_error(loop: EventLoo
     loop.run_until_complete(main())
 
 
+@pytest.mark.parametrize("kind", [BrokenPipeError, ConnectionResetError])
+def test_broken_connection_after_both_close_notify_is_no_error(
+    plain_loop: EventLoop, kind: type[Exception]
+) -> None:
+    wires = Wires(plain_loop)
+    wires.carry()
+    wires.client.app_transport.close()
+    wires.carry()
+    assert wires.client_wire.closing
+    wires.client.connection_lost(kind())
+    assert wires.client_app.lost.result() is None
+    wires.lose()
+
+
+def test_connection_that_breaks_before_all_is_sent_is_an_error(plain_loop: EventLoop) -> None:
+    wires = Wires(plain_loop)
+    wires.carry()
+    wires.client.pause_writing()
+    wires.client.app_transport.write(b"stuck")
+    wires.client.app_transport.close()
+    wires.client.connection_lost(ConnectionResetError())
+    assert isinstance(wires.client_app.lost.result(), ConnectionResetError)
+    wires.lose()
+
+
 def test_peer_that_does_not_answer_close_notify_is_given_up(loop: EventLoop) -> None:
     async def main() -> None:
         client, server = await opened(loop, client_options={"ssl_shutdown_timeout": 0.02})

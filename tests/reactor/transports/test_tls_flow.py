@@ -78,7 +78,7 @@ def test_writer_is_paused_above_the_high_mark_and_resumed_at_the_low_one(loop: E
             await asyncio.sleep(0)
         server.transport.resume_reading()
         assert len(await server.protocol.receive(sent)) == sent
-        await asyncio.sleep(0)
+        await client.protocol.resumed.wait()
         assert client.protocol.calls == ["made", "pause", "resume"]
         await closed(client, server)
 
@@ -93,9 +93,9 @@ def test_writer_with_small_marks_is_always_resumed(loop: EventLoop, high: int) -
         for _ in range(5):
             client.transport.write(LARGE)
             await server.protocol.receive(len(LARGE))
-            await asyncio.sleep(0)
-            calls = client.protocol.calls
-            assert calls.count("pause") == calls.count("resume")
+            await client.protocol.resumed.wait()
+            client.protocol.resumed.clear()
+        assert client.protocol.calls == ["made"] + 5 * ["pause", "resume"]
         await closed(client, server)
 
     loop.run_until_complete(main())
