@@ -1,7 +1,8 @@
 """Bytes through TLS: order, water marks, pauses, and how they leave."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from random import Random
 
 import pytest
 
@@ -10,6 +11,7 @@ from reactor.transports.tls import TLSProtocol
 from tests.reactor.transports.tls_ends import (
     HOST,
     LARGE,
+    End,
     Recorder,
     Wire,
     Wires,
@@ -178,3 +180,46 @@ def test_data_that_is_not_bytes_is_refused(loop: EventLoop) -> None:
         await closed(client, server)
 
     loop.run_until_complete(main())
+
+
+def test_random_writes_pauses_and_faults_lose_no_byte(
+    simulated: Callable[..., EventLoop],
+) -> None:
+    async def act(loop: EventLoop, end: End, random: Random) -> bytes:
+        sent = bytearray()
+        for _ in range(random.randrange(20)):
+            action = random.randrange(5)
+            at = random.randrange(len(LARGE) - 100_000)
+            size = int(100_000 ** random.random())
+            if action <= 1:
+                end.transport.write(LARGE[at : at + size])
+                sent += LARGE[at : at + size]
+            elif action == 2:
+                end.transport.writelines([LARGE[at : at + size], b"", LARGE[:7]])
+                sent += LARGE[at : at + size] + LARGE[:7]
+            elif action == 3:
+                end.transport.pause_reading()
+            else:
+                end.transport.resume_reading()
+            end.transport.set_write_buffer_limits(high=random.choice([0, 100, 65_536]))
+            for _ in range(random.randrange(5)):
+                await asyncio.sleep(0)
+        end.transport.resume_reading()
+        return bytes(sent)
+
+    for seed in range(20):
+        loop = simulated(seed=seed, segment_bytes=20_000, short_bytes=9_000)
+
+        async def main(loop: EventLoop = loop, seed: int = seed) -> None:
+            client, server = await opened(loop)
+            sent = await asyncio.gather(
+                act(loop, client, Random(seed)), act(loop, server, Random(-1 - seed))
+            )
+            assert await server.protocol.receive(len(sent[0])) == sent[0]
+            assert await client.protocol.receive(len(sent[1])) == sent[1]
+            for end in (client, server):
+                calls = end.protocol.calls
+                assert 0 <= calls.count("pause") - calls.count("resume") <= 1
+            await closed(client, server)
+
+        loop.run_until_complete(main())
