@@ -30,6 +30,5 @@ cdef class ClientConnection(HTTPProtocol):
     cdef Py_ssize_t body_bytes          # their size together,
     cdef Py_ssize_t max_body_bytes      # and what it may not exceed
     cdef BodyStream stream
-    cdef readonly bint unanswered       # it failed before a byte of the response had come
 
     cdef int settle(self, object error) except -1

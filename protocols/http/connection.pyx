@@ -65,6 +65,8 @@ cdef class BodyStream:
     cdef int end(self, object error) except -1:
         self.complete = error is None
         self.error = error
+        if self.size_bytes > LOW_WATER and self.connection.transport is not None:
+            self.connection.transport.resume_reading()      # for the next response
         self.connection = None
         return self.wake()
 
@@ -82,11 +84,9 @@ cdef class ClientConnection(HTTPProtocol):
         max_body_bytes: what a collected body may not exceed.
     """
 
-    def __cinit__(self, host="", port=0, limits=None, max_body_bytes=MAX_BODY_BYTES):
-        self.max_body_bytes = max_body_bytes
-
     def __init__(self, host="", port=0, limits=None, max_body_bytes=MAX_BODY_BYTES):
-        pass
+        HTTPProtocol.__init__(self, host, port, limits)
+        self.max_body_bytes = max_body_bytes
 
     def exchange(self, bytes head not None, str method not None, url, int64_t deadline_ns,
                  bint stream):
@@ -124,7 +124,7 @@ cdef class ClientConnection(HTTPProtocol):
         self.reusable = False
         if self.state != EXCHANGE_NONE:
             self.state = EXCHANGE_FAILED
-            self.reactor.timers.disarm(&self.deadline)
+            self.timers.disarm(&self.deadline)
         if self.transport is not None:
             self.transport.abort()
 

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor
 from reactor.protocol cimport Protocol
-from reactor.timers cimport Timer
+from reactor.timers cimport Timer, TimerHeap
 
 from protocols.http.parser cimport Event, ResponseParser
 
@@ -14,6 +14,7 @@ cdef enum ExchangeState:
     EXCHANGE_SENT                   # not one byte of the response has come
     EXCHANGE_HEAD                   # some of the head, or informational responses
     EXCHANGE_BODY                   # the final head was told
+    EXCHANGE_CLOSED                 # a call-back closed the connection; request_failed is due
     EXCHANGE_FAILED                 # told; the connection is being closed
 
 
@@ -26,6 +27,7 @@ cdef class HTTPProtocol(Protocol):
     cdef readonly bint unanswered   # the request failed before a byte of its response came
     cdef ExchangeState state
     cdef Reactor reactor            # from connection_made on
+    cdef TimerHeap timers           # the reactor's, which it may outlive
     cdef Timer deadline
 
     # Write a rendered head and expect the response. deadline_ns on the reactor's clock, 0
@@ -42,3 +44,4 @@ cdef class HTTPProtocol(Protocol):
     cdef Event pull(self, const char **cursor, const char *end) except Event.EVENT_ERROR
     cdef int finish(self, bint surplus) except -1
     cdef int fail(self, object error) except -1
+    cdef int note_close(self) except -1

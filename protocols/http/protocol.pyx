@@ -9,17 +9,21 @@ connection on which anything was out of order never carries another request.
 
     NONE --request--> SENT --bytes--> HEAD --final head--> BODY --complete--> NONE
                         |               |                    |
-                        +-- fault, deadline, lost, close ----+--> FAILED
+                        |               +--closed by a call-back of it--> CLOSED
+                        |               |                    |               | lost
+                        +----- fault, deadline, lost --------+---------------+--> FAILED
 
 Bytes that come when no request is under way, or after a whole response, belong to nobody;
 a peer that sends them is broken or hostile, and the connection is closed.  They are never
 read as the answer to the next request (RFC 9112 section 9.2).
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
+from reactor.core cimport Reactor
 from reactor.protocol cimport Protocol
 from reactor.timers cimport Timer
 from reactor.transports.transport cimport Transport
@@ -30,17 +34,28 @@ from protocols.http.parser cimport Event, ResponseParser
 from reactor.errors import ConnectionLostError, EndpointTimeoutError, endpoint_error
 
 from protocols.http.errors import MessageError, response_error
-from protocols.http.limits import DEFAULT_LIMITS
+from protocols.http.limits import DEFAULT_LIMITS, LONGEST_TIMEOUT_SECONDS
 
 
 cdef int deadline_passed(void *owner) except -1:
     cdef HTTPProtocol connection = <HTTPProtocol>owner
-    if connection.state != EXCHANGE_NONE:
+    cdef Reactor reactor = connection.reactor
+    if connection.state == EXCHANGE_NONE:
+        return 0
+    try:
         connection.fail(EndpointTimeoutError(
             "the deadline passed", host=connection.host, port=connection.port, phase="read"))
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        # from request_failed; nobody above a timer would report it
+        reactor.report("Exception in callback request_failed", error, None,
+                       connection.transport, connection)
     return 0
 
 
+# No tp_clear: the heap must still be there when the timer is disarmed.
+@cython.no_gc_clear
 cdef class HTTPProtocol(Protocol):
     """An HTTP/1.1 client connection with call-backs, for those who write drivers.
 
@@ -53,21 +68,24 @@ cdef class HTTPProtocol(Protocol):
         limits: a ``protocols.http.limits.ResponseLimits``.
     """
 
-    def __cinit__(self, host="", port=0, limits=None, *args, **kwargs):
+    def __cinit__(self, *args, **kwargs):
+        # not the arguments: a subclass may have others in its own __init__
         memset(&self.deadline, 0, sizeof(Timer))
         self.native = True
-        self.host = host
-        self.port = port
-        self.parser = ResponseParser(DEFAULT_LIMITS if limits is None else limits)
+        self.host = ""
+        self.parser = ResponseParser(DEFAULT_LIMITS)
         self.deadline.fire = deadline_passed
         self.deadline.owner = <void *>self
 
     def __init__(self, host="", port=0, limits=None):
-        pass
+        self.host = host
+        self.port = port
+        if limits is not None:
+            self.parser = ResponseParser(limits)
 
     def __dealloc__(self):
-        if self.reactor is not None:
-            self.reactor.timers.disarm(&self.deadline)
+        if self.timers is not None:
+            self.timers.disarm(&self.deadline)
 
     # -- requests ----------------------------------------------------------------------
 
@@ -90,7 +108,7 @@ cdef class HTTPProtocol(Protocol):
         if timeout is not None:
             if not timeout > 0:
                 raise ValueError(f"a timeout must be more than 0 seconds, not {timeout}")
-            if self.reactor is not None:
+            if self.reactor is not None and timeout <= LONGEST_TIMEOUT_SECONDS:
                 deadline_ns = self.reactor.now_ns() + <int64_t>(<double>timeout * 1e9)
         self.send_request(head, method == "HEAD", deadline_ns)
 
@@ -100,13 +118,13 @@ cdef class HTTPProtocol(Protocol):
         return f"{host}:{self.port}" if self.port else host
 
     cdef int send_request(self, bytes head, bint head_request, int64_t deadline_ns) except -1:
-        if self.state != EXCHANGE_NONE or not self.reusable:
+        if self.state != EXCHANGE_NONE or not self.reusable or self.transport is None:
             raise RuntimeError("a request is under way, or the connection cannot carry another")
         self.parser.begin(head_request, False, False)
         self.state = EXCHANGE_SENT
         self.exchanges += 1
         if deadline_ns:
-            self.reactor.timers.arm(&self.deadline, deadline_ns)
+            self.timers.arm(&self.deadline, deadline_ns)
         (<Transport>self.transport).write_bytes(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
         return 0
 
@@ -120,6 +138,7 @@ cdef class HTTPProtocol(Protocol):
     def connection_made(self, transport):
         """Note the reactor; a subclass calls this first and may then send a request."""
         self.reactor = (<Transport?>transport)._loop
+        self.timers = self.reactor.timers
         self.reusable = True
 
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
@@ -145,7 +164,7 @@ cdef class HTTPProtocol(Protocol):
                 self.reusable = False
                 self.transport.abort()
                 return 0
-            if self.state == EXCHANGE_NONE or self.state == EXCHANGE_FAILED:
+            if self.state == EXCHANGE_NONE or self.state >= EXCHANGE_CLOSED:
                 return 0                    # a call-back ended it
 
     cdef Event pull(self, const char **cursor, const char *end) except Event.EVENT_ERROR:
@@ -160,7 +179,7 @@ cdef class HTTPProtocol(Protocol):
         """The peer closed: that completes a body read to the end, or cuts the response."""
         cdef Event event
         self.reusable = False
-        if self.state == EXCHANGE_NONE or self.state == EXCHANGE_FAILED:
+        if self.state == EXCHANGE_NONE or self.state >= EXCHANGE_CLOSED:
             return False
         try:
             event = self.parser.feed_eof()
@@ -183,7 +202,7 @@ cdef class HTTPProtocol(Protocol):
             self.fail(error)
 
     cdef int finish(self, bint surplus) except -1:
-        self.reactor.timers.disarm(&self.deadline)
+        self.timers.disarm(&self.deadline)
         self.state = EXCHANGE_NONE
         self.reusable = self.reusable and self.parser.keep_alive and not surplus
         try:
@@ -195,7 +214,7 @@ cdef class HTTPProtocol(Protocol):
 
     cdef int fail(self, object error) except -1:
         """End the exchange with an error and the connection with it."""
-        self.reactor.timers.disarm(&self.deadline)
+        self.timers.disarm(&self.deadline)
         self.unanswered = self.state == EXCHANGE_SENT
         self.state = EXCHANGE_FAILED
         self.reusable = False
@@ -207,14 +226,20 @@ cdef class HTTPProtocol(Protocol):
 
     cdef int on_informational(self) except -1:
         self.informational_received(self.parser.status_code, self.parser.make_headers())
-        return 0
+        return self.note_close()
 
     cdef int on_head(self) except -1:
         self.head_received(self.parser.status_code, self.parser.make_headers())
-        return 0
+        return self.note_close()
 
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
         self.body_received(PyBytes_FromStringAndSize(data, size))
+        return self.note_close()
+
+    cdef int note_close(self) except -1:
+        """After a call-back that closed: what came in the same segment is not told."""
+        if self.transport is None or self.transport.is_closing():
+            self.state = EXCHANGE_CLOSED
         return 0
 
     cdef int on_complete(self) except -1:

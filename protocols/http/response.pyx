@@ -12,6 +12,10 @@ import json
 from protocols.http.errors import HTTPError, StatusError
 
 
+cdef frozenset NOT_CHARSETS = frozenset(
+    ["idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"])
+
+
 class BodyNotReadError(HTTPError, RuntimeError):
     """``content`` was asked of a streamed response whose body was not read with ``aread``."""
 
@@ -58,9 +62,14 @@ cdef class Response:
             name, _, value = part.partition("=")
             if name.strip().lower() == "charset":
                 try:
-                    return codecs.lookup(value.strip().strip("\"'")).name
+                    found = codecs.lookup(value.strip().strip("\"'"))
                 except LookupError:
                     break
+                # not what decodes to anything but text, such as "hex", or Python's own
+                # notations, which know no replacement
+                if found._is_text_encoding and found.name not in NOT_CHARSETS:
+                    return found.name
+                break
         return "utf-8"
 
     @property
