@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +14,10 @@ import trustme
 
 import reactor
 from tests.peers.child import Ended, running
-from tests.peers.site import Site, page
+from tests.peers.site import Connection, Site, page
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 SCREEN_LINES = 40
 
 pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are not here")
@@ -94,3 +96,34 @@ def test_fetch_prints_a_line_for_each_url() -> None:
 
 def test_fetch_fits_a_screen() -> None:
     assert len((EXAMPLES / "http_fetch.py").read_text().splitlines()) <= SCREEN_LINES
+
+
+def test_code_in_the_readme_runs_as_it_is(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    [code] = re.findall(r"(?ms)^```python\n(.*?)^```", text)
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+
+    def serve(connection: Connection, target: str) -> None:
+        connection.reply(b"hello")
+        if b"HTTP/1.0" in connection.head:
+            connection.transport.close()
+
+    async def test() -> None:
+        async with Site() as site:
+            site.routes["/"] = serve
+            host, _, port = site.url("").removeprefix("http://").partition(":")
+            here = code.replace("https://example.org/", site.url("/"))
+            here = here.replace('"example.org", 80', f'"{host}", {port}')
+            (tmp_path / "readme.py").write_text(here)
+            async with running(str(tmp_path / "readme.py")) as child:
+                ended = await child.end()
+        assert ended.err == ""
+        assert ended.status == 0
+        status, stats, answer = ended.out.splitlines()
+        assert status == "200"
+        assert stats.startswith("100 {")
+        assert "'opened': 8, 'reused': 92" in stats
+        assert answer.startswith("b'HTTP/1.1 200 OK")
+
+    reactor.run(test())
