@@ -1,0 +1,438 @@
+"""The reactor as an asyncio event loop: what asyncio's own loops promise."""
+
+import asyncio
+import contextvars
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import reactor
+from reactor.eventloop import EventLoop, new_event_loop
+from reactor.testing import connect, listen, simulated_loop
+from tests.reactor.recorder import settle, turn
+
+# -- running, stopping, closing -------------------------------------------------------------
+
+
+def test_run_until_complete_returns_the_result_or_raises(loop: EventLoop) -> None:
+    async def give(value: Any) -> Any:
+        await asyncio.sleep(0)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    assert loop.run_until_complete(give(5)) == 5
+    with pytest.raises(ValueError, match="wrong"):
+        loop.run_until_complete(give(ValueError("wrong")))
+
+
+def test_stop_before_run_runs_one_pass(loop: EventLoop) -> None:
+    seen: list[int] = []
+    loop.call_soon(seen.append, 1)
+    loop.call_soon(lambda: loop.call_soon(seen.append, 2))
+    loop.stop()
+    loop.run_forever()
+    assert seen == [1]
+    turn(loop)
+    assert seen == [1, 2]
+
+
+def test_stop_inside_a_callback_finishes_the_pass(loop: EventLoop) -> None:
+    seen: list[int] = []
+    loop.call_soon(loop.stop)
+    loop.call_soon(seen.append, 1)
+    loop.run_forever()
+    assert seen == [1]
+
+
+def test_stopped_loop_says_that_the_future_is_not_done(loop: EventLoop) -> None:
+    future = loop.create_future()
+    loop.call_soon(loop.stop)
+    with pytest.raises(RuntimeError, match="stopped before Future completed"):
+        loop.run_until_complete(future)
+
+
+def test_loop_knows_whether_it_runs(loop: EventLoop) -> None:
+    seen: list[Any] = []
+    assert not loop.is_running()
+    loop.call_soon(lambda: seen.append((loop.is_running(), asyncio.get_running_loop())))
+    turn(loop, 1)
+    assert seen == [(True, loop)]
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+
+
+def test_running_loop_refuses_to_run_or_close(loop: EventLoop) -> None:
+    failures: list[str] = []
+
+    def try_all() -> None:
+        for call in (loop.run_forever, loop.close):
+            try:
+                call()
+            except RuntimeError as error:
+                failures.append(str(error))
+
+    loop.call_soon(try_all)
+    turn(loop, 1)
+    assert failures == ["This event loop is already running", "Cannot close a running event loop"]
+
+
+def test_two_loops_do_not_run_in_one_thread(loop: EventLoop) -> None:
+    other = simulated_loop()
+    failures: list[str] = []
+
+    def nest() -> None:
+        try:
+            other.run_forever()
+        except RuntimeError as error:
+            failures.append(str(error))
+
+    loop.call_soon(nest)
+    turn(loop, 1)
+    assert "another loop is running" in failures[0]
+    other.close()
+
+
+def test_unclosed_loop_is_warned_about_and_closed() -> None:
+    loop = new_event_loop()
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        del loop
+        gc.collect()
+
+
+def test_asyncio_run_and_reactor_run_take_the_loop() -> None:
+    async def main() -> type[asyncio.AbstractEventLoop]:
+        await asyncio.sleep(0.001)
+        return type(asyncio.get_running_loop())
+
+    assert reactor.run(main()) is EventLoop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        assert runner.run(main()) is EventLoop
+    with asyncio.Runner(loop_factory=lambda: simulated_loop()) as runner:
+        assert runner.run(main()) is EventLoop
+
+
+def test_poller_may_be_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REACTOR_POLLER", "simulated")
+    loop = new_event_loop()
+    assert "Simulated" in type(loop.poller).__name__
+    loop.close()
+    monkeypatch.setenv("REACTOR_POLLER", "nonsense")
+    with pytest.raises(ValueError, match="unknown poller 'nonsense'"):
+        new_event_loop()
+
+
+# -- tasks and futures ----------------------------------------------------------------------
+
+
+def test_tasks_futures_queues_and_timeouts_work(loop: EventLoop) -> None:
+    async def main() -> list[int]:
+        queue: asyncio.Queue[int] = asyncio.Queue(2)
+        got: list[int] = []
+
+        async def produce() -> None:
+            for at in range(20):
+                await queue.put(at)
+
+        async def consume() -> None:
+            while True:
+                got.append(await queue.get())
+                queue.task_done()
+
+        consumer = asyncio.create_task(consume())
+        await asyncio.gather(produce(), asyncio.sleep(0.001))
+        await queue.join()
+        consumer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await asyncio.Event().wait()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(loop.create_future(), 0.001)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(asyncio.sleep(0, at)) for at in range(3)]
+        assert [task.result() for task in tasks] == [0, 1, 2]
+        return got
+
+    assert loop.run_until_complete(main()) == list(range(20))
+
+
+def test_task_keeps_its_context(loop: EventLoop) -> None:
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
+
+    async def keep(value: str) -> str:
+        name.set(value)
+        await asyncio.sleep(0.001)
+        return name.get()
+
+    async def main() -> list[str]:
+        return await asyncio.gather(*(keep(str(at)) for at in range(10)))
+
+    assert loop.run_until_complete(main()) == [str(at) for at in range(10)]
+
+
+def test_failed_task_that_nobody_awaits_is_reported(loop: EventLoop) -> None:
+    async def fail() -> None:
+        raise ValueError("lost")
+
+    task = loop.create_task(fail())
+    turn(loop)
+    del task
+    gc.collect()
+    (report,) = loop.reported  # type: ignore[attr-defined]
+    loop.reported.clear()  # type: ignore[attr-defined]
+    assert str(report["exception"]) == "lost"
+
+
+def test_task_factory_is_used(loop: EventLoop) -> None:
+    made: list[Any] = []
+
+    def factory(loop: Any, coroutine: Any, **options: Any) -> Any:
+        made.append(coroutine)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop.set_task_factory(factory)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert len(made) == 1
+
+
+def test_async_generators_are_closed(loop: EventLoop) -> None:
+    closed: list[int] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for at in range(10):
+                yield at
+        finally:
+            await asyncio.sleep(0)
+            closed.append(1)
+
+    async def main() -> None:
+        async for at in numbers():
+            if at == 2:
+                break
+
+    loop.run_until_complete(main())
+    gc.collect()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    turn(loop)
+    assert closed == [1]
+
+
+def test_executor_results_come_back() -> None:
+    loop = new_event_loop()
+
+    async def main() -> tuple[int, int]:
+        return (
+            await asyncio.to_thread(threading.get_ident),
+            await loop.run_in_executor(None, lambda: 7),
+        )
+
+    ident, seven = loop.run_until_complete(main())
+    assert ident != threading.get_ident()
+    assert seven == 7
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+def test_debug_mode_works_with_tasks_and_connections(loop: EventLoop) -> None:
+    loop.set_debug(True)
+
+    async def main() -> bytes:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(await reader.read(100))
+            writer.close()
+            await writer.wait_closed()
+
+        def factory() -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), serve, loop=loop)
+
+        server = await listen(loop, factory)
+        reader = asyncio.StreamReader(loop=loop)
+        link, protocol = await connect(
+            loop,
+            lambda: asyncio.StreamReaderProtocol(reader, loop=loop),
+            server.sockets[0].getsockname(),
+        )
+        writer = asyncio.StreamWriter(link, protocol, reader, loop)
+        writer.write(b"debugged")
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        return answer
+
+    assert loop.run_until_complete(main()) == b"debugged"
+    settle(loop)
+
+
+# -- signals --------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals on Windows")
+def test_signal_handler_runs_on_the_loop() -> None:
+    loop = new_event_loop()
+    seen: list[str] = []
+
+    def handle(what: str) -> None:
+        seen.append(what)
+        loop.stop()
+
+    loop.add_signal_handler(signal.SIGUSR1, handle, "came")
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+    loop.run_forever()
+    assert seen == ["came"]
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+    loop.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals on Windows")
+def test_interrupt_while_waiting_leaves_the_loop() -> None:
+    loop = new_event_loop()
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+
+
+# -- other people's descriptors -----------------------------------------------------------------
+
+
+@pytest.fixture
+def sockets() -> Any:
+    pair = socket.socketpair()
+    for sock in pair:
+        sock.setblocking(False)
+    yield pair
+    for sock in pair:
+        sock.close()
+
+
+@pytest.fixture
+def real() -> Any:
+    loop = new_event_loop()
+    yield loop
+    assert loop.stats()["live_ops"] == 0
+    loop.close()
+
+
+def test_reader_is_called_as_long_as_there_is_something(real: EventLoop, sockets: Any) -> None:
+    one, two = sockets
+    seen: list[bytes] = []
+
+    def read() -> None:
+        seen.append(two.recv(1))
+        if len(seen) == 3:
+            real.remove_reader(two)
+            real.stop()
+
+    real.add_reader(two, read)
+    one.send(b"abcd")
+    real.run_forever()
+    assert seen == [b"a", b"b", b"c"]
+    assert not real.remove_reader(two)
+    turn(real)
+    assert two.recv(10) == b"d"
+
+
+def test_reader_and_writer_of_one_descriptor_are_independent(
+    real: EventLoop, sockets: Any
+) -> None:
+    one, two = sockets
+    seen: list[str] = []
+
+    def write() -> None:
+        seen.append("writable")
+        real.remove_writer(two)
+        one.send(b"x")
+
+    def read() -> None:
+        seen.append("readable")
+        two.recv(10)
+        real.remove_reader(two)
+        real.stop()
+
+    real.add_reader(two, read)
+    turn(real)
+    real.add_writer(two, write)
+    real.run_forever()
+    assert seen == ["writable", "readable"]
+    turn(real)
+
+
+def test_second_reader_replaces_the_first(real: EventLoop, sockets: Any) -> None:
+    one, two = sockets
+    real.add_reader(two, pytest.fail)
+    real.add_reader(two, real.stop)
+    one.send(b"x")
+    real.run_forever()
+    assert real.remove_reader(two)
+    turn(real)
+
+
+def test_exit_inside_a_reader_leaves_it_watching(real: EventLoop, sockets: Any) -> None:
+    one, two = sockets
+    calls: list[int] = []
+
+    def read() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        real.stop()
+
+    real.add_reader(two, read)
+    one.send(b"x")
+    with pytest.raises(KeyboardInterrupt):
+        real.run_forever()
+    real.run_forever()
+    assert len(calls) == 2
+    real.remove_reader(two)
+    turn(real)
+
+
+def test_sock_methods_work(real: EventLoop, sockets: Any) -> None:
+    one, two = sockets
+
+    async def main() -> bytes:
+        big = b"x" * 1_000_000
+        send = asyncio.create_task(real.sock_sendall(one, big))
+        got = b""
+        while len(got) < len(big):
+            got += await real.sock_recv(two, 100_000)
+        await send
+        assert got == big
+        await real.sock_sendall(one, b"end")
+        buffer = bytearray(10)
+        size = await real.sock_recv_into(two, buffer)
+        return bytes(buffer[:size])
+
+    assert real.run_until_complete(main()) == b"end"
+    turn(real)
+
+
+def test_closed_loop_forgets_its_readers(sockets: Any) -> None:
+    loop = new_event_loop()
+    loop.add_reader(sockets[0], pytest.fail)
+    loop.add_writer(sockets[0], pytest.fail)
+    loop.close()
+    assert loop.stats()["live_ops"] == 0
