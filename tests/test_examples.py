@@ -101,8 +101,6 @@ def test_fetch_fits_a_screen() -> None:
 def test_code_in_the_readme_runs_as_it_is(tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text()
     [code] = re.findall(r"(?ms)^```python\n(.*?)^```", text)
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-    )
 
     def serve(connection: Connection, target: str) -> None:
         connection.reply(b"hello")
