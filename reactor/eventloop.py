@@ -247,6 +247,7 @@ class EventLoop(Reactor, _Cold):
             call_connection_made=call_connection_made,
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
+            strict_end=False,
         )
         adopt_stream(self, rawsock, layer, None, extra, server)
         return layer.app_transport
@@ -286,6 +287,7 @@ class EventLoop(Reactor, _Cold):
             call_connection_made=False,
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
+            strict_end=False,
         )
         transport.set_protocol(layer)
         layer.connection_made(transport)
@@ -312,6 +314,7 @@ class EventLoop(Reactor, _Cold):
                 server_side=True,
                 ssl_handshake_timeout=ssl_handshake_timeout,
                 ssl_shutdown_timeout=ssl_shutdown_timeout,
+                strict_end=False,
             )
         listener = Listener(self, sock, protocol_factory, server, secure)
         self._listeners[sock.fileno()] = listener

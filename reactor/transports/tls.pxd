@@ -46,6 +46,7 @@ cdef class TLSProtocol(Protocol):
     cdef bint corked                # what is sealed now leaves when the call-back is over
     cdef bint owes_lost             # connection_made was called, connection_lost is due
     cdef bint server_side
+    cdef bint strict_end            # an end without close_notify is an error
     cdef int ignored_writes
     cdef object lower               # the transport below; None before and after
     cdef StreamTransport stream     # the same, when it is one

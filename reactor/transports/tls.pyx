@@ -27,7 +27,8 @@ transport below is above its high-water mark.
 
 The end of a stream is authentic only with close_notify (RFC 8446 section 6.1).  A connection
 that ends without one is told to the protocol as ``connection_lost(ssl.SSLEOFError)``, and
-one that ends with it as ``eof_received()`` and ``connection_lost(None)``.  Once we have sent
+one that ends with it as ``eof_received()`` and ``connection_lost(None)``.  With ``strict_end``
+false, as asyncio's own methods have it, both are told the second way.  Once we have sent
 close_notify ourselves, a peer that closes its socket without an answer is no error: nobody
 waits for more.
 
@@ -240,6 +241,8 @@ cdef class TLSProtocol(Protocol):
             exception once the transport below is closed.  Cancelling it aborts.
         call_connection_made: false when the application has had its ``connection_made``.
         ssl_handshake_timeout, ssl_shutdown_timeout: seconds, 60 and 30 by default.
+        strict_end: whether an end without close_notify is an error.  False is asyncio's way:
+            it is an end like any other, and nobody can tell whether something is missing.
 
     Raises ``TypeError`` and ``ValueError`` for arguments that cannot work.
     """
@@ -247,7 +250,7 @@ cdef class TLSProtocol(Protocol):
     def __cinit__(self, Reactor loop not None, app_protocol, sslcontext=None, *,
                   bint server_side=False, server_hostname=None, session=None, waiter=None,
                   bint call_connection_made=True, ssl_handshake_timeout=None,
-                  ssl_shutdown_timeout=None):
+                  ssl_shutdown_timeout=None, bint strict_end=True):
         memset(&self.timer, 0, sizeof(Timer))
         self.native = True
         self.loop = loop
@@ -259,6 +262,7 @@ cdef class TLSProtocol(Protocol):
         self.shutdown_timeout_ns = timeout_ns(
             ssl_shutdown_timeout, "ssl_shutdown_timeout", TLS_SHUTDOWN_TIMEOUT_SECONDS)
         self.server_side = server_side
+        self.strict_end = strict_end
         self.sslcontext = context_for(sslcontext, server_side, server_hostname)
         self.engine = TLSEngine.__new__(TLSEngine, self.sslcontext, server_side,
                                         server_hostname or None, session)
@@ -350,7 +354,9 @@ cdef class TLSProtocol(Protocol):
         return False
 
     cdef int truncated(self) except -1:
-        """Fail because the stream ended without close_notify."""
+        """The stream below ended without close_notify."""
+        if not self.strict_end:
+            return self.peer_ended()
         return self.fail_with(ssl.SSLEOFError(
             ssl.SSL_ERROR_EOF, "the connection ended without close_notify: it may be truncated"))
 
@@ -542,7 +548,7 @@ cdef class TLSProtocol(Protocol):
         return 0
 
     cdef int peer_ended(self) except -1:
-        """The peer has sent close_notify."""
+        """The peer will send no more."""
         self.reading = TLS_READ_ENDED
         self.engine.unread = 0
         if self.app_transport.deliver_eof() and self.state == TLS_OPEN:

@@ -423,6 +423,18 @@ def test_end_without_close_notify_is_an_error(loop: EventLoop) -> None:
     loop.run_until_complete(main())
 
 
+def test_end_without_close_notify_is_an_end_for_who_is_not_strict(loop: EventLoop) -> None:
+    async def main() -> None:
+        client, server = await opened(loop, client_options={"strict_end": False})
+        server.transport.write(b"half of")
+        server.raw.close()
+        assert await client.protocol.lost is None
+        assert client.protocol.calls == ["made", "data", "eof", "lost"]
+        await server.protocol.lost
+
+    loop.run_until_complete(main())
+
+
 def test_truncation_while_reading_is_paused_is_told_after_the_data(loop: EventLoop) -> None:
     async def main() -> None:
         client, server = await opened(loop)

@@ -214,6 +214,35 @@ def test_create_connection_reports_a_bad_certificate_and_leaves_nothing(
     loop.run_until_complete(main())
 
 
+def test_asyncio_stream_ends_without_close_notify_as_with_it(real_loop: EventLoop) -> None:
+    """Code written for asyncio has never been told of the difference."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"ragged")
+        lower = writer.get_extra_info("socket")
+        await reader.readexactly(4)
+        lower.shutdown(socket.SHUT_WR)
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> None:
+        server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server_default())
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client_default(), server_hostname=HOST
+        )
+        assert await reader.readexactly(6) == b"ragged"
+        writer.write(b"now!")
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    real_loop.run_until_complete(main())
+
+
 async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65_536):
         writer.write(data)
