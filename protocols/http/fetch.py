@@ -7,7 +7,8 @@ Invariant: a bad option is refused before any I/O on the network; after that eve
 as fetched or as a failure with a reason, and no traceback is the user's to read.
 
 Exit status: 0 when every URL was fetched, 1 when any failed, 2 for bad usage, and 128 and
-the signal's number (130 for Ctrl-C, 143 for SIGTERM) when a signal ended the run.
+the signal's number (130 for Ctrl-C, 143 for SIGTERM, 129 when the terminal was closed) when
+a signal ended the run.
 """
 
 from __future__ import annotations
@@ -282,7 +283,7 @@ def _why(error: Exception) -> str:
 
 
 class Interruption:
-    """Turns the first SIGINT or SIGTERM into the cancellation of a task.
+    """Turns the first SIGINT, SIGTERM or SIGHUP into the cancellation of a task.
 
     The second one has the system's own effect: the process ends at once.
     """
@@ -308,9 +309,10 @@ class Interruption:
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
             # Ignored by whoever started the process (nohup, a shell's "&"): so it stays.
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._received)
         return self
 

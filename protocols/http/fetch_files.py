@@ -6,7 +6,8 @@ Invariant: under its final name a file is whole or not there; a partial file is 
 whatever happens, short of the end of the process by SIGKILL or the machine's.
 
 A partial file lies in the same directory, since a rename works only inside of one file
-system, under a name that no final name can have: it begins with a dot.
+system, under a name that no final name can have: it begins with a dot.  Nothing is flushed
+to the disk (fsync(2)): what a power failure leaves is the file system's affair.
 """
 
 from __future__ import annotations

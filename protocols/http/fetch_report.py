@@ -267,7 +267,8 @@ class BarReport(Report):
             self._whole,
             completed=totals.requests,
             done=f"{totals.requests}{of_total}, {totals.failed} failed, {size_in_words(received)}",
-            rate=f"{rate_in_words(totals.requests / seconds)}/s {received / seconds / 1e6:.1f} MB/s",
+            rate=f"{rate_in_words(totals.requests / seconds)}/s "
+            f"{received / seconds / 1e6:.1f} MB/s",
         )
         with contextlib.suppress(OSError):
             self._progress.refresh()

@@ -530,7 +530,9 @@ def test_ca_file_makes_its_certificates_trusted(authority: trustme.CA, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
 def test_signal_removes_partial_files_and_says_what_was_done(
     number: signal.Signals, status: int, tmp_path: Path
