@@ -36,6 +36,10 @@ Password = str | bytes | Callable[[], str | bytes]
 class CredentialError(ssl.SSLError, ValueError):
     """A certificate, key or password that is of no use."""
 
+    def __str__(self) -> str:
+        # SSLError's own shows a lone argument as a tuple.
+        return str(self.args[0]) if len(self.args) == 1 else super().__str__()
+
 
 def client_context(
     *,

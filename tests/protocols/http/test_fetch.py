@@ -717,7 +717,10 @@ def test_dumb_terminal_shows_no_bar() -> None:
         (["--header", "X : s3cret"], "'X ': the name is not a token"),
         (["--header", "content-length: 3"], "'content-length': a GET has no body to frame"),
         (["--ca-file", "no/such", "http://host"], "--ca-file: 'no/such': No such file"),
-        (["--ca-file", __file__, "http://host"], "holds no certificate in PEM"),
+        (
+            ["--ca-file", __file__, "http://host"],
+            f"{__file__!r}: ca_file holds no certificate in PEM",
+        ),
         (["--input", "no/such"], "--input: 'no/such': No such file"),
         (["--input", "."], "--input: '.': Is a directory"),
         (["--output-dir", "x"], "--output-dir: there is no URL to save"),

@@ -229,3 +229,7 @@ def test_key_stays_off_the_disk_where_there_are_files_in_memory(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
     server_context(certificate_pem=CERTIFICATE, key_pem=KEY)
+
+
+def test_message_of_a_credential_error_is_its_text() -> None:
+    assert str(CredentialError("the password is wrong")) == "the password is wrong"
