@@ -230,12 +230,12 @@ class PoolPolicy:
         action, evicted = self._open(pool)
         if action is not Action.OPEN:
             return None
-        del self.starved[pool]  # to the end of the line, if it is starved any longer
         return pool, self._next_waiter(pool), evicted
 
     def _next_waiter(self, pool: EndpointPool) -> Any:
         waiter, _ = pool.waiters.popitem(last=False)
         self.waiting -= 1
+        self.starved.pop(pool, None)  # to the end of the line, if it is starved any longer
         self._weigh(pool)
         return waiter
 
