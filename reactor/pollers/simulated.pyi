@@ -1,3 +1,5 @@
+from typing import Self
+
 from reactor.pollers.contract import Poller
 from reactor.pollers.simulated_network import Network
 from reactor.pool import BlockPool
@@ -28,5 +30,5 @@ class SimulatedPoller(Poller):
         send_buffer_bytes: int = 65_536,
         receive_buffer_bytes: int = 65_536,
         max_descriptors: int = 65_536,
-    ) -> SimulatedPoller: ...
+    ) -> Self: ...
     def advance(self, seconds: float) -> None: ...

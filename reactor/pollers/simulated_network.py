@@ -314,7 +314,7 @@ class Network:
         return fds
 
     def close(self, fd: int) -> int:
-        """Close a socket as close(2) does: what was sent still arrives, unread bytes reset."""
+        """Close a socket: what was sent still arrives; unread bytes reset the peer, as on Linux."""
         endpoint = self.sockets.pop(fd, None)
         if endpoint is None:
             return -errno.EBADF

@@ -134,22 +134,18 @@ async def connect(loop: EventLoop, factory: Callable[[], P], address: Any) -> tu
         connector.close()
 
 
-def pair(
-    loop: EventLoop, one: Any, two: Any
-) -> tuple[Any, Any]:
+def pair(loop: EventLoop, one: Any, two: Any) -> tuple[Any, Any]:
     """Return two connected transports for the protocols *one* and *two*.
 
     ``connection_made`` is called in the loop's next pass.
     """
-    socks: tuple[Any, Any]
+    near: Any
+    far: Any
     if isinstance(loop.poller, SimulatedPoller):
         fds = loop.poller.network.pair()
-        socks = (VirtualSocket(loop.poller, fd=fds[0]), VirtualSocket(loop.poller, fd=fds[1]))
+        near, far = (VirtualSocket(loop.poller, fd=fd) for fd in fds)
     else:
-        socks = socket.socketpair()
-        for sock in socks:
+        near, far = socket.socketpair()
+        for sock in (near, far):
             sock.setblocking(False)
-    return (
-        loop._make_socket_transport(socks[0], one),
-        loop._make_socket_transport(socks[1], two),
-    )
+    return loop._make_socket_transport(near, one), loop._make_socket_transport(far, two)

@@ -211,7 +211,7 @@ cdef class PollerProbe:
     def close(self):
         """Close the poller and dispatch what it hands back."""
         self.poller.close(&self.done)
-        return self.dispatch()
+        self.dispatch()
 
     def now_ns(self):
         """Return the poller's time in nanoseconds."""

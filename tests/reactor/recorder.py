@@ -15,7 +15,6 @@ from reactor.pollers.simulated import SimulatedPoller
 from reactor.protocol import BufferedProtocol, Protocol
 from reactor.testing import pair
 
-
 watched: set[EventLoop] = set()  # whose until() waits for the next event
 
 
@@ -26,13 +25,13 @@ class Record:
         events: names of call-backs, one for each call.
         data: every byte that was received.
         lost: what ``connection_lost`` was called with.
-        hooks: what to do inside of a call-back, by its name.
+        hooks: what to do inside of a call-back, by its name; called with the record.
         keeps_open: what ``eof_received`` returns.
         link: the transport, also after the loss.
         calling: whether a call-back is running.
     """
 
-    def __init__(self, *, keeps_open: bool = False, **hooks: Callable[[Any], object]) -> None:
+    def __init__(self, *, keeps_open: bool = False, **hooks: Any) -> None:
         self.events: list[str] = []
         self.data = bytearray()
         self.lost: list[BaseException | None] = []
@@ -111,8 +110,8 @@ class AsyncioBufferRecorder(Record, asyncio.BufferedProtocol):
     """The same, written for asyncio."""
 
     size = 4999
-    get_buffer = BufferRecorder.get_buffer  # type: ignore[assignment]
-    buffer_updated = BufferRecorder.buffer_updated  # type: ignore[assignment]
+    get_buffer = BufferRecorder.get_buffer
+    buffer_updated = BufferRecorder.buffer_updated
 
 
 KINDS = (Recorder, AsyncioRecorder, BufferRecorder, AsyncioBufferRecorder)

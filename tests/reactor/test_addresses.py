@@ -17,9 +17,7 @@ def test_every_ipv4_address_comes_back(host: Any, port: int) -> None:
     assert round_trip(socket.AF_INET, (str(host), port)) == (str(host), port)
 
 
-@given(
-    st.ip_addresses(v=6), st.integers(0, 65535), st.integers(0, 0xFFFFF), st.integers(0, 0xFFFF)
-)
+@given(st.ip_addresses(v=6), st.integers(0, 65535), st.integers(0, 0xFFFFF), st.integers(0, 0xFFFF))
 def test_every_ipv6_address_comes_back(host: Any, port: int, flow: int, scope: int) -> None:
     packed = socket.inet_pton(socket.AF_INET6, str(host))
     text = socket.inet_ntop(socket.AF_INET6, packed)  # which writes ::ffff:1.2.3.4 with dots

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reactor.core import Handle, Reactor, TimerHandle
+from reactor.core import Handle, Reactor
 from reactor.eventloop import EventLoop
 from reactor.testing import Deadlock, simulated_loop
 from tests.reactor.recorder import connected, finish, turn, until
@@ -77,7 +77,7 @@ def test_cancelled_handle_lets_its_callback_go(loop: EventLoop) -> None:
             raise AssertionError
 
     big = Big()
-    handle = loop.call_soon(big.method)
+    handle: Any = loop.call_soon(big.method)
     assert len(gc.get_referrers(big)) >= 1
     handle.cancel()
     assert handle._callback is handle._args is None
@@ -142,8 +142,8 @@ def test_callback_runs_in_a_copy_of_the_context_of_its_scheduling(loop: EventLoo
 
 def test_given_context_is_used(loop: EventLoop) -> None:
     context = contextvars.copy_context()
-    handle = loop.call_soon(name.set, "inside", context=context)
-    timer = loop.call_later(0, name.set, "later", context=context)
+    handle: Any = loop.call_soon(name.set, "inside", context=context)
+    timer: Any = loop.call_later(0, name.set, "later", context=context)
     assert handle.get_context() is timer.get_context() is context
     turn(loop, 1)
     assert name.get() == "nobody"
@@ -275,13 +275,12 @@ def test_equal_times_fire_in_the_order_of_their_scheduling(loop: EventLoop) -> N
 
 def test_timer_never_fires_early(loop: EventLoop) -> None:
     late: list[float] = []
-    handles: list[TimerHandle] = []
+    handles: list[Any] = []
 
     def fire(at: int) -> None:
         late.append(loop.time() - handles[at].when())
 
-    for at in range(50):
-        handles.append(loop.call_later(random.random() / 100, fire, at))
+    handles += [loop.call_later(random.random() / 100, fire, at) for at in range(50)]
     loop.call_later(0.011, loop.stop)
     loop.run_forever()
     assert len(late) == 50
@@ -300,8 +299,8 @@ def test_cancelled_timer_leaves_the_heap_at_once(loop: EventLoop) -> None:
 
 def test_timer_cancelled_by_another_of_the_same_time_does_not_run(loop: EventLoop) -> None:
     when = loop.time() + 0.001
-    handles: list[TimerHandle] = []
-    loop.call_at(when, lambda: handles[0].cancel())
+    handles: list[Any] = []
+    loop.call_at(when, lambda: handles[0].cancel())  # noqa: PLW0108 - it is not there yet
     handles.append(loop.call_at(when, fail))
     loop.call_at(when, loop.stop)
     loop.run_forever()
@@ -309,7 +308,7 @@ def test_timer_cancelled_by_another_of_the_same_time_does_not_run(loop: EventLoo
 
 
 def test_timer_cancelled_inside_its_own_call_is_harmless(loop: EventLoop) -> None:
-    handles: list[TimerHandle] = []
+    handles: list[Any] = []
 
     def fire() -> None:
         handles[0].cancel()
@@ -477,11 +476,12 @@ def test_debug_mode_refuses_calls_from_the_wrong_thread(debugging: EventLoop) ->
     loop, failures = debugging, []
 
     def wrong() -> None:
-        for schedule in (
+        calls: list[Callable[[], object]] = [
             lambda: loop.call_soon(fail),
             lambda: loop.call_later(1, fail),
             lambda: loop.call_at(1, fail),
-        ):
+        ]
+        for schedule in calls:
             try:
                 schedule()
             except RuntimeError as error:
@@ -499,7 +499,7 @@ def test_debug_mode_refuses_calls_from_the_wrong_thread(debugging: EventLoop) ->
 
 
 def test_debug_mode_tells_where_a_handle_was_made(debugging: EventLoop) -> None:
-    handle = debugging.call_soon(fail)
+    handle: Any = debugging.call_soon(fail)
     timer = debugging.call_later(1, fail)
     assert f"created at {__file__}" in repr(handle)
     assert f"created at {__file__}" in repr(timer)

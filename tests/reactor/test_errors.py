@@ -43,9 +43,7 @@ def test_endpoint_is_shown_as_in_a_url(host: str, port: int | None, text: str) -
         (ConnectionLostError, ConnectionResetError),
     ],
 )
-def test_error_is_what_python_users_catch(
-    kind: type[EndpointError], base: type[Exception]
-) -> None:
+def test_error_is_what_python_users_catch(kind: type[EndpointError], base: type[Exception]) -> None:
     error = kind("went wrong", host="h.example", port=1, phase="connect", errno=5)
     assert isinstance(error, (base, OSError))
     assert isinstance(error, base)
@@ -87,7 +85,7 @@ def test_failure_becomes_the_typed_error_of_its_kind(
     assert f"{phase} h:2: " in str(typed)
     assert typed.reason
     if isinstance(error, OSError):
-        assert typed.errno == error.errno  # type: ignore[attr-defined]
+        assert typed.errno == error.errno
 
 
 def test_typed_error_stays_itself() -> None:

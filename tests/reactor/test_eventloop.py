@@ -102,7 +102,7 @@ def test_two_loops_do_not_run_in_one_thread(loop: EventLoop) -> None:
 
 def test_unclosed_loop_is_warned_about_and_closed() -> None:
     loop = new_event_loop()
-    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):  # noqa: PT031
         del loop
         gc.collect()
 
@@ -115,7 +115,7 @@ def test_asyncio_run_and_reactor_run_take_the_loop() -> None:
     assert reactor.run(main()) is EventLoop
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         assert runner.run(main()) is EventLoop
-    with asyncio.Runner(loop_factory=lambda: simulated_loop()) as runner:
+    with asyncio.Runner(loop_factory=simulated_loop) as runner:
         assert runner.run(main()) is EventLoop
 
 
@@ -355,9 +355,7 @@ def test_reader_is_called_as_long_as_there_is_something(real: EventLoop, sockets
     assert two.recv(10) == b"d"
 
 
-def test_reader_and_writer_of_one_descriptor_are_independent(
-    real: EventLoop, sockets: Any
-) -> None:
+def test_reader_and_writer_of_one_descriptor_are_independent(real: EventLoop, sockets: Any) -> None:
     one, two = sockets
     seen: list[str] = []
 

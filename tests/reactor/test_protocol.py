@@ -11,7 +11,7 @@ def test_every_callback_has_a_default_that_does_nothing(
 ) -> None:
     protocol = kind()
     protocol.connection_made(object())
-    assert not protocol.eof_received()  # type: ignore[func-returns-value]
+    assert not protocol.eof_received()
     protocol.pause_writing()
     protocol.resume_writing()
     protocol.connection_lost(None)

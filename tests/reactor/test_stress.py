@@ -12,7 +12,7 @@ import pytest
 
 from reactor.eventloop import EventLoop
 from reactor.testing import connect, listen, simulated_loop
-from tests.reactor.recorder import KINDS, Recorder, settle, turn
+from tests.reactor.recorder import KINDS, settle, turn
 
 STEPS = 4000
 FAULTS: dict[str, dict[str, Any]] = {
@@ -129,10 +129,10 @@ def test_random_operations_with_faults_keep_every_promise(faults: str, seed: int
         if one.rough or two.rough:
             one.spoil()
 
-    def serve() -> Recorder:
+    def serve() -> Any:
         end = End(chance)
 
-        def made(recorder: Recorder) -> None:
+        def made(recorder: Any) -> None:
             ends.append(end)
             name = recorder.link.get_extra_info("peername")
             if name in waiting:
@@ -150,7 +150,7 @@ def test_random_operations_with_faults_keep_every_promise(faults: str, seed: int
     async def open_one() -> None:
         end = End(chance)
 
-        def made(recorder: Recorder) -> None:
+        def made(recorder: Any) -> None:
             ends.append(end)
             name = recorder.link.get_extra_info("sockname")
             if name in accepted:

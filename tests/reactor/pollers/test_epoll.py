@@ -10,13 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reactor.testing.poller_suite import (
-    PollerSuite,
-    SystemHarness,
-    fill,
-    receive_all,
-    send_all,
-)
+from reactor.testing.poller_harness import SystemHarness, fill, receive_all, send_all
+from reactor.testing.poller_suite import PollerSuite
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 
@@ -35,7 +30,7 @@ class TestEpoll(PollerSuite):
 def many_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4096
-    if hard not in {resource.RLIM_INFINITY} and hard < wanted:
+    if hard != resource.RLIM_INFINITY and hard < wanted:
         pytest.skip(f"only {hard} descriptors")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     yield

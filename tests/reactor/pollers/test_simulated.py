@@ -11,7 +11,8 @@ import pytest
 from reactor.pollers import available_pollers, new_poller
 from reactor.pollers.simulated import Deadlock, SimulatedPoller
 from reactor.pool import BlockPool
-from reactor.testing.poller_suite import PollerSuite, SimulatedHarness, receive_all, send_all
+from reactor.testing.poller_harness import SimulatedHarness, receive_all, send_all
+from reactor.testing.poller_suite import PollerSuite
 
 MODES: dict[str, dict[str, Any]] = {
     "inline": {},

@@ -96,10 +96,8 @@ def test_small_backlog_only_delays(simulated: Callable[..., EventLoop]) -> None:
     loop = simulated(latency_seconds=0.01)
     served = Served(loop, backlog=1)
 
-    async def storm() -> list[Any]:
-        return await asyncio.gather(
-            *(connect(loop, Recorder, served.address) for _ in range(20))
-        )
+    async def storm() -> Any:
+        return await asyncio.gather(*(connect(loop, Recorder, served.address) for _ in range(20)))
 
     clients = [protocol for _, protocol in loop.run_until_complete(storm())]
     until(loop, lambda: len(served.made) == 20)
@@ -201,7 +199,7 @@ def test_exit_while_accepting_leaves_the_loop_and_the_listener_goes_on(
 
     served = Served(loop, leave if where == "factory" else hooked)
 
-    async def knock() -> list[Any]:
+    async def knock() -> Any:
         return await asyncio.gather(*(connect(loop, Recorder, served.address) for _ in range(4)))
 
     task = loop.create_task(knock())
@@ -252,7 +250,7 @@ def test_listener_closed_by_a_connection_of_the_same_batch(loop: EventLoop) -> N
 
     served.make = lambda: Recorder(connection_made=close)
 
-    async def storm() -> list[Any]:
+    async def storm() -> Any:
         return await asyncio.gather(
             *(connect(loop, Recorder, served.address) for _ in range(10)), return_exceptions=True
         )
@@ -265,8 +263,8 @@ def test_listener_closed_by_a_connection_of_the_same_batch(loop: EventLoop) -> N
 
 def test_loop_closes_its_listeners(loop: EventLoop) -> None:
     served = Served(loop)
-    if isinstance(served.server.sockets[0]._sock, VirtualSocket):
-        sock = served.server.sockets[0]._sock
+    sock: Any = served.server.sockets[0]._sock  # type: ignore[attr-defined]
+    if isinstance(sock, VirtualSocket):
         loop.close()
         assert sock.fileno() == -1
     else:

@@ -6,7 +6,7 @@ import gc
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -234,8 +234,10 @@ def test_create_connection_and_create_server_talk(real: EventLoop) -> None:
         return made[-1]
 
     async def main() -> tuple[asyncio.Server, Any]:
-        server = await real.create_server(factory, "127.0.0.1", 0)
-        _, client = await real.create_connection(Recorder, *server.sockets[0].getsockname())
+        server = await real.create_server(cast("Any", factory), "127.0.0.1", 0)
+        _, client = await real.create_connection(
+            cast("Any", Recorder), *server.sockets[0].getsockname()
+        )
         return server, client
 
     server, client = real.run_until_complete(main())
@@ -258,8 +260,8 @@ def test_failed_create_connections_leave_their_numbers_usable(real: EventLoop) -
         clients = []
         for _ in range(5):
             with pytest.raises(ConnectionRefusedError):
-                await real.create_connection(Recorder, *closed)
-            _, client = await real.create_connection(Recorder, *address)
+                await real.create_connection(cast("Any", Recorder), *closed)
+            _, client = await real.create_connection(cast("Any", Recorder), *address)
             client.link.write(b"ping")
             clients.append(client)
         return clients
