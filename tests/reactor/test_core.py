@@ -92,27 +92,36 @@ def test_arguments_arrive(loop: EventLoop, args: tuple[int, ...]) -> None:
     assert seen == [args]
 
 
-def test_finalizer_that_queues_while_the_ring_grows_is_not_lost(loop: EventLoop) -> None:
+@pytest.mark.parametrize("allocations", range(12))
+def test_finalizer_that_queues_while_the_ring_grows_is_not_lost(allocations: int) -> None:
+    loop = simulated_loop()
     seen: list[int] = []
 
     class Cycle:
-        def __init__(self, at: int) -> None:
-            self.at, self.me = at, self
+        def __init__(self) -> None:
+            self.me = self
 
         def __del__(self) -> None:
-            loop.call_soon(seen.append, self.at)
+            loop.call_soon(seen.append, -1)
 
+    gc.collect()
     before = gc.get_threshold()
-    gc.set_threshold(1)
+    gc.disable()
     try:
-        for at in range(3000):
-            Cycle(at)
-            loop.call_soon(seen.append, -at)
+        for at in range(256):  # the ring is full now
+            loop.call_soon(seen.append, at)
+        Cycle()
+        # The collector starts so many allocations from here, one of which is the new ring.
+        gc.set_threshold(gc.get_count()[0] + allocations)
+        gc.enable()
+        loop.call_soon(seen.append, 256)
     finally:
+        gc.enable()
         gc.set_threshold(*before)
     gc.collect()
     turn(loop, 2)
-    assert sorted(seen) == sorted([*range(3000), *(-at for at in range(3000))])
+    assert sorted(seen) == list(range(-1, 257))
+    loop.close()
 
 
 # -- contexts -------------------------------------------------------------------------------
