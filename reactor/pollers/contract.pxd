@@ -15,12 +15,17 @@ The life of an op
       IDLE --submit, must wait--> PENDING --ready or cancel--> DONE --dispatch--> IDLE
 
 * IDLE: the op is its owner's, who may read the result, change it, free it.
-* PENDING: it is the poller's; the owner may only cancel it. ``op.owner`` is kept alive.
+* PENDING: it is the poller's, and so are its buffer and its descriptor; the owner may only
+  cancel it. ``op.owner`` is kept alive.
 * DONE: it is on the done list. ``complete`` is called for it and then its owner's
   ``op_done``, exactly once, also when it was cancelled (result ``-ECANCELED``).
 
 A call-back that closes another connection of the same batch cancels that one's ops; a DONE
 op stays on the list and completes as cancelled. So memory under the batch never goes away.
+
+A completion port may have finished an op before the cancel reaches it. Bytes received, bytes
+taken, a descriptor accepted are not lost by that: such an op is done with its result. So an
+owner that cancels looks at what comes, and has a place for it.
 
 Spurious wake-ups are the poller's to swallow: ``complete`` returns false and the op is
 PENDING again. At most one op that reads and one that writes may be pending for a descriptor.
@@ -53,8 +58,10 @@ cdef enum OpState:
 
 cdef enum OpFlag:
     OP_TRY = 1                  # by the owner: likely possible at once, try before parking
-    OP_NOWAIT = 2               # by the owner: never park, -EAGAIN instead; memory need not last
+    OP_NOWAIT = 2               # by the owner: never park, -EAGAIN instead (a poller that cannot
+                                #   try says so always); memory need not last
     OP_CANCELLED = 4            # by the poller: cancelled, the result stands
+                                # 0x100 and above: the poller's own while PENDING or DONE
 
 
 cdef struct Op:
@@ -130,8 +137,9 @@ cdef class Poller:
     # whoever submits from op_done cannot recurse. Sends and connects are tried as they come
     # (a send without OP_TRY may go straight to waiting).
     cdef OpState submit(self, Op *op) noexcept
-    # A PENDING op becomes DONE with -ECANCELED, now or soon; a DONE op too, unless its
-    # result is in already and would be lost. Nothing happens to an IDLE op.
+    # A PENDING op becomes DONE with -ECANCELED, now (its state says so on return) or soon; a
+    # DONE op too; either one unless its result is in already and would be lost. Nothing
+    # happens to an IDLE op. Until the op is DONE its descriptor must stay open.
     cdef void cancel(self, Op *op) noexcept
     # Block until an op is done, wake() is called, a signal comes or timeout_ns is over
     # (0: do not block; negative: no limit). Appends to *done*; runs no call-back; the only
@@ -139,6 +147,7 @@ cdef class Poller:
     cdef int wait(self, int64_t timeout_ns, OpList *done) except -1
     # The late half of a done op, just before its owner hears of it: epoll receives here, so
     # that a batch of a thousand borrows one block. False: it was nothing, PENDING again.
+    # Makes no call for a cancelled op, whose descriptor may be gone or another's by now.
     cdef bint complete(self, Op *op) noexcept
     # Return a block that a bufferless receive was lent, once nobody reads it any more.
     cdef void give_back(self, char *block) noexcept
@@ -150,9 +159,11 @@ cdef class Poller:
     # -- descriptors -----------------------------------------------------------------
     # A new non-blocking, close-on-exec socket, attached; or -errno.
     cdef intptr_t open_socket(self, int family, int kind, int protocol) noexcept
-    # Make somebody else's descriptor known; 0 or -errno.
+    # Make somebody else's descriptor known; 0 or -errno. A number that is known and has no
+    # op pending counts as a new descriptor: its owner need not have detached the old one.
     cdef int attach(self, intptr_t fd) noexcept
-    # Forget a descriptor without closing it. No op of it may be live.
+    # Forget a descriptor without closing it. No op of it may be PENDING, nor DONE unless it
+    # was cancelled.
     cdef void detach(self, intptr_t fd) noexcept
     # Detach and close. 0 or -errno; the descriptor is gone either way (close(2), Linux).
     cdef int close_fd(self, intptr_t fd) noexcept
@@ -166,7 +177,9 @@ cdef class Poller:
     # its size or -errno (getsockname(2), getpeername(2)).
     cdef int address_of(self, intptr_t fd, bint peer, void *address, int size) noexcept
 
-    # Free the poller's own resources. Ops still pending are appended to *done*, cancelled.
+    # Free the poller's own resources. Ops still pending are appended to *done*, cancelled, and
+    # what they had in hand is released. A completion port waits here until it has them back.
+    # Afterwards only give_back, close_fd, detach, now_ns and complete may be called.
     cdef void close(self, OpList *done) noexcept
 
 
