@@ -160,7 +160,9 @@ def test_given_context_is_used(loop: EventLoop) -> None:
     timer.cancel()
 
 
-def test_context_that_is_entered_already_is_the_callbacks_failure(loop: EventLoop) -> None:
+def test_context_that_is_entered_already_is_the_callbacks_failure(
+    loop: EventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
     context = contextvars.copy_context()
     seen: list[int] = []
 
@@ -171,8 +173,9 @@ def test_context_that_is_entered_already_is_the_callbacks_failure(loop: EventLoo
 
     context.run(run)
     assert seen == [2]
-    (report,) = take_reports(loop)
-    assert "already entered" in str(report["exception"])
+    # Since 3.12 asyncio calls the handler in the handle's context, which fails for the same
+    # reason and is logged.
+    assert "already entered" in f"{take_reports(loop)} {caplog.text}"
 
 
 # -- failures ---------------------------------------------------------------------------------
