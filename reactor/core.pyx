@@ -334,6 +334,8 @@ cdef class Reactor:
                 timeout_ns = next_ns - self.poller.now_ns()
                 if timeout_ns < 0:
                     timeout_ns = 0
+            # one that came while C code ran would not interrupt the wait
+            PyErr_CheckSignals()
         self.poller.wait(timeout_ns, &self.done)
         PyErr_CheckSignals()
         if self.done.first != NULL:
