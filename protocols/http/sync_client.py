@@ -241,8 +241,13 @@ class Client:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True) and self._pid == os.getpid():
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        if getattr(self, "_closed", True) or self._pid != os.getpid():
+            return
+        shown = repr(self)
+        with warnings.catch_warnings():  # of the loop's own: there is one thing unclosed
+            warnings.simplefilter("ignore")
+            self._loop.close()
+        warnings.warn(f"unclosed {shown}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<Client {'closed' if self._closed else 'open'}, {self._async.manager!r}>"

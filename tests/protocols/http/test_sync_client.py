@@ -1,0 +1,571 @@
+"""Client: one thread, many threads, and every way in which a leader can leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import reactor
+from protocols.http import Client, ClientClosedError, InvalidURL
+from protocols.http.sync_client import _Call
+from reactor import ConnectRefusedError, EndpointTimeoutError
+from tests.peers.scripted import (
+    OK,
+    Conversation,
+    Server,
+    answer,
+    refusing_port,
+    serving_in_thread,
+)
+
+
+async def says_the_path(peer: Conversation) -> None:
+    while (head := await peer.request()) is not None:
+        await peer.send(answer(head.split(b" ")[1]))
+
+
+class Gate:
+    """A server whose answers the test lets out: to ``/now`` at once, to others on ``open``."""
+
+    def __init__(self) -> None:
+        self.server: Server
+        self.loop: asyncio.AbstractEventLoop
+        self._waiting: dict[bytes, asyncio.Event] = {}
+        self._arrived = threading.Condition()
+        self.paths: list[bytes] = []
+
+    async def script(self, peer: Conversation) -> None:
+        self.loop = asyncio.get_running_loop()
+        while (head := await peer.request()) is not None:
+            path = head.split(b" ")[1]
+            event = self._waiting.setdefault(path, asyncio.Event())
+            with self._arrived:
+                self.paths.append(path)
+                self._arrived.notify_all()
+            if path != b"/now":
+                await event.wait()
+            await peer.send(answer(path))
+
+    def await_requests(self, *paths: str) -> None:
+        """Wait until all of *paths* were asked for."""
+        wanted = {path.encode() for path in paths}
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: wanted <= set(self.paths), 20)
+
+    def open(self, *paths: str) -> None:
+        """Answer *paths*."""
+        events = [self._waiting.setdefault(path.encode(), asyncio.Event()) for path in paths]
+        for event in events:
+            self.loop.call_soon_threadsafe(event.set)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    with serving_in_thread(gate.script) as gate.server:
+        yield gate
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(40) as pool:
+        yield pool
+
+
+def counts(client: Client) -> dict[str, int]:
+    stats = client._async.manager.stats()
+    return {name: stats[name] for name in ("leased", "idle", "opening", "waiting")}
+
+
+def check_quiet(client: Client) -> None:
+    """Assert that nobody leads, nothing is under way and nothing is leased."""
+    assert (client._leader, client._calls, client._interrupt) == (None, {}, None)
+    stats = counts(client)
+    assert (stats["leased"], stats["opening"], stats["waiting"]) == (0, 0, 0)
+
+
+# -- one thread ------------------------------------------------------------------------------
+
+
+def test_get_and_head_from_one_thread_reuse_a_connection() -> None:
+    with serving_in_thread(says_the_path) as server, Client() as client:
+        for number in range(20):
+            assert client.get(server.url(f"/{number}")).content == b"/%d" % number
+        assert server.connections == 1
+        check_quiet(client)
+
+
+def test_head_has_no_body() -> None:
+    async def script(peer: Conversation) -> None:
+        while await peer.request() is not None:
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+
+    with serving_in_thread(script) as server, Client() as client:
+        assert client.head(server.url()).content == b""
+        assert client.head(server.url()).headers["content-length"] == "5"
+
+
+def test_errors_reach_the_caller() -> None:
+    with Client() as client, refusing_port() as port:
+        for _ in range(3):
+            with pytest.raises(ConnectRefusedError, match=f":{port}"):
+                client.get(f"http://127.0.0.1:{port}/")
+        with pytest.raises(InvalidURL):
+            client.get("nonsense")
+        with pytest.raises(ValueError, match="timeout"):
+            client.get("http://127.0.0.1/", timeout=0)
+        check_quiet(client)
+
+
+def test_connection_closed_between_two_calls_is_not_used() -> None:
+    closed = threading.Event()
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(OK)
+        peer.close()
+        await peer.writer.wait_closed()
+        closed.set()
+
+    with serving_in_thread(script) as server, Client() as client:
+        for number in (1, 2, 3):
+            closed.clear()
+            assert client.get(server.url()).content == b"ok"
+            assert server.connections == number
+            assert closed.wait(20)
+
+
+def test_bytes_that_came_between_two_calls_are_no_answer() -> None:
+    sent = threading.Event()
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(OK)
+        if peer.number == 0:
+            await asyncio.sleep(0)
+            await peer.send(answer(b"poison"))
+        sent.set()
+        await peer.until_closed()
+
+    with serving_in_thread(script) as server, Client() as client:
+        assert client.get(server.url()).content == b"ok"
+        assert sent.wait(20)
+        assert client.get(server.url()).content == b"ok"
+
+
+def test_call_from_inside_a_running_loop_blocks_and_works() -> None:
+    async def main() -> tuple[Any, ...]:
+        before = asyncio.current_task(), asyncio.get_running_loop()
+        body = client.get(server.url("/in")).content
+        assert (asyncio.current_task(), asyncio.get_running_loop()) == before
+        await asyncio.sleep(0)
+        return (body,)
+
+    with serving_in_thread(says_the_path) as server, Client() as client:
+        assert asyncio.run(main()) == (b"/in",)
+        assert reactor.run(main()) == (b"/in",)
+
+
+# -- many threads ----------------------------------------------------------------------------
+
+
+def test_thirty_two_threads_get_each_its_own_bodies(threads: ThreadPoolExecutor) -> None:
+    with serving_in_thread(says_the_path) as server, Client(max_per_host=8) as client:
+
+        def work(worker: int) -> None:
+            for number in range(25):
+                path = f"/{worker}.{number}"
+                assert client.get(server.url(path)).content == path.encode()
+
+        list(threads.map(work, range(32)))
+        check_quiet(client)
+        assert server.connections <= 8
+
+
+def test_threads_that_come_and_go_at_odd_moments_lose_no_wake_up(
+    threads: ThreadPoolExecutor,
+) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with serving_in_thread(says_the_path) as server, Client() as client:
+
+            def work(worker: int) -> None:
+                for number in range(40):
+                    path = f"/{worker}.{number}"
+                    if number % 7 == worker % 7:
+                        with pytest.raises(InvalidURL):  # ends in its first step
+                            client.get("nonsense")
+                    if number % 11 == worker % 11:
+                        with contextlib.suppress(EndpointTimeoutError):
+                            client.get(server.url("/t"), timeout=1e-4)
+                    assert client.get(server.url(path)).content == path.encode()
+
+            list(threads.map(work, range(8)))
+            check_quiet(client)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_leader_that_is_done_first_hands_over(gate: Gate, threads: ThreadPoolExecutor) -> None:
+    with Client() as client:
+        leader = threads.submit(client.get, gate.server.url("/leader"))
+        gate.await_requests("/leader")
+        followers = [threads.submit(client.get, gate.server.url(f"/{n}")) for n in range(4)]
+        gate.await_requests(*(f"/{n}" for n in range(4)))
+        gate.open("/leader")
+        assert leader.result(20).content == b"/leader"
+        assert client.get(gate.server.url("/now")).content == b"/now"  # a late follower
+        for number in (3, 0, 2, 1):
+            gate.open(f"/{number}")
+            assert followers[number].result(20).content == b"/%d" % number
+        check_quiet(client)
+
+
+def test_leader_that_times_out_hands_over(gate: Gate, threads: ThreadPoolExecutor) -> None:
+    with Client() as client:
+        leader = threads.submit(client.get, gate.server.url("/leader"), timeout=0.2)
+        gate.await_requests("/leader")
+        follower = threads.submit(client.get, gate.server.url("/follower"))
+        gate.await_requests("/follower")
+        with pytest.raises(EndpointTimeoutError):
+            leader.result(20)
+        gate.open("/follower")
+        assert follower.result(20).content == b"/follower"
+        check_quiet(client)
+
+
+def test_follower_times_out_while_another_leads(gate: Gate, threads: ThreadPoolExecutor) -> None:
+    with Client() as client:
+        leader = threads.submit(client.get, gate.server.url("/leader"))
+        gate.await_requests("/leader")
+        with pytest.raises(EndpointTimeoutError):
+            client.get(gate.server.url("/follower"), timeout=0.05)
+        gate.open("/leader")
+        assert leader.result(20).content == b"/leader"
+        check_quiet(client)
+
+
+def test_leader_and_follower_done_in_neighbouring_passes_both_wake() -> None:
+    """The follower's task ends in the pass at whose end the loop stops for the leader."""
+    with Client() as client:
+        for extra_passes in range(6):
+            entered = threading.Event()
+            release = threading.Event()
+
+            async def lead(entered: Any = entered, release: Any = release) -> str:
+                entered.set()
+                while not release.is_set():  # noqa: ASYNC110 - passes are what this is about
+                    await asyncio.sleep(0)
+                return "leader"
+
+            async def follow(release: Any = release, passes: int = extra_passes) -> str:
+                release.set()
+                for _ in range(passes):
+                    await asyncio.sleep(0)
+                return "follower"
+
+            with ThreadPoolExecutor(1) as threads:
+                leader = threads.submit(client._run, lead)
+                assert entered.wait(20)
+                assert client._run(follow) == "follower"
+                assert leader.result(20) == "leader"
+            check_quiet(client)
+
+
+# -- interrupts ------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def interrupted_by(action: Callable[[], None]) -> Iterator[None]:
+    """Raise KeyboardInterrupt in the main thread once *action* has returned in another.
+
+    A signal that comes just before a lock or the kernel is waited for does not end that wait,
+    in CPython as everywhere; so it is sent until it has been seen, and seen once.
+    """
+    main = threading.main_thread().ident
+    assert main is not None
+    seen = threading.Event()
+
+    def handler(*_: object) -> None:
+        if not seen.is_set():
+            seen.set()
+            raise KeyboardInterrupt
+
+    def run() -> None:
+        action()
+        while not seen.wait(0.01):
+            signal.pthread_kill(main, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, handler)
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        seen.set()
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+
+
+def test_interrupted_leader_hands_over(gate: Gate, threads: ThreadPoolExecutor) -> None:
+    with Client() as client:
+        followers: list[Future[Any]] = []
+
+        def action() -> None:
+            gate.await_requests("/leader")
+            followers.extend(threads.submit(client.get, gate.server.url(f"/{n}")) for n in "01")
+            gate.await_requests("/0", "/1")
+
+        with interrupted_by(action):
+            client.get(gate.server.url("/leader"))
+        gate.open("/0", "/1")
+        assert [each.result(20).content for each in followers] == [b"/0", b"/1"]
+        assert client.get(gate.server.url("/now")).content == b"/now"
+        check_quiet(client)
+
+
+def test_interrupted_follower_leaves_the_leader_alone(
+    gate: Gate, threads: ThreadPoolExecutor
+) -> None:
+    with Client() as client:
+        leader = threads.submit(client.get, gate.server.url("/leader"))
+        gate.await_requests("/leader")
+        with interrupted_by(lambda: gate.await_requests("/follower")):
+            client.get(gate.server.url("/follower"))
+        assert client.get(gate.server.url("/now")).content == b"/now"
+        gate.open("/leader")
+        assert leader.result(20).content == b"/leader"
+        check_quiet(client)
+        assert counts(client)["idle"] == 2
+
+
+def test_interrupted_lone_caller_leaves_nothing_behind(gate: Gate) -> None:
+    with Client(max_per_host=1) as client:
+        with interrupted_by(lambda: gate.await_requests("/only")):
+            client.get(gate.server.url("/only"))
+        # the one connection is given up, or this would wait for ever
+        assert client.get(gate.server.url("/now"), timeout=20).content == b"/now"
+        check_quiet(client)
+
+
+def test_close_after_an_interrupt_ends_what_was_left(gate: Gate) -> None:
+    client = Client()
+    with interrupted_by(lambda: gate.await_requests("/only")):
+        client.get(gate.server.url("/only"))
+    client.close()
+    assert counts(client) == {"leased": 0, "idle": 0, "opening": 0, "waiting": 0}
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_interrupt_out_of_anothers_call_is_the_leaders_and_the_call_begins_anew(
+    kind: type[BaseException], threads: ThreadPoolExecutor
+) -> None:
+    entered, tries = threading.Event(), 0
+
+    async def lead() -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    async def follow() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise kind
+        return "second try"
+
+    with Client() as client:
+        leader = threads.submit(client._run, lead)
+        assert entered.wait(20)
+        assert client._run(follow) == "second try"
+        with pytest.raises(kind):
+            leader.result(20)
+        client._run(lambda: asyncio.sleep(0))
+        check_quiet(client)
+
+
+def test_exception_of_one_call_is_nobody_elses(threads: ThreadPoolExecutor) -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    async def succeed() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    with Client() as client:
+        futures = [threads.submit(client._run, (fail, succeed)[n % 2]) for n in range(40)]
+        for number, future in enumerate(futures):
+            if number % 2:
+                assert future.result(20) == 7
+            else:
+                with pytest.raises(ZeroDivisionError):
+                    future.result(20)
+        check_quiet(client)
+
+
+def test_call_out_of_the_clients_own_loop_raises_instead_of_hanging() -> None:
+    with Client() as client:
+
+        async def inner() -> None:
+            with pytest.raises(RuntimeError, match="by what itself is calling"):
+                client.get("http://127.0.0.1/")
+
+        client._run(inner)
+        check_quiet(client)
+
+
+def test_abandoned_call_whose_task_has_not_begun_never_begins() -> None:
+    with Client() as client:
+        begun: list[bool] = []
+
+        async def work() -> None:
+            begun.append(True)
+
+        call = _Call(work)
+        client._begin(call)  # not among the calls any more
+        client._run(lambda: asyncio.sleep(0))
+        assert not begun
+
+
+# -- closing ---------------------------------------------------------------------------------
+
+
+def test_use_after_close_raises_and_a_second_close_does_nothing() -> None:
+    with serving_in_thread(says_the_path) as server:
+        client = Client()
+        client.get(server.url())
+        client.close()
+        client.close()
+        with pytest.raises(ClientClosedError):
+            client.get(server.url())
+        assert "closed" in repr(client)
+
+
+def test_client_that_was_never_used_closes() -> None:
+    Client().close()
+    with Client():
+        pass
+
+
+def test_close_with_others_under_way_ends_them(
+    gate: Gate, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(max_per_host=2)
+    manager = client._async.manager
+    close = manager.close
+    monkeypatch.setattr(manager, "close", lambda: close(timeout=0.05))
+    futures = [threads.submit(client.get, gate.server.url(f"/{n}")) for n in range(5)]
+    for _ in range(2):
+        with gate._arrived:
+            assert gate._arrived.wait_for(lambda: len(gate.paths) == 2, 20)
+    client.close()
+    for future in futures:
+        assert isinstance(future.exception(20), ConnectionError | RuntimeError)
+    assert client._loop.is_closed()
+
+
+def test_close_waits_for_answers_that_come_in_time(gate: Gate, threads: ThreadPoolExecutor) -> None:
+    client = Client()
+    future = threads.submit(client.get, gate.server.url("/a"))
+    gate.await_requests("/a")
+    closing = threads.submit(client.close)
+    gate.open("/a")
+    assert future.result(20).content == b"/a"
+    closing.result(20)
+    assert client._loop.is_closed()
+
+
+def test_close_from_many_threads_while_others_call() -> None:
+    with serving_in_thread(says_the_path) as server:
+        for _ in range(20):
+            client = Client()
+            barrier = threading.Barrier(8)
+
+            def work(client: Client = client, barrier: threading.Barrier = barrier) -> None:
+                barrier.wait(20)
+                with contextlib.suppress(ClientClosedError):
+                    while True:
+                        assert client.get(server.url("/x")).content == b"/x"
+
+            def close(client: Client = client, barrier: threading.Barrier = barrier) -> None:
+                barrier.wait(20)
+                client.close()
+
+            with ThreadPoolExecutor(8) as threads:
+                jobs = [threads.submit(work) for _ in range(6)]
+                jobs += [threads.submit(close) for _ in range(2)]
+                for job in jobs:
+                    job.result(20)
+            assert client._loop.is_closed()
+
+
+def test_unclosed_client_warns_and_frees_what_it_holds() -> None:
+    with serving_in_thread(says_the_path) as server:
+        client = Client()
+        client.get(server.url())
+        with pytest.warns(ResourceWarning, match="unclosed <Client open") as caught:
+            del client
+        assert len(caught) == 1
+        caught.clear()  # a warning holds its source
+
+
+def test_client_that_could_not_be_made_says_nothing_more() -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        Client(timeout=-1)
+    gc.collect()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_client_refuses_to_work_in_a_forked_child_and_the_parents_goes_on() -> None:
+    with serving_in_thread(says_the_path) as server, Client() as client:
+        client.get(server.url())
+        with client._mutex:  # as another thread might hold it
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                try:
+                    client.get(server.url())
+                except RuntimeError as error:
+                    status = 0 if "fork" in str(error) else 2
+                finally:
+                    client.close()
+                    os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        for number in range(3):
+            assert client.get(server.url(f"/{number}")).content == b"/%d" % number
+        assert server.connections == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_client_that_is_dropped_in_a_forked_child_does_not_harm_the_parents() -> None:
+    with serving_in_thread(says_the_path) as server:
+        client = Client()
+        client.get(server.url())
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                warnings.simplefilter("ignore")
+                del client
+                gc.collect()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        for number in range(3):
+            assert client.get(server.url(f"/{number}"), timeout=5).content == b"/%d" % number
+        assert server.connections == 1
+        client.close()
