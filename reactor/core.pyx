@@ -324,6 +324,8 @@ cdef class Reactor:
 
     cdef int run_pass(self) except -1:
         cdef int64_t timeout_ns, next_ns
+        # One that came while C code ran would not interrupt the wait; its handler may queue.
+        PyErr_CheckSignals()
         if self.ready_count or self.done.first != NULL or self._stopping:
             timeout_ns = 0
         else:
@@ -334,8 +336,6 @@ cdef class Reactor:
                 timeout_ns = next_ns - self.poller.now_ns()
                 if timeout_ns < 0:
                     timeout_ns = 0
-            # one that came while C code ran would not interrupt the wait
-            PyErr_CheckSignals()
         self.poller.wait(timeout_ns, &self.done)
         PyErr_CheckSignals()
         if self.done.first != NULL:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import ctypes
 import gc
 import os
 import signal
@@ -312,6 +313,21 @@ def test_interrupt_while_waiting_leaves_the_loop() -> None:
         signal.signal(signal.SIGALRM, before)
     loop.call_soon(loop.stop)
     loop.run_forever()
+    loop.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals on Windows")
+def test_callback_that_a_signal_queues_just_before_the_wait_is_not_slept_over() -> None:
+    loop = new_event_loop()
+    send = ctypes.CDLL(None)["raise"]  # which, unlike os.kill, looks for no signals afterwards
+    before = signal.signal(
+        signal.SIGUSR1, lambda number, frame: loop.call_soon_threadsafe(loop.stop)
+    )
+    try:
+        loop.call_soon(send, int(signal.SIGUSR1))
+        loop.run_forever()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     loop.close()
 
 
