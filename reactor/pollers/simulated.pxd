@@ -16,7 +16,7 @@ cdef class SimulatedPoller(Poller):
     cdef int64_t patience_ns
     cdef int64_t delay_ns
     cdef int64_t clock_ns
-    cdef dict slots                 # descriptor: Slot
+    cdef dict slots                 # descriptor: _Slot
     cdef list packets               # heap of (when_ns, sequence, address of an op)
     cdef Py_ssize_t sequence
     cdef OpList finished            # done, for the next wait

@@ -80,7 +80,7 @@ class Deadlock(RuntimeError):
     """Nothing will ever happen: no event, no timer, no call-back, and a wait without limit."""
 
 
-cdef class Slot:
+cdef class _Slot:
     cdef Op *reader
     cdef Op *writer
 
@@ -250,7 +250,7 @@ cdef class SimulatedPoller(Poller):
         return self.clock_ns
 
     cdef void close(self, OpList *done) noexcept:
-        cdef Slot slot
+        cdef _Slot slot
         if self.closed:
             return
         self.closed = True
@@ -307,7 +307,7 @@ cdef class SimulatedPoller(Poller):
 
     def waiting_ops(self):
         """Return what is pending, in words."""
-        cdef Slot slot
+        cdef _Slot slot
         shown = []
         for slot in self.slots.values():
             if slot.reader != NULL:
@@ -344,7 +344,7 @@ cdef class SimulatedPoller(Poller):
 
     cdef int collect(self, OpList *done) except -1:
         """Move what is ready by now to the done list."""
-        cdef Slot slot
+        cdef _Slot slot
         cdef Op *op
         while self.network.touched:             # a deferred call touches others
             touched = self.network.touched
@@ -367,7 +367,7 @@ cdef class SimulatedPoller(Poller):
 
     cdef int wake_spuriously(self) except -1:
         """Report one op as ready that need not be."""
-        cdef Slot slot
+        cdef _Slot slot
         cdef Op *op
         if not self.slots:
             return 0
@@ -488,9 +488,9 @@ cdef class SimulatedPoller(Poller):
 
     cdef bint park(self, Op *op):
         """Put the op into its slot; false, with a result, when another is there."""
-        cdef Slot slot = self.slots.get(op.fd)
+        cdef _Slot slot = self.slots.get(op.fd)
         if slot is None:
-            slot = self.slots[op.fd] = Slot.__new__(Slot)
+            slot = self.slots[op.fd] = _Slot.__new__(_Slot)
         if (slot.reader if reads(op) else slot.writer) != NULL:
             self.violations.append(f"{describe(op)} was submitted beside another of its direction")
             op.result = -EALREADY
@@ -503,7 +503,7 @@ cdef class SimulatedPoller(Poller):
         return True
 
     cdef int unpark(self, Op *op) except -1:
-        cdef Slot slot = self.slots[op.fd]
+        cdef _Slot slot = self.slots[op.fd]
         if reads(op):
             slot.reader = NULL
         else:
@@ -514,7 +514,7 @@ cdef class SimulatedPoller(Poller):
 
     cdef int check_unused(self, intptr_t fd, str call) except -1:
         """Note ops that are pending for a descriptor that goes, and end them."""
-        cdef Slot slot = self.slots.pop(fd, None)
+        cdef _Slot slot = self.slots.pop(fd, None)
         cdef Op *op
         if slot is not None:
             if slot.reader != NULL:
