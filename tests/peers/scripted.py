@@ -121,8 +121,8 @@ class Server:
         self._tasks.add(task)
         try:
             await self._script(conversation)
-        except asyncio.CancelledError:
-            pass  # the server ends
+        except (asyncio.CancelledError, ConnectionError):
+            pass  # the server ends, or the client has
         except Exception as error:
             self._failures.append(error)
         finally:
