@@ -10,6 +10,7 @@ Invariant: the methods that are called per event are ``Reactor``'s; what is inhe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import selectors
 import socket
@@ -19,6 +20,7 @@ import threading
 import warnings
 from asyncio import events
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVarTuple, Unpack
 
 from reactor.core import Handle, Reactor, make_handle
@@ -324,8 +326,15 @@ class EventLoop(Reactor, _Cold):
         listener = self._listeners.pop(sock.fileno(), None)
         if listener is None:
             _Cold._stop_serving(self, sock)
-        else:
-            listener.close()  # which closes the socket, if need be once its op is back
+            return
+        # From 3.13 on asyncio removes the path of a UNIX socket if it still is that socket's.
+        inode = getattr(self, "_unix_server_sockets", {}).pop(sock, None)
+        path = None if inode is None else sock.getsockname()
+        listener.close()  # which closes the socket, if need be once its op is back
+        if path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if Path(path).stat().st_ino == inode:
+                    Path(path).unlink()
 
 
 def _descriptor(fd: Any) -> int:

@@ -12,11 +12,13 @@ import asyncio
 import contextlib
 import enum
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self
+from urllib.parse import unquote_to_bytes
 
 from protocols.http.connection import ClientConnection
-from protocols.http.errors import HTTPError
+from protocols.http.errors import HTTPError, InvalidHeader
 from protocols.http.headers import Headers, render_request_head
 from protocols.http.limits import LONGEST_TIMEOUT_SECONDS, MAX_BODY_BYTES, ResponseLimits
 from protocols.http.response import Response
@@ -118,7 +120,7 @@ class AsyncClient:
         """GET *url* and return the response with its whole body.
 
         Args:
-            url: absolute, http or https.
+            url: absolute, http or https; user information becomes Basic credentials.
             headers: sent in place of, or in addition to, the client's.
             timeout: as the client's, which is the default.
 
@@ -243,6 +245,11 @@ class AsyncClient:
             tls = self._tls if self._tls is not None else shared_client_context(("http/1.1",))
         endpoint = Endpoint(parsed.scheme, parsed.host, parsed.port, tls)
         fields = self._headers if headers is None else self._headers.merged_with(headers)
+        for name in ("Content-Length", "Transfer-Encoding"):
+            if name in fields:
+                raise InvalidHeader(name, "the request has no body to frame")
+        if parsed.userinfo and "Authorization" not in fields:
+            fields = fields.merged_with((("Authorization", _basic(parsed.userinfo)),))
         head = render_request_head(method, parsed.target, parsed.host_header, fields)
         prepared = _Prepared(endpoint, head, parsed)
         if headers is None:
@@ -278,6 +285,12 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return f"<AsyncClient {'closed' if self._closed else 'open'}, {self._manager!r}>"
+
+
+def _basic(userinfo: str) -> str:
+    """Return a URL's user information as Basic credentials (RFC 7617 section 2)."""
+    user, _, password = userinfo.partition(":")
+    return "Basic " + b64encode(unquote_to_bytes(f"{user}:{password}")).decode("ascii")
 
 
 def _is_stale(error: BaseException) -> bool:

@@ -1164,16 +1164,43 @@ async def test_prepared_requests_are_bounded() -> None:
         assert len(client._prepared) == PREPARED_REQUESTS
 
 
+@pytest.mark.parametrize(
+    ("userinfo", "field"),
+    [
+        ("me:secret", b"Authorization: Basic bWU6c2VjcmV0"),
+        ("me", b"Authorization: Basic bWU6"),
+        ("u%40d:p%3Aw", b"Authorization: Basic dUBkOnA6dw=="),
+    ],
+)
 @on_reactor
-async def test_userinfo_of_a_url_is_not_sent_to_the_server_in_the_host_or_target() -> None:
+async def test_rfc7617_2_userinfo_of_a_url_becomes_basic_credentials_and_goes_nowhere_else(
+    userinfo: str, field: bytes
+) -> None:
     heads: list[bytes | None] = []
 
     async def script(peer: Conversation) -> None:
-        heads.append(await peer.request())
-        await peer.send(OK)
-        await peer.until_closed()
+        while (head := await peer.request()) is not None:
+            heads.append(head)
+            await peer.send(OK)
 
     async with serving(script) as server, AsyncClient() as client:
-        response: Response = await client.get(f"http://user:secret@127.0.0.1:{server.port}/")
+        response: Response = await client.get(f"http://{userinfo}@127.0.0.1:{server.port}/")
         assert response.status_code == 200
-    assert b"secret" not in (heads[0] or b"")
+        mine = {"authorization": "Bearer token"}
+        await client.get(f"http://{userinfo}@127.0.0.1:{server.port}/", headers=mine)
+    first, second = heads
+    assert first is not None
+    assert second is not None
+    assert field in first.split(b"\r\n")
+    assert userinfo.encode() not in first
+    assert b"Bearer token" in second
+    assert b"Basic" not in second
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
+@on_reactor
+async def test_request_without_a_body_may_not_announce_one(name: str) -> None:
+    value = "3" if name == "Content-Length" else "chunked"
+    async with AsyncClient() as client:
+        with pytest.raises(InvalidHeader, match="no body"):
+            await client.get("http://127.0.0.1:1/", headers={name: value})
