@@ -1,0 +1,370 @@
+"""Names to addresses, and the race among addresses with attempts that the test controls."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reactor import Resolver
+from reactor.eventloop import EventLoop
+from reactor.limits import MAX_ADDRESSES
+from reactor.resolver import AddressInfo, interleave, numeric, race
+
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+def info(number: int, family: int = V4) -> AddressInfo:
+    return AddressInfo(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, (f"a{number}", 80))
+
+
+# -- names ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "address"),
+    [
+        ("127.0.0.1", V4, ("127.0.0.1", 80)),
+        ("::1", V6, ("::1", 80, 0, 0)),
+        ("2001:db8::1", V6, ("2001:db8::1", 80, 0, 0)),
+        ("::ffff:1.2.3.4", V6, ("::ffff:1.2.3.4", 80, 0, 0)),
+    ],
+)
+def test_literal_address_is_resolved_without_a_thread(
+    loop: EventLoop, host: str, family: int, address: tuple[Any, ...]
+) -> None:
+    resolver = Resolver()
+    before = threading.active_count()
+    expected = [AddressInfo(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, address)]
+    assert loop.run_until_complete(resolver.resolve(host, 80)) == expected
+    assert loop.run_until_complete(resolver.resolve(host, 80, family)) == expected
+    assert threading.active_count() == before
+    assert resolver._executor is None
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", V6), ("::1", V4)])
+def test_literal_address_of_another_family_has_no_address(
+    loop: EventLoop, host: str, family: int
+) -> None:
+    with pytest.raises(socket.gaierror, match="family"):
+        loop.run_until_complete(Resolver().resolve(host, 80, family))
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.1", "0x7f.1", "1.2.3.4.5", "fe80::1%lo", "[::1]", "", "a\0b"]
+)
+def test_what_is_no_literal_address_counts_as_a_name(host: str) -> None:
+    assert numeric(host, 80) is None
+
+
+def test_families_alternate_and_the_first_one_stays_first() -> None:
+    infos = [info(1, V6), info(2, V6), info(3, V6), info(4, V4), info(5, V4)]
+    assert [each.address[0] for each in interleave(infos)] == ["a1", "a4", "a2", "a5", "a3"]
+    assert interleave(infos[3:]) == infos[3:]
+    assert interleave([]) == []
+
+
+@pytest.fixture
+def patient() -> Any:
+    """Return a loop that another thread may wake, for look-ups in threads."""
+    loop = EventLoop()
+    yield loop
+    loop.close()
+    assert not any(loop.stats().values())
+
+
+def test_name_is_resolved_in_a_thread_of_the_resolvers_own(
+    patient: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def getaddrinfo(*args: Any) -> list[Any]:
+        asked.append((threading.current_thread().name, args))
+        row = (V4, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(*row, (f"10.0.0.{n}", 80)) for n in range(MAX_ADDRESSES + 5)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    resolver = Resolver(1)
+    infos = patient.run_until_complete(resolver.resolve("name", 80, V4))
+    assert [each.address for each in infos] == [(f"10.0.0.{n}", 80) for n in range(MAX_ADDRESSES)]
+    name, args = asked[0]
+    assert name.startswith("cyreactor-resolver")
+    assert args == ("name", 80, V4, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    resolver.close()
+    resolver.close()
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b", "\ud800"])
+def test_name_that_cannot_be_encoded_has_no_address(patient: EventLoop, host: str) -> None:
+    resolver = Resolver()
+    with pytest.raises(socket.gaierror):
+        patient.run_until_complete(resolver.resolve(host, 80))
+    resolver.close()
+
+
+def test_cancelled_look_up_disturbs_neither_loop_nor_resolver(
+    patient: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def getaddrinfo(*_: Any) -> list[Any]:
+        begun.set()
+        go_on.wait(20)
+        return [(V4, 1, 6, "", ("10.0.0.1", 80))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    resolver = Resolver(1)
+
+    async def main() -> None:
+        stuck = asyncio.ensure_future(resolver.resolve("stuck", 80))
+        while not begun.is_set():  # noqa: ASYNC110 - it is a thread's
+            await asyncio.sleep(0)
+        stuck.cancel()
+        await asyncio.wait([stuck])
+        assert stuck.cancelled()
+        go_on.set()
+        assert len(await resolver.resolve("next", 80)) == 1
+
+    patient.run_until_complete(main())
+    resolver.close()
+
+
+def test_close_does_not_wait_for_a_stuck_look_up(
+    patient: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def getaddrinfo(*_: Any) -> list[Any]:
+        threads.append(threading.current_thread())
+        begun.set()
+        go_on.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    resolver = Resolver(1)
+
+    async def main() -> None:
+        stuck = asyncio.ensure_future(resolver.resolve("stuck", 80))
+        while not begun.is_set():  # noqa: ASYNC110 - it is a thread's
+            await asyncio.sleep(0)
+        resolver.close()
+        assert not go_on.is_set()
+        stuck.cancel()
+        await asyncio.wait([stuck])
+
+    patient.run_until_complete(main())
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+
+
+def test_resolver_without_threads_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one thread"):
+        Resolver(0)
+
+
+# -- the race ---------------------------------------------------------------------------------
+
+
+class Attempt:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Track:
+    """Attempts that the test ends as it likes; remembers when each was begun."""
+
+    def __init__(self, refused: dict[int, BaseException] | None = None) -> None:
+        self.attempts: dict[int, Attempt] = {}
+        self.begun: list[tuple[int, float]] = []
+        self.refused = refused or {}
+
+    def start(self, address: AddressInfo) -> Attempt:
+        number = int(address.address[0][1:])
+        self.begun.append((number, asyncio.get_running_loop().time()))
+        if number in self.refused:
+            raise self.refused[number]
+        self.attempts[number] = Attempt(number)
+        return self.attempts[number]
+
+    def race(self, count: int, delay: float = 0.25) -> asyncio.Task[Attempt]:
+        return asyncio.ensure_future(race([info(n) for n in range(count)], self.start, delay))
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for number, _ in self.begun]
+
+
+async def passes(count: int = 4) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def played(loop: EventLoop, game: Callable[[Track], Any], track: Track | None = None) -> None:
+    async def main() -> None:
+        await game(track or Track())
+
+    loop.run_until_complete(main())
+    gc.collect()  # the loop's fixture sees what was never retrieved
+
+
+def test_first_address_that_answers_wins_alone(loop: EventLoop) -> None:
+    async def game(track: Track) -> None:
+        task = track.race(3)
+        await passes()
+        assert track.numbers == [0]
+        track.attempts[0].future.set_result(None)
+        assert await task is track.attempts[0]
+        assert track.attempts[0].closed == 0
+
+    played(loop, game)
+
+
+def test_failure_starts_the_next_address_at_once(loop: EventLoop) -> None:
+    async def game(track: Track) -> None:
+        task = track.race(3)
+        for number in (0, 1):
+            await passes()
+            assert track.numbers == list(range(number + 1))
+            track.attempts[number].future.set_exception(OSError("no"))
+        await passes()
+        track.attempts[2].future.set_result(None)
+        assert (await task).number == 2
+        assert [track.attempts[n].closed for n in range(3)] == [1, 1, 0]
+        assert track.begun[2][1] - track.begun[0][1] < 0.25
+
+    played(loop, game)
+
+
+def test_address_that_is_silent_is_joined_by_the_next_after_the_delay(
+    simulated: Callable[..., EventLoop],
+) -> None:
+    loop = simulated()
+
+    async def game(track: Track) -> None:
+        task = track.race(3)
+        while len(track.begun) < 3:  # noqa: ASYNC110 - the race has no event
+            await asyncio.sleep(0.01)
+        times = [when for _, when in track.begun]
+        assert 0.25 <= times[1] - times[0] < 0.27
+        assert 0.25 <= times[2] - times[1] < 0.27
+        track.attempts[1].future.set_result(None)
+        assert (await task).number == 1
+        assert [track.attempts[n].closed for n in range(3)] == [1, 0, 1]
+        assert all(track.attempts[n].future.cancelled() for n in (0, 2))
+
+    played(loop, game)
+
+
+def test_last_address_is_waited_for_without_a_limit(simulated: Callable[..., EventLoop]) -> None:
+    loop = simulated()
+
+    async def game(track: Track) -> None:
+        task = track.race(1)
+        await asyncio.sleep(100)
+        assert not task.done()
+        track.attempts[0].future.set_result(None)
+        await task
+
+    played(loop, game)
+
+
+def test_when_all_fail_the_first_addresss_error_is_raised_with_the_others_as_notes(
+    loop: EventLoop,
+) -> None:
+    errors = [OSError(f"e{n}") for n in range(4)]
+
+    async def game(track: Track) -> None:
+        task = track.race(4, 0)
+        while len(track.attempts) < 3:  # noqa: ASYNC110 - the race has no event
+            await asyncio.sleep(0)
+        for number in (3, 0, 2):  # not in the order of the addresses
+            track.attempts[number].future.set_exception(errors[number])
+            await passes()
+        with pytest.raises(OSError, match="e0") as caught:
+            await task
+        assert caught.value.__notes__ == ["also tried: e1", "also tried: e2", "also tried: e3"]
+        assert all(attempt.closed for attempt in track.attempts.values())
+
+    played(loop, game, Track({1: errors[1]}))
+
+
+def test_address_that_cannot_be_tried_is_skipped(loop: EventLoop) -> None:
+    async def game(track: Track) -> None:
+        task = track.race(3)
+        await passes()
+        assert track.numbers == [0, 1, 2]
+        track.attempts[2].future.set_result(None)
+        assert (await task).number == 2
+
+    played(loop, game, Track({0: OSError("no"), 1: OSError("no")}))
+
+
+def test_failure_in_the_pass_of_a_success_is_neither_raised_nor_reported(loop: EventLoop) -> None:
+    async def game(track: Track) -> None:
+        task = track.race(2, 0)
+        while len(track.attempts) < 2:  # noqa: ASYNC110 - the race has no event
+            await asyncio.sleep(0)
+        track.attempts[0].future.set_result(None)
+        track.attempts[1].future.set_exception(OSError("too late"))
+        assert (await task).number == 0
+        assert (track.attempts[0].closed, track.attempts[1].closed) == (0, 1)
+        track.attempts.clear()
+
+    played(loop, game)
+
+
+def test_of_two_that_answer_in_one_pass_the_earlier_address_wins(loop: EventLoop) -> None:
+    async def game(track: Track) -> None:
+        task = track.race(2, 0)
+        while len(track.attempts) < 2:  # noqa: ASYNC110 - the race has no event
+            await asyncio.sleep(0)
+        track.attempts[1].future.set_result(None)
+        track.attempts[0].future.set_result(None)
+        assert (await task).number == 0
+        assert track.attempts[1].closed == 1
+
+    played(loop, game)
+
+
+@pytest.mark.parametrize("outcome", ["nothing", "success", "failure"])
+def test_cancelled_race_closes_every_attempt(loop: EventLoop, outcome: str) -> None:
+    async def game(track: Track) -> None:
+        task = track.race(2, 0)
+        while len(track.attempts) < 2:  # noqa: ASYNC110 - the race has no event
+            await asyncio.sleep(0)
+        if outcome == "success":
+            track.attempts[0].future.set_result(None)
+        elif outcome == "failure":
+            track.attempts[0].future.set_exception(OSError("at the same moment"))
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert [attempt.closed for attempt in track.attempts.values()] == [1, 1]
+        track.attempts.clear()
+
+    played(loop, game)
+
+
+def test_error_that_is_not_the_networks_ends_the_race(loop: EventLoop) -> None:
+    async def game(track: Track) -> None:
+        task = track.race(3, 0)
+        while len(track.attempts) < 2:  # noqa: ASYNC110 - the race has no event
+            await asyncio.sleep(0)
+        track.attempts[1].future.set_exception(ZeroDivisionError())
+        with pytest.raises(ZeroDivisionError):
+            await task
+        assert all(attempt.closed for attempt in track.attempts.values())
+
+    played(loop, game)
