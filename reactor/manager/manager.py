@@ -352,6 +352,7 @@ class ConnectionManager:
                 self._close_evicted(evicted)
             if waiter.done():  # cancelled, and has yet to leave
                 self._policy.open_failed(hungry)
+                self._policy.forget_if_empty(hungry)
             else:
                 waiter.set_result(None)
         self._policy.forget_if_empty(pool)

@@ -474,6 +474,25 @@ def test_waiter_that_is_cancelled_is_passed_over(loop: EventLoop) -> None:
 
 
 @pytest.mark.parametrize("serve", ["release", "discard"])
+def test_endpoint_whose_only_waiter_is_cancelled_when_its_turn_comes_is_forgotten(
+    loop: EventLoop, serve: str
+) -> None:
+    async def scenario(peer: Peer) -> None:
+        manager = ConnectionManager(max_connections=1)
+        asker = await manager.acquire(peer.endpoints[0], Asker)
+        task = asyncio.ensure_future(manager.acquire(peer.endpoints[1], Asker))
+        await settle()
+        task.cancel()
+        getattr(manager, serve)(asker)
+        await asyncio.wait([task])
+        await settle()
+        assert not manager._policy.pools
+        await manager.close()
+
+    play(loop, scenario)
+
+
+@pytest.mark.parametrize("serve", ["release", "discard"])
 def test_waiter_that_is_cancelled_when_it_was_just_served_passes_it_on(
     loop: EventLoop, serve: str
 ) -> None:
@@ -851,15 +870,15 @@ def test_random_operations_lose_nothing(loop: EventLoop, limits: tuple[int, int]
                     manager.release(asker)
                 outcomes["kept"] += 1
 
-        tasks: set[asyncio.Task[None]] = set()
+        tasks: dict[asyncio.Task[None], None] = {}  # in order, so that the dice decide all
         for _ in range(operations):
             task = asyncio.ensure_future(use())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            tasks[task] = None
+            task.add_done_callback(tasks.pop)
             for _ in range(dice.randrange(3)):
                 await asyncio.sleep(0)
             if tasks and dice.random() < 0.3:
-                victim = dice.choice(sorted(tasks, key=id))
+                victim = dice.choice(list(tasks))
                 if victim.cancel():
                     outcomes["cancelled"] += 1
             if peer.transports and dice.random() < 0.02 and not held:
