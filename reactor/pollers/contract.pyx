@@ -53,6 +53,9 @@ cdef class Poller:
     cdef int shut_down(self, intptr_t fd) noexcept:
         return -ENOSYS
 
+    cdef int peek(self, intptr_t fd) noexcept:
+        return -ENOSYS
+
     cdef int set_option(self, intptr_t fd, int level, int name, int value) noexcept:
         return -ENOSYS
 

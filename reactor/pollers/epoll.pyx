@@ -69,7 +69,9 @@ cdef extern from "sys/eventfd.h" nogil:
 
 cdef extern from "sys/socket.h" nogil:
     enum:
+        MSG_DONTWAIT
         MSG_NOSIGNAL
+        MSG_PEEK
         SHUT_WR
         SOCK_CLOEXEC
         SOCK_NONBLOCK
@@ -335,6 +337,15 @@ cdef class EpollPoller(Poller):
 
     cdef int shut_down(self, intptr_t fd) noexcept:
         return -errno if shutdown(<int>fd, SHUT_WR) < 0 else 0
+
+    cdef int peek(self, intptr_t fd) noexcept:
+        cdef char byte
+        while recv(<int>fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0:
+            if errno == EAGAIN:
+                return 0
+            if errno != EINTR:
+                return -errno
+        return 1
 
     cdef int set_option(self, intptr_t fd, int level, int name, int value) noexcept:
         if setsockopt(<int>fd, level, name, &value, sizeof(value)) < 0:

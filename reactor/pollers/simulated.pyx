@@ -156,6 +156,9 @@ cdef class SimulatedPoller(Poller):
         if self.closed or op.fd not in self.network.sockets:
             op.result = -EBADF
             return OP_IDLE
+        if op.kind == OP_RECEIVE and op.flags & OP_NOWAIT:
+            self.perform(op)            # also on a completion port: recv on a non-blocking socket
+            return OP_IDLE
         if op.kind == OP_CONNECT:
             address = unpack_address(op.buffer, <int>op.length)
             op.result = self.network.connect(op.fd, address)
@@ -282,6 +285,9 @@ cdef class SimulatedPoller(Poller):
 
     cdef int shut_down(self, intptr_t fd) noexcept:
         return self.network.shut_down(fd) if fd in self.network.sockets else -EBADF
+
+    cdef int peek(self, intptr_t fd) noexcept:
+        return self.network.peek(fd) if fd in self.network.sockets else -EBADF
 
     cdef int set_option(self, intptr_t fd, int level, int name, int value) noexcept:
         return 0 if fd in self.network.sockets else -EBADF

@@ -487,6 +487,18 @@ class Network:
             return b""
         return -errno.EAGAIN if endpoint.state is State.CONNECTED else -errno.ENOTCONN
 
+    def peek(self, fd: int) -> int:
+        """Return 1 when a receive would find bytes or the end, 0 for nothing, else ``-errno``."""
+        endpoint = self.sockets[fd]
+        if endpoint.incoming:
+            return 1
+        failure = self.receive_failure(fd)
+        if failure:
+            return failure
+        if endpoint.end_arrived or endpoint.broken:
+            return 1
+        return 0 if endpoint.state is State.CONNECTED else -errno.ENOTCONN
+
     def receive_failure(self, fd: int) -> int:
         """Return why nothing can be received any more, ``-errno``, or 0."""
         endpoint = self.sockets[fd]

@@ -239,6 +239,10 @@ cdef class PollerProbe:
         """End the sending direction; 0 or ``-errno``."""
         return self.poller.shut_down(fd)
 
+    def peek(self, intptr_t fd):
+        """Return whether a receive would find something: 0, 1 or ``-errno``."""
+        return self.poller.peek(fd)
+
     def set_option(self, intptr_t fd, int level, int name, int value):
         """Set an int option; 0 or ``-errno``."""
         return self.poller.set_option(fd, level, name, value)

@@ -281,6 +281,26 @@ class PollerSuite:
         harness.run(receive)
         assert receive.result == -errno.ECONNRESET
 
+    def test_peek_tells_of_bytes_and_takes_none(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        assert harness.probe.peek(two) == 0
+        send_all(harness, one, b"abc")
+        harness.until(lambda: harness.probe.peek(two) == 1)
+        assert receive_all(harness, two, 3) == b"abc"
+        assert harness.probe.peek(two) == 0
+
+    def test_peek_tells_of_the_end(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        harness.close(one)
+        harness.until(lambda: harness.probe.peek(two) == 1)
+
+    def test_peek_tells_of_a_reset(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        found = [0]
+        harness.reset(one)
+        harness.until(lambda: found.append(harness.probe.peek(two)) or found[-1] != 0)
+        assert found[-1] == -errno.ECONNRESET
+
     # -- connecting and accepting -------------------------------------------------------
 
     def connected(self, harness: Harness, listener: int, address: Any) -> tuple[int, int]:
