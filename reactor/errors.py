@@ -30,6 +30,7 @@ __all__ = [
     "ResolveError",
     "TLSCertificateError",
     "TLSError",
+    "TLSHandshakeTimeoutError",
     "TLSTruncatedError",
     "endpoint_error",
     "format_endpoint",
@@ -119,6 +120,14 @@ class TLSCertificateError(TLSError, ssl.SSLCertVerificationError):
 
 class TLSTruncatedError(TLSError, ssl.SSLEOFError):
     """The connection ended without close_notify (RFC 8446 section 6.1)."""
+
+
+class TLSHandshakeTimeoutError(TimeoutError, ConnectionAbortedError):
+    """A TLS handshake did not end in time, for a transport that knows no endpoint.
+
+    ``reactor.connect`` makes an ``EndpointTimeoutError`` of it; asyncio's users know the
+    second base.
+    """
 
 
 class ConnectionLostError(EndpointError, ConnectionResetError):

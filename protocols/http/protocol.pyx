@@ -125,7 +125,7 @@ cdef class HTTPProtocol(Protocol):
         self.exchanges += 1
         if deadline_ns:
             self.timers.arm(&self.deadline, deadline_ns)
-        (<Transport>self.transport).write_bytes(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        (<Transport>self.transport).write_chunk(head, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
         return 0
 
     @property

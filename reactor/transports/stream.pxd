@@ -38,7 +38,6 @@ cdef class StreamTransport(Transport):
     cdef object extra               # dict of facts that the maker knew, or None
     cdef unsigned char peer[28]     # the peer's sockaddr_in or sockaddr_in6
     cdef int peer_size
-    cdef int ignored_writes
 
     # Begin: connection_made is called, then bytes are received.
     cdef int begin(self) except -1
@@ -52,7 +51,8 @@ cdef class StreamTransport(Transport):
     cdef int received_bytes(self) except -1
     cdef int drop_held(self) except -1
     cdef int received_end(self) except -1
-    cdef int write_chunk(self, object data, const char *start, Py_ssize_t size) except -1
+    cdef int readable(self) except -1
+    cdef int receive_into_buffer(self) except -1
     cdef int send_queue(self, int flags) except -1
     cdef int sent(self) except -1
     cdef int drained(self) except -1

@@ -20,9 +20,9 @@ called exactly once for each ``connection_made``, from the loop and never from i
 of the user's.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport (
-    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
+    PyBytes_FromStringAndSize,
 )
 from libc.errno cimport EAGAIN
 from libc.stdint cimport intptr_t
@@ -32,9 +32,9 @@ from reactor.addresses cimport ADDRESS_MAX, unpack_address
 from reactor.buffers cimport WriteQueue
 from reactor.core cimport Reactor
 from reactor.pollers.contract cimport (
-    OP_IDLE, OP_NOWAIT, OP_PENDING, OP_RECEIVE, OP_SEND, OP_TRY, Op,
+    OP_IDLE, OP_NOWAIT, OP_PENDING, OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, Op,
 )
-from reactor.transports.transport cimport Transport
+from reactor.transports.transport cimport RECEIVER_BUFFER, Transport
 
 import logging
 import os
@@ -53,7 +53,6 @@ cdef tuple QUIET = (BrokenPipeError, ConnectionResetError, ConnectionAbortedErro
 cdef bint ATTACH_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 cdef enum:
-    IGNORED_WRITES_LOGGED_AT = 5        # asyncio's own figure
     KEEP_WHOLE = 16_384                 # below this a remainder is copied, not referenced
 
 
@@ -139,6 +138,7 @@ cdef class StreamTransport(Transport):
         if self.holding:
             self._loop.enqueue(self._release_held, (), None)
             return 0
+        self.receive_op.kind = OP_READABLE if self.receiver == RECEIVER_BUFFER else OP_RECEIVE
         self.receive_op.buffer = NULL
         if self._loop.poller.submit(&self.receive_op) == OP_IDLE:
             self.received()             # could not be parked: the result says why
@@ -146,6 +146,8 @@ cdef class StreamTransport(Transport):
 
     cdef int received(self) except -1:
         cdef Py_ssize_t count = self.receive_op.result
+        if self.receive_op.kind == OP_READABLE:
+            return self.readable()
         self.holding = count >= 0
         if self._loop.poller.closed:
             self.orphan()
@@ -166,6 +168,51 @@ cdef class StreamTransport(Transport):
                 self.lose_if_idle()
             elif self.reading == READ_ON:
                 self.receive()
+        return 0
+
+    cdef int readable(self) except -1:
+        """There is something for a BufferedProtocol: receive it into its own memory."""
+        cdef Py_ssize_t result = self.receive_op.result
+        if self._loop.poller.closed:
+            self.orphan()
+            return 0
+        try:
+            if self.state < STREAM_CLOSING and self.reading == READ_ON:
+                if result == 0:
+                    self.receive_into_buffer()
+                elif result != -ECANCELED:
+                    self.abort_with(os_error(result))
+        finally:                        # an exit leaves the loop, not the connection
+            if self.state >= STREAM_CLOSING:
+                self.lose_if_idle()
+            elif self.reading == READ_ON:
+                self.receive()
+        return 0
+
+    cdef int receive_into_buffer(self) except -1:
+        cdef Py_buffer view
+        cdef Py_ssize_t count
+        if self.receiver != RECEIVER_BUFFER or not self.open_buffer(&view, -1):
+            return 0                    # set_protocol came in between, or it failed
+        if self.state >= STREAM_CLOSING or self.reading != READ_ON:
+            PyBuffer_Release(&view)
+            return 0
+        self.receive_op.kind = OP_RECEIVE
+        self.receive_op.buffer = <char *>view.buf
+        self.receive_op.length = view.len
+        self.receive_op.flags = OP_NOWAIT
+        self._loop.poller.submit(&self.receive_op)
+        self.receive_op.flags = 0
+        self.receive_op.buffer = NULL
+        count = self.receive_op.result
+        if count > 0:
+            self.close_buffer(&view, count)
+            return 0
+        PyBuffer_Release(&view)
+        if count == 0:
+            self.received_end()
+        elif count != -EAGAIN:
+            self.abort_with(os_error(count))
         return 0
 
     cdef int received_bytes(self) except -1:
@@ -223,26 +270,6 @@ cdef class StreamTransport(Transport):
 
     # -- sending ---------------------------------------------------------------------
 
-    def write(self, data):
-        """Send *data*, bytes-like, in order.
-
-        What the socket does not take at once is queued; see ``set_write_buffer_limits``.
-        Raises ``TypeError`` for anything else and ``RuntimeError`` after ``write_eof``.
-        After a close or a loss *data* is dropped, as with asyncio's transports.
-        """
-        cdef Py_buffer view
-        if PyBytes_CheckExact(data):
-            self.write_chunk(data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-            return
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError("data argument must be a bytes-like object, "
-                            f"not {type(data).__name__!r}")
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            self.write_chunk(None, <const char *>view.buf, view.len)
-        finally:
-            PyBuffer_Release(&view)
-
     def writelines(self, list_of_data):
         """Send several bytes-like objects in order, gathered into few system calls."""
         cdef list chunks = [
@@ -261,11 +288,7 @@ cdef class StreamTransport(Transport):
             self.send_queue(OP_TRY)
         self.check_water(self.queued_bytes())
 
-    cdef int write_bytes(self, const char *data, Py_ssize_t size) except -1:
-        return self.write_chunk(None, data, size)
-
     cdef int write_chunk(self, object data, const char *start, Py_ssize_t size) except -1:
-        """Send size bytes at start, which belong to the bytes object data or to nobody."""
         cdef Py_ssize_t count = 0
         if self.state != STREAM_OPEN and self.refuse_write():
             return 0
@@ -303,9 +326,7 @@ cdef class StreamTransport(Transport):
         if self.state == STREAM_ENDING:
             raise RuntimeError("Cannot call write() after write_eof()")
         if self.state >= STREAM_ABORTED:
-            if self.ignored_writes >= IGNORED_WRITES_LOGGED_AT:
-                logger.warning("socket.send() raised exception.")
-            self.ignored_writes += 1
+            self.note_ignored_write("socket.send() raised exception.")
         return True
 
     cdef int send_queue(self, int flags) except -1:

@@ -47,7 +47,6 @@ cdef class TLSProtocol(Protocol):
     cdef bint owes_lost             # connection_made was called, connection_lost is due
     cdef bint server_side
     cdef bint strict_end            # an end without close_notify is an error
-    cdef int ignored_writes
     cdef object lower               # the transport below; None before and after
     cdef StreamTransport stream     # the same, when it is one
     cdef object sslcontext
@@ -82,6 +81,8 @@ cdef class TLSProtocol(Protocol):
     cdef int wake_waiter(self, object error) except -1
 
     cdef int receive(self, const char *data, Py_ssize_t size) except -1
+    cdef int receive_into_buffers(self, const char *data, Py_ssize_t size) except -1
+    cdef int keep_unread(self, const char *data, Py_ssize_t size) except -1
     cdef int receive_no_more(self, const char *data, Py_ssize_t size) except -1
     cdef int discard(self) except -1
     cdef int peer_ended(self) except -1

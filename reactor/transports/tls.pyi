@@ -9,7 +9,6 @@ from reactor.core import Reactor
 from reactor.protocol import Protocol
 from reactor.transports.transport import Transport
 
-class TLSHandshakeTimeoutError(TimeoutError, ConnectionAbortedError): ...
 
 class TLSTransport(Transport):
     _sendfile_compatible: Any

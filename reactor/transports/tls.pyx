@@ -39,7 +39,7 @@ if its ``connection_made`` was called.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
 )
@@ -55,28 +55,24 @@ from reactor.transports.stream cimport StreamTransport
 from reactor.transports.tls_engine cimport (
     FEED_BYTES, PIECE_BYTES, RECORD_END, RECORD_NONE, TLSEngine, has_output,
 )
-from reactor.transports.transport cimport Transport
+from reactor.transports.transport cimport RECEIVER_BUFFER, Transport
 
 import logging
 import ssl
 from asyncio import constants
 
+from reactor.errors import TLSHandshakeTimeoutError
 from reactor.limits import (
     TLS_FLUSH_BYTES, TLS_HANDSHAKE_TIMEOUT_SECONDS, TLS_SHUTDOWN_TIMEOUT_SECONDS,
 )
 from reactor.transports.certificates import context_for
 
 cdef enum:
-    IGNORED_WRITES_LOGGED_AT = 5        # asyncio's own figure
     COPY_BELOW = 16_384                 # a smaller remainder is copied, not referenced
 
 cdef object logger = logging.getLogger("asyncio")
 cdef Py_ssize_t FLUSH_AT = TLS_FLUSH_BYTES
 cdef tuple BROKEN = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
-
-
-class TLSHandshakeTimeoutError(TimeoutError, ConnectionAbortedError):
-    """The handshake did not end in time; asyncio's users know the second base."""
 
 
 cdef int fire(void *owner) except -1:
@@ -106,27 +102,8 @@ cdef class TLSTransport(Transport):
 
     # -- sending ---------------------------------------------------------------------
 
-    def write(self, data):
-        """Seal and send *data*, bytes-like, in order.
-
-        Raises ``TypeError`` for anything else.  After a close or a loss *data* is dropped,
-        as with asyncio's transports.
-        """
-        cdef Py_buffer view
-        if PyBytes_CheckExact(data):
-            if self.tls is not None:
-                self.tls.write(data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-            return
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError("data argument must be a bytes-like object, "
-                            f"not {type(data).__name__!r}")
-        if self.tls is None:
-            return
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            self.tls.write(None, <const char *>view.buf, view.len)
-        finally:
-            PyBuffer_Release(&view)
+    cdef int write_chunk(self, object data, const char *start, Py_ssize_t size) except -1:
+        return 0 if self.tls is None else self.tls.write(data, start, size)
 
     def writelines(self, list_of_data):
         """Send several bytes-like objects in order; they leave together."""
@@ -145,11 +122,6 @@ cdef class TLSTransport(Transport):
         finally:
             if not corked_before:
                 tls.uncork()
-
-    cdef int write_bytes(self, const char *data, Py_ssize_t size) except -1:
-        if self.tls is None:
-            return 0
-        return self.tls.write(None, data, size)
 
     cdef Py_ssize_t queued_bytes(self) noexcept:
         return 0 if self.tls is None else self.tls.queued_bytes()
@@ -372,6 +344,8 @@ cdef class TLSProtocol(Protocol):
                 self.arm(self.shutdown_timeout_ns)      # the peer does read
             self.match_lower_limits()
             self.send_backlog()
+        if self.state < TLS_FLUSHING:
+            self.app_transport.check_low_water(self.queued_bytes())
         self.check_water()
 
     def connection_lost(self, exc):
@@ -473,6 +447,8 @@ cdef class TLSProtocol(Protocol):
             self.handshake()
         if self.state != TLS_OPEN or not (size or self.engine.unread):
             return self.receive_no_more(data, size)
+        if self.app_transport.receiver == RECEIVER_BUFFER:
+            return self.receive_into_buffers(data, size)
         block = self.loop.pool.acquire()
         if block == NULL:
             return self.fail_with(MemoryError())
@@ -505,9 +481,57 @@ cdef class TLSProtocol(Protocol):
                     self.fail_with(self.engine.take_failure())
             if filled and self.state == TLS_OPEN:
                 self.app_transport.deliver(block, filled)
+        except BaseException:
+            self.keep_unread(data, size)
+            raise
         finally:
             self.loop.pool.release(block)
         return self.receive_no_more(data, size)
+
+    cdef int receive_into_buffers(self, const char *data, Py_ssize_t size) except -1:
+        """The same for a BufferedProtocol: records are opened into its own memory."""
+        cdef Py_ssize_t part, count
+        cdef Py_buffer view
+        try:
+            while (self.state == TLS_OPEN and self.reading == TLS_READ_ON
+                    and self.app_transport.receiver == RECEIVER_BUFFER):
+                if self.engine.unread == 0:
+                    if size == 0:
+                        break
+                    part = min(size, <Py_ssize_t>FEED_BYTES)
+                    self.engine.feed(data, part)
+                    data += part
+                    size -= part
+                    continue
+                if not self.app_transport.open_buffer(&view, -1):
+                    break
+                if self.state != TLS_OPEN or self.reading != TLS_READ_ON:
+                    PyBuffer_Release(&view)
+                    break
+                count = self.engine.open_record(<char *>view.buf, view.len)
+                if count > 0:
+                    self.app_transport.close_buffer(&view, count)
+                    continue
+                PyBuffer_Release(&view)
+                if count == RECORD_END:
+                    self.peer_ended()
+                elif count != RECORD_NONE:
+                    self.fail_with(self.engine.take_failure())
+        except BaseException:
+            self.keep_unread(data, size)
+            raise
+        if size and self.state == TLS_OPEN and self.reading == TLS_READ_ON:
+            return self.receive(data, size)         # set_protocol was called meanwhile
+        return self.receive_no_more(data, size)
+
+    cdef int keep_unread(self, const char *data, Py_ssize_t size) except -1:
+        """An exit leaves the loop, not the connection: what is unread is read afterwards."""
+        if self.state == TLS_OPEN:
+            if size:
+                self.engine.feed(data, size)
+            if self.engine.unread and not self.loop._closed:
+                self.loop.enqueue(self._resume, (), None)
+        return 0
 
     cdef int receive_no_more(self, const char *data, Py_ssize_t size) except -1:
         """Deal with bytes that the application does not get, now or ever."""
@@ -584,10 +608,7 @@ cdef class TLSProtocol(Protocol):
     cdef int write(self, object data, const char *start, Py_ssize_t size) except -1:
         cdef Py_ssize_t part
         if self.state >= TLS_FLUSHING:
-            if self.ignored_writes >= IGNORED_WRITES_LOGGED_AT:
-                logger.warning("SSL connection is closed")
-            self.ignored_writes += 1
-            return 0
+            return self.app_transport.note_ignored_write("SSL connection is closed")
         if self.state == TLS_OPEN and not self.lower_paused and self.waiting() == 0:
             while size:
                 part = min(size, <Py_ssize_t>PIECE_BYTES)

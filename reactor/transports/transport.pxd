@@ -18,6 +18,7 @@ cdef class Transport(OpOwner):
     cdef object context             # contextvars.Context of the call-backs
     cdef Receiver receiver
     cdef readonly bint _protocol_paused
+    cdef int ignored_writes
     cdef Py_ssize_t high_water      # bytes
     cdef Py_ssize_t low_water
 
@@ -36,8 +37,11 @@ cdef class Transport(OpOwner):
     cdef object call_protocol(self, str name, tuple args)
 
     # -- down: what a kind of transport supplies --------------------------------------
-    # Send size bytes. The memory need not last beyond the call. Ignored when closing.
-    cdef int write_bytes(self, const char *data, Py_ssize_t size) except -1
+    # Send size bytes at start, which belong to the bytes object data, or (None) to the caller,
+    # who need not keep them beyond the call. Dropped when closing.
+    cdef int write_chunk(self, object data, const char *start, Py_ssize_t size) except -1
+    # Count a write to a lost connection; asyncio's users are warned from the fifth on.
+    cdef int note_ignored_write(self, str message) except -1
     # End the connection because of an error, without flushing; None for a plain abort.
     cdef int abort_with(self, object error) except -1
     # Abort because of a failure in a call-back, which the loop's handler hears of.
@@ -51,3 +55,8 @@ cdef class Transport(OpOwner):
     # Let the protocol go without a word.
     cdef int release_protocol(self) except -1
     cdef bint deliver_buffered(self, const char *data, Py_ssize_t size) except -1
+    # Zero copy: ask a BufferedProtocol for its memory (False when that failed: the connection
+    # is aborted then), fill it, and tell how many bytes came. Whoever does not fill it after
+    # all releases the view.
+    cdef bint open_buffer(self, Py_buffer *view, Py_ssize_t hint) except -1
+    cdef bint close_buffer(self, Py_buffer *view, Py_ssize_t count) except -1

@@ -10,7 +10,12 @@ handler; from the others it also aborts the connection.  SystemExit and Keyboard
 leave the loop; the connection goes on when it runs again.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
+)
 from libc.string cimport memcpy
 
 from reactor.core cimport Reactor, call_in_context
@@ -19,13 +24,18 @@ from reactor.protocol cimport Protocol
 
 import asyncio
 import contextvars
+import logging
 
 from reactor.limits import HIGH_WATER_BYTES
 from reactor.protocol import BufferedProtocol
 
 cdef Py_ssize_t DEFAULT_HIGH_WATER = HIGH_WATER_BYTES
 cdef Py_ssize_t DEFAULT_LOW_WATER = HIGH_WATER_BYTES // 4
+cdef object logger = logging.getLogger("asyncio")
 cdef tuple BUFFERED = (asyncio.BufferedProtocol, BufferedProtocol)
+
+cdef enum:
+    IGNORED_WRITES_LOGGED_AT = 5        # asyncio's own figure
 
 
 cdef class Transport(OpOwner):
@@ -93,35 +103,44 @@ cdef class Transport(OpOwner):
         return True
 
     cdef bint deliver_buffered(self, const char *data, Py_ssize_t size) except -1:
-        """Copy bytes into the protocol's own buffers, as many as it takes."""
+        """Copy bytes that are in a block already into the protocol's own buffers."""
+        cdef Py_buffer view
         cdef Py_ssize_t part
-        cdef unsigned char[::1] view
         while size:
-            try:
-                buffer = self.context.run(self.protocol.get_buffer, size)
-                view = buffer
-                part = view.shape[0]
-                if part == 0:
-                    raise RuntimeError("get_buffer() returned an empty buffer")
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self.fail(error, "Fatal error: protocol.get_buffer() call failed.")
+            if not self.open_buffer(&view, size):
                 return False
-            part = min(part, size)
-            memcpy(&view[0], data, part)
-            view = None
-            del buffer
-            error = self.call_protocol("buffer_updated", (part,))
-            if error is not None:
-                self.fail(error, "Fatal error: protocol.buffer_updated() call failed.")
+            part = min(view.len, size)
+            memcpy(view.buf, data, part)
+            if not self.close_buffer(&view, part):
                 return False
             data += part
             size -= part
+            if self.protocol is None or self.is_closing():
+                return False
             if size and self.receiver != RECEIVER_BUFFER:
                 return self.deliver(data, size)     # set_protocol was called meanwhile
-            if self.protocol is None:
-                return False
+        return True
+
+    cdef bint open_buffer(self, Py_buffer *view, Py_ssize_t hint) except -1:
+        try:
+            buffer = self.context.run(self.protocol.get_buffer, hint)
+            PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
+            if view.len:
+                return True
+            PyBuffer_Release(view)
+            raise RuntimeError("get_buffer() returned an empty buffer")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fail(error, "Fatal error: protocol.get_buffer() call failed.")
+            return False
+
+    cdef bint close_buffer(self, Py_buffer *view, Py_ssize_t count) except -1:
+        PyBuffer_Release(view)
+        error = self.call_protocol("buffer_updated", (count,))
+        if error is not None:
+            self.fail(error, "Fatal error: protocol.buffer_updated() call failed.")
+            return False
         return True
 
     cdef bint deliver_eof(self) except -1:
@@ -135,18 +154,17 @@ cdef class Transport(OpOwner):
 
     cdef int call_connection_lost(self, object error) except -1:
         cdef object protocol = self.protocol
-        if protocol is None:
-            return 0
         try:
-            raised = self.call_protocol("connection_lost", (error,))
-            if raised is not None:
-                self._loop.report("Exception in callback connection_lost", raised, None, self,
-                                  protocol)
+            if protocol is not None:
+                raised = self.call_protocol("connection_lost", (error,))
+                if raised is not None:
+                    self._loop.report("Exception in callback connection_lost", raised, None,
+                                      self, protocol)
         finally:
             self.release_protocol()
-        if self.lost_callback is not None:
-            callback, self.lost_callback = self.lost_callback, None
-            callback(self)
+            if self.lost_callback is not None:
+                callback, self.lost_callback = self.lost_callback, None
+                callback(self)
         return 0
 
     cdef int release_protocol(self) except -1:
@@ -192,15 +210,22 @@ cdef class Transport(OpOwner):
 
     # -- down ------------------------------------------------------------------------
 
-    cdef int write_bytes(self, const char *data, Py_ssize_t size) except -1:
+    cdef int write_chunk(self, object data, const char *start, Py_ssize_t size) except -1:
         raise NotImplementedError
+
+    cdef int note_ignored_write(self, str message) except -1:
+        if self.ignored_writes >= IGNORED_WRITES_LOGGED_AT:
+            logger.warning(message)
+        self.ignored_writes += 1
+        return 0
 
     cdef int abort_with(self, object error) except -1:
         raise NotImplementedError
 
     cdef int fail(self, object error, str message) except -1:
-        self._loop.report(message, error, None, self, self.protocol)
-        return self.abort_with(error)
+        cdef object protocol = self.protocol
+        self.abort_with(error)          # first: the loop's handler may raise an exit
+        return self._loop.report(message, error, None, self, protocol)
 
     cdef Py_ssize_t queued_bytes(self) noexcept:
         return 0
@@ -210,13 +235,38 @@ cdef class Transport(OpOwner):
 
     # -- the surface that all kinds share ---------------------------------------------
 
+    def write(self, data):
+        """Send *data*, bytes-like, in order.
+
+        What the layer below does not take at once is queued; see
+        ``set_write_buffer_limits``.  Raises ``TypeError`` for anything else and
+        ``RuntimeError`` after ``write_eof``.  After a close or a loss *data* is dropped, as
+        with asyncio's transports.
+        """
+        cdef Py_buffer view
+        if PyBytes_CheckExact(data):
+            self.write_chunk(data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            return
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError("data argument must be a bytes-like object, "
+                            f"not {type(data).__name__!r}")
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.write_chunk(None, <const char *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
     def get_protocol(self):
         """Return the protocol; ``None`` once the connection is lost."""
         return self.protocol
 
     def set_protocol(self, protocol):
-        """Send what comes from now on to another protocol; nobody's call-backs are called."""
-        self.adopt(protocol)
+        """Send what comes from now on to another protocol; nobody's call-backs are called.
+
+        Nothing happens once the connection is lost.
+        """
+        if self.protocol is not None:
+            self.adopt(protocol)
 
     def get_extra_info(self, name, default=None):
         """Return a fact about the connection; *default* where there is none.
@@ -251,6 +301,10 @@ cdef class Transport(OpOwner):
         self.high_water = high
         self.low_water = low
         self.check_water(self.queued_bytes())
+
+    def is_closing(self):
+        """Return whether the transport is closing or closed."""
+        raise NotImplementedError
 
     def abort(self):
         """Close at once; what was not sent is discarded."""
