@@ -48,6 +48,9 @@ cdef class Transport(OpOwner):
     cdef int fail(self, object error, str message) except -1
     # Bytes written and not yet taken by the layer below.
     cdef Py_ssize_t queued_bytes(self) noexcept
+    # Whether all that has come was given to the protocol and no end has come; true does not
+    # mean that nothing is on its way.
+    cpdef bint is_quiet(self) except -1
     # A fact for get_extra_info, or None.
     cdef object extra_info(self, str name)
 

@@ -16,6 +16,8 @@ from cpython.buffer cimport (
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
 )
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from libc.string cimport memcpy
 
 from reactor.core cimport Reactor, call_in_context
@@ -34,8 +36,48 @@ cdef Py_ssize_t DEFAULT_LOW_WATER = HIGH_WATER_BYTES // 4
 cdef object logger = logging.getLogger("asyncio")
 cdef tuple BUFFERED = (asyncio.BufferedProtocol, BufferedProtocol)
 
+cdef extern from "Python.h":
+    PyObject *PyObject_VectorcallMethod(PyObject *name, PyObject **args, size_t count,
+                                        PyObject *names)
+    # declared without "except": a failure is looked at once, below
+    int enter_context "PyContext_Enter"(PyObject *context)
+    int leave_context "PyContext_Exit"(PyObject *context)
+
 cdef enum:
     IGNORED_WRITES_LOGGED_AT = 5        # asyncio's own figure
+
+
+cdef int raise_pending() except -1:
+    """Raise the exception that a C call left behind."""
+    return -1
+
+
+cdef object call_method(object context, object target, str name, object argument):
+    """Call target.name(argument) in a context; return what it raised, or None.
+
+    The same as ``call_protocol`` for what is called per event: it makes neither a tuple nor
+    a bound method.
+    """
+    cdef PyObject *arguments[2]
+    cdef PyObject *result
+    cdef bint entered = enter_context(<PyObject *>context) == 0
+    if entered:
+        arguments[0] = <PyObject *>target
+        arguments[1] = <PyObject *>argument
+        result = PyObject_VectorcallMethod(<PyObject *>name, arguments, 2, NULL)
+        if result != NULL:
+            Py_DECREF(<object>result)
+            leave_context(<PyObject *>context)
+            return None
+    try:
+        raise_pending()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        return error
+    finally:
+        if entered:
+            leave_context(<PyObject *>context)
 
 
 cdef class Transport(OpOwner):
@@ -94,7 +136,8 @@ cdef class Transport(OpOwner):
             except BaseException as raised:
                 error = raised
         elif self.receiver == RECEIVER_BYTES:
-            error = self.call_protocol("data_received", (PyBytes_FromStringAndSize(data, size),))
+            error = call_method(self.context, self.protocol, "data_received",
+                                PyBytes_FromStringAndSize(data, size))
         else:
             return self.deliver_buffered(data, size)
         if error is not None:
@@ -229,6 +272,14 @@ cdef class Transport(OpOwner):
 
     cdef Py_ssize_t queued_bytes(self) noexcept:
         return 0
+
+    cpdef bint is_quiet(self) except -1:
+        """Return whether the protocol was given all that has come, and no end came.
+
+        What a pool asks before it lends an idle connection again.  Where the answer is no,
+        one pass of the loop gives the protocol what is there, to judge for itself.
+        """
+        return not self.is_closing()
 
     cdef object extra_info(self, str name):
         return None
