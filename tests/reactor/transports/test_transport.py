@@ -1,0 +1,210 @@
+"""The half of a stream transport that faces its protocol, plain and over TLS."""
+
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reactor.eventloop import EventLoop
+from reactor.protocol import BufferedProtocol, Protocol
+from reactor.testing import pair
+from tests.reactor.recorder import Recorder, finish, turn, until, watched
+from tests.reactor.transports.tls_ends import End, ends
+
+TEXT = bytes(range(256)) * 40  # more than one of the buffers below, less than a block
+
+
+class Reader(BufferedProtocol):
+    """A BufferedProtocol whose one buffer is filled piece by piece."""
+
+    def __init__(self, loop: EventLoop, size: int = 1000) -> None:
+        self.loop = loop
+        self.buffer = bytearray(size)
+        self.free = memoryview(self.buffer)
+        self.data = bytearray()
+        self.calls = 0
+        self.lost: list[Any] = []
+        self.on_update: Callable[[Reader], None] = lambda _: None
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.free
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.calls += 1
+        self.data += bytes(self.free)[:nbytes]
+        self.on_update(self)
+        if self.loop in watched:
+            self.loop.stop()
+
+    def connection_lost(self, exc: Any) -> None:
+        self.lost.append(exc)
+        if self.loop in watched:
+            self.loop.stop()
+
+
+def connected_ends(loop: EventLoop, secure: bool, reader: Any) -> tuple[Any, Any, Any]:
+    """Return (the reader's transport, the writer's transport, the writer's protocol)."""
+    if not secure:
+        writer = Recorder()
+        near, far = pair(loop, reader, writer)
+        turn(loop)
+        return near, far, writer
+    one: End
+    two: End
+    one, two = ends(loop, client=reader)
+    loop.run_until_complete(one.ready)
+    loop.run_until_complete(two.ready)
+    return one.transport, two.transport, two.protocol
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def secure(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def test_buffered_protocol_that_pauses_gets_nothing_until_it_resumes(
+    loop: EventLoop, secure: bool
+) -> None:
+    reader = Reader(loop)
+
+    def full(_: Reader) -> None:
+        near.pause_reading()
+        reader.free = memoryview(b"")  # asking for it now would be a mistake
+
+    near, far, _ = connected_ends(loop, secure, reader)
+    reader.on_update = full
+    far.write(TEXT)
+    while len(reader.data) < len(TEXT):
+        before = reader.calls
+        until(loop, lambda: reader.calls > before)  # noqa: B023 - called in this iteration
+        turn(loop)
+        assert reader.calls == before + 1
+        reader.free = memoryview(reader.buffer)
+        near.resume_reading()
+    assert bytes(reader.data) == TEXT
+    assert reader.lost == []
+    near.abort()
+    far.abort()
+    until(loop, lambda: reader.lost)
+    turn(loop)
+
+
+@pytest.mark.parametrize("how", ["abort", "close"])
+def test_buffered_protocol_that_ends_the_connection_gets_no_more(
+    loop: EventLoop, secure: bool, how: str
+) -> None:
+    reader = Reader(loop)
+    near, far, _ = connected_ends(loop, secure, reader)
+    reader.on_update = lambda _: getattr(near, how)()
+    far.write(TEXT)
+    until(loop, lambda: reader.calls)
+    far.abort()
+    until(loop, lambda: reader.lost)
+    assert reader.calls == 1
+    turn(loop)
+
+
+def test_buffered_protocol_receives_into_its_own_memory_of_any_format(loop: EventLoop) -> None:
+    reader = Reader(loop)
+    reader.free = memoryview(bytearray(64)).cast("I")
+    near, far, _ = connected_ends(loop, False, reader)
+    far.write(b"abcdefgh")
+    until(loop, lambda: reader.calls)
+    assert bytes(reader.free)[:8] == b"abcdefgh"
+    near.abort()
+    far.abort()
+    until(loop, lambda: reader.lost)
+    turn(loop)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_exit_out_of_a_callback_leaves_the_loop_and_loses_no_byte(
+    loop: EventLoop, secure: bool, kind: type[BaseException]
+) -> None:
+    class Leaver(Recorder):
+        def data_received(self, data: bytes) -> None:
+            first = not self.data
+            super().data_received(data)
+            if first:
+                raise kind  # which leaves run_forever, whatever else was to come
+
+    leaver = Leaver()
+    near, far, _ = connected_ends(loop, secure, leaver)
+    text = TEXT * 30  # several records, several receives
+    far.write(text)
+    with pytest.raises(kind):
+        until(loop, lambda: len(leaver.data) == len(text))
+    until(loop, lambda: len(leaver.data) == len(text))
+    assert bytes(leaver.data) == text
+    near.abort()
+    far.abort()
+    until(loop, lambda: leaver.lost)
+    turn(loop)
+
+
+def test_writing_is_resumed_in_the_context_of_the_connection(loop: EventLoop, secure: bool) -> None:
+    owner: contextvars.ContextVar[str] = contextvars.ContextVar("owner", default="nobody")
+    seen: list[str] = []
+
+    class Writer(Protocol):
+        lost = False
+
+        def connection_made(self, transport: Any) -> None:
+            owner.set("connection")
+
+        def resume_writing(self) -> None:
+            seen.append(owner.get())
+            if loop in watched:
+                loop.stop()
+
+        def connection_lost(self, exc: Any) -> None:
+            self.lost = True
+            if loop in watched:
+                loop.stop()
+
+    writer = Writer()
+    near, far, peer = connected_ends(loop, secure, writer)
+    far.pause_reading()
+    near.write(b"x" * 3_000_000)
+    turn(loop)
+    assert seen == []
+    far.resume_reading()
+    until(loop, lambda: seen)
+    assert seen == ["connection"]
+    near.abort()
+    far.abort()
+    until(loop, lambda: writer.lost)
+    turn(loop)
+    del peer
+
+
+def test_protocol_set_after_the_loss_is_not_taken(loop: EventLoop) -> None:
+    one, two = Recorder(), Recorder()
+    near, _ = pair(loop, one, two)
+    turn(loop)
+    finish(loop, one, two)
+    late = Recorder()
+    near.set_protocol(late)
+    assert near.get_protocol() is None
+    assert late.transport is None
+
+
+def test_lost_callback_is_called_although_connection_lost_leaves_the_loop(
+    loop: EventLoop,
+) -> None:
+    class Leaver(Recorder):
+        def connection_lost(self, exc: Any) -> None:
+            raise KeyboardInterrupt
+
+    leaver = Leaver()
+    near, far, peer = connected_ends(loop, False, leaver)
+    told: list[Any] = []
+    near.lost_callback = told.append
+    near.abort()
+    with pytest.raises(KeyboardInterrupt):
+        until(loop, lambda: told)
+    assert told == [near]
+    far.abort()
+    until(loop, lambda: peer.lost)
+    turn(loop)
