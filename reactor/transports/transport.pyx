@@ -80,8 +80,22 @@ cdef object call_method(object context, object target, str name, object argument
             leave_context(<PyObject *>context)
 
 
+class AsyncioTransport(asyncio.Transport):
+    """What ``isinstance`` is told; see ``Transport.__class__``."""
+
+
 cdef class Transport(OpOwner):
     """Base of the stream transports; the surface of ``asyncio.Transport``."""
+
+    @property
+    def __class__(self):
+        """A subclass of ``asyncio.Transport``, for code that asks with ``isinstance``.
+
+        An extension type cannot have that class among its bases (their layouts conflict), so
+        this is answered in the way in which ``unittest.mock`` and ``weakref.proxy`` do it.
+        ``type(transport)`` is what it is.
+        """
+        return AsyncioTransport
 
     _start_tls_compatible = True
 
