@@ -32,7 +32,7 @@ from reactor.addresses cimport ADDRESS_MAX, unpack_address
 from reactor.buffers cimport WriteQueue
 from reactor.core cimport Reactor
 from reactor.pollers.contract cimport (
-    OP_IDLE, OP_NOWAIT, OP_PENDING, OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, Op,
+    OP_DONE, OP_IDLE, OP_NOWAIT, OP_PENDING, OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, Op,
 )
 from reactor.transports.transport cimport RECEIVER_BUFFER, Transport
 
@@ -400,6 +400,11 @@ cdef class StreamTransport(Transport):
             self.abort_with(None)
         elif self.receive_op.state != OP_IDLE:
             self._loop.poller.cancel(&self.receive_op)
+
+    cpdef bint is_quiet(self) except -1:
+        return (self.state < STREAM_CLOSING and self.reading != READ_ENDED and not self.holding
+                and self.receive_op.state != OP_DONE
+                and self._loop.poller.peek(self.fd) == 0)
 
     cdef int abort_with(self, object error) except -1:
         if self.state >= STREAM_ABORTED:

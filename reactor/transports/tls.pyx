@@ -50,7 +50,7 @@ from reactor.buffers cimport WriteQueue
 from reactor.core cimport Reactor
 from reactor.protocol cimport Protocol
 from reactor.timers cimport Timer
-from reactor.transports.records cimport RECORD_PLAIN_MAX
+from reactor.transports.records cimport RECORD_PLAIN_MAX, partial_record
 from reactor.transports.stream cimport StreamTransport
 from reactor.transports.tls_engine cimport (
     FEED_BYTES, PIECE_BYTES, RECORD_END, RECORD_NONE, TLSEngine, has_output,
@@ -171,6 +171,17 @@ cdef class TLSTransport(Transport):
         """
         if self.tls is not None:
             self.tls.close()
+
+    cpdef bint is_quiet(self) except -1:
+        # Bytes below may be a session ticket: only when they were read is it known.
+        cdef TLSProtocol tls = self.tls
+        if (tls is None or tls.state != TLS_OPEN or tls.reading == TLS_READ_ENDED
+                or tls.lower_ended or tls.engine.unread
+                or partial_record(&tls.engine.records)):
+            return False
+        if isinstance(self.lower, Transport):
+            return (<Transport>self.lower).is_quiet()
+        return not self.lower.is_closing()
 
     cdef int abort_with(self, object error) except -1:
         if self.tls is not None:
