@@ -136,19 +136,27 @@ class ConnectionManager:
     # -- acquire and release -----------------------------------------------------------
 
     def take(self, endpoint: Endpoint) -> Any:
-        """Lease an idle connection at once; ``None`` when there is none to be had."""
+        """Lease an idle connection at once; ``None`` when there is none to be had.
+
+        That may also be because something came for the newest one since the loop last read;
+        ``acquire`` lets the loop read it, and the protocol judge.
+        """
         pool = self._policy.pools.get(endpoint)
         if pool is None or pool.waiters or self._closed:
             return None
         while pool.idle:
-            connection = self._policy.take(pool)
+            connection = next(reversed(pool.idle))
+            if connection.transport.is_quiet():
+                self._policy.take(pool)
+                connection.state = _State.LEASED
+                connection.uses += 1
+                self._reused += 1
+                return connection.protocol
+            if not connection.transport.is_closing():
+                return None
+            self._policy.take(pool)
             connection.state = _State.LEASED
-            if connection.transport.is_closing():
-                self._retire(connection)
-                continue
-            connection.uses += 1
-            self._reused += 1
-            return connection.protocol
+            self._retire(connection)
         return None
 
     async def acquire(
@@ -178,17 +186,45 @@ class ConnectionManager:
             if protocol is not None:
                 return protocol
             pool = self._policy.pool(endpoint)
+            if pool.idle and not pool.waiters and not fresh:
+                connection = self._policy.take(pool)
+                connection.state = _State.LEASED
+                if await self._settled(connection):
+                    connection.uses += 1
+                    self._reused += 1
+                    return connection.protocol
+                continue
             action, evicted = self._policy.want(pool, fresh=fresh)
             if action is Action.WAIT:
                 connection = await self._wait(pool, deadline)
                 if connection is not None:
-                    if not connection.transport.is_closing():
+                    if connection.transport.is_quiet() or await self._settled(connection):
                         return connection.protocol
-                    self._let_go(connection)  # it ended on its way to us
                     continue
             elif evicted is not None:
                 self._close_evicted(evicted)
             return await self._open(pool, factory, deadline)
+
+    async def _settled(self, connection: _Connection) -> bool:
+        """Let the loop read what has come for a connection in our hands, unasked for.
+
+        Return whether the connection is still of use; otherwise it was let go.  Bytes that
+        mean something to the layers below (a TLS session ticket) or to the protocol (a PING)
+        are dealt with by them.  A protocol that cannot place them closes the connection, as
+        it does when the loop was not too busy to read them as they came.  What is still
+        unread after a pass is a surplus that nobody wants.
+        """
+        try:
+            await asyncio.sleep(0)
+        except BaseException:
+            connection.transport.abort()
+            self._let_go(connection)
+            raise
+        if not self._closed and connection.transport.is_quiet():
+            return True
+        connection.transport.abort()
+        self._let_go(connection)
+        return False
 
     @contextlib.asynccontextmanager
     async def lease(

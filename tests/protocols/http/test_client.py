@@ -9,6 +9,7 @@ import gc
 import pickle
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -306,6 +307,50 @@ def test_bytes_on_an_idle_connection_cost_it(
             assert (await client.get(server.url())).content == b"ok"
 
     run(main())
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
+def test_bytes_that_come_while_the_loop_is_busy_are_no_answer_to_the_next_request(
+    secure: bool, authority: Authority, trusting: ssl.SSLContext
+) -> None:
+    go, sent = threading.Event(), threading.Event()
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(OK)
+        if peer.number == 1:
+            while not go.is_set():  # noqa: ASYNC110 - another thread's
+                await asyncio.sleep(0)
+            await peer.send(POISON)
+            sent.set()
+        await peer.until_closed()
+
+    async def main() -> None:
+        async with AsyncClient(tls=trusting) as client:
+            async with client.stream("GET", server.url()) as _:
+                await client.get(server.url())  # on the second connection, the newest idle
+                go.set()
+                sent.wait()  # the loop is busy
+                assert (await client.get(server.url())).content == b"ok"
+            assert server.connections == 3
+
+    with serving_in_thread(script, tls=authority.server() if secure else None) as server:
+        run(main())
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
+def test_connections_are_reused_over_either_transport(
+    secure: bool, authority: Authority, trusting: ssl.SSLContext
+) -> None:
+    async def main() -> None:
+        async with AsyncClient(tls=trusting) as client:
+            for _ in range(20):
+                assert (await client.get(server.url())).content == b"ok"
+            assert client.manager.stats()["opened"] == 1
+            assert client.manager.stats()["reused"] == 19
+
+    with serving_in_thread(always_ok, tls=authority.server() if secure else None) as server:
+        run(main())
 
 
 @on_reactor
