@@ -18,6 +18,7 @@ import ssl
 import sys
 import threading
 import warnings
+import weakref
 from asyncio import events
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
         def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
         def _asyncgen_firstiter_hook(self, agen: Any) -> None: ...
         def _asyncgen_finalizer_hook(self, agen: Any) -> None: ...
+
+        _transports: weakref.WeakValueDictionary[int, Any]
+
         def _make_self_pipe(self) -> None: ...
         def _close_self_pipe(self) -> None: ...
         def _stop_serving(self, sock: socket.socket) -> None: ...
@@ -69,13 +73,13 @@ class _Watched:
     def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         """Return what is watched of a descriptor; ``KeyError`` when nothing is."""
         fd = _descriptor(fileobj)
-        reader, writer = self._readers.get(fd), self._writers.get(fd)
+        watchers = (self._readers.get(fd), self._writers.get(fd))
+        reader, writer = (watcher and watcher.handle for watcher in watchers)
         events = selectors.EVENT_READ if reader is not None else 0
         events |= selectors.EVENT_WRITE if writer is not None else 0
         if not events:
             raise KeyError(f"{fileobj!r} is not registered")
-        handles = (reader and reader.handle, writer and writer.handle)
-        return selectors.SelectorKey(fileobj, fd, events, handles)
+        return selectors.SelectorKey(fileobj, fd, events, (reader, writer))
 
     def close(self) -> None:
         """Nothing to close."""
@@ -161,14 +165,21 @@ class EventLoop(Reactor, _Cold):
     ) -> Handle:
         self._check_closed()
         number = _descriptor(fd)
-        self._unwatch(watchers, number)
         handle = make_handle(self, callback, args)
-        watchers[number] = Watcher(self, number, writes, handle)
+        watcher = watchers.get(number)
+        if watcher is None:
+            watcher = watchers[number] = Watcher(self, number, writes)
+        try:
+            watcher.watch(handle)
+        except FileExistsError:
+            raise RuntimeError(
+                f"File descriptor {fd!r} is used by transport {self._transports.get(number)!r}"
+            ) from None
         return handle
 
     def _unwatch(self, watchers: dict[int, Watcher], fd: Any) -> bool:
-        watcher = watchers.pop(_descriptor(fd), None)
-        if watcher is None:
+        watcher = watchers.get(_descriptor(fd))
+        if watcher is None or watcher.handle is None:
             return False
         watcher.close()
         return True
@@ -222,7 +233,9 @@ class EventLoop(Reactor, _Cold):
         extra: dict[str, Any] | None = None,
         server: Any = None,
     ) -> Any:
-        return adopt_stream(self, sock, protocol, waiter, extra, server)
+        transport = adopt_stream(self, sock, protocol, waiter, extra, server)
+        self._transports[sock.fileno()] = transport
+        return transport
 
     def _make_ssl_transport(
         self,
@@ -251,7 +264,8 @@ class EventLoop(Reactor, _Cold):
             ssl_shutdown_timeout=ssl_shutdown_timeout,
             strict_end=False,
         )
-        adopt_stream(self, rawsock, layer, None, extra, server)
+        transport = adopt_stream(self, rawsock, layer, None, extra, server)
+        self._transports[rawsock.fileno()] = transport
         return layer.app_transport
 
     async def start_tls(

@@ -28,7 +28,8 @@ taken, a descriptor accepted are not lost by that: such an op is done with its r
 owner that cancels looks at what comes, and has a place for it.
 
 Spurious wake-ups are the poller's to swallow: ``complete`` returns false and the op is
-PENDING again. At most one op that reads and one that writes may be pending for a descriptor.
+PENDING again. At most one op that reads and one that writes may be pending for a descriptor; a
+second one that would have to wait is done in line with -EEXIST.
 
 Not here: files, name resolution, TLS, timers, and any promise about fairness beyond "a wait
 returns what is ready, each descriptor at most once per direction".
@@ -159,9 +160,10 @@ cdef class Poller:
     # -- descriptors -----------------------------------------------------------------
     # A new non-blocking, close-on-exec socket, attached; or -errno.
     cdef intptr_t open_socket(self, int family, int kind, int protocol) noexcept
-    # Make somebody else's descriptor known; 0 or -errno. A number that is known and has no
-    # op pending counts as a new descriptor: its owner need not have detached the old one.
-    cdef int attach(self, intptr_t fd) noexcept
+    # Make somebody else's descriptor known; 0 or -errno. *fresh*: the number was just given
+    # out by the system; whatever is known of it belonged to another, and its pending ops are
+    # done as cancelled. Otherwise its ops wait on, and what they wait for is watched anew.
+    cdef int attach(self, intptr_t fd, bint fresh) noexcept
     # Forget a descriptor without closing it. No op of it may be PENDING, nor DONE unless it
     # was cancelled.
     cdef void detach(self, intptr_t fd) noexcept

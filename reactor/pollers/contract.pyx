@@ -41,7 +41,7 @@ cdef class Poller:
     cdef intptr_t open_socket(self, int family, int kind, int protocol) noexcept:
         return -ENOSYS
 
-    cdef int attach(self, intptr_t fd) noexcept:
+    cdef int attach(self, intptr_t fd, bint fresh) noexcept:
         return -ENOSYS
 
     cdef void detach(self, intptr_t fd) noexcept:

@@ -219,7 +219,7 @@ cdef class EpollPoller(Poller):
             slot = &self.slots[op.fd]
             if slot.reader == op:
                 slot.reader = NULL
-            else:
+            elif slot.writer == op:
                 slot.writer = NULL
             self.finish_cancelled(op, &self.cancelled)
         elif op.state == OP_DONE:
@@ -305,21 +305,32 @@ cdef class EpollPoller(Poller):
         cdef int error
         if fd < 0:
             return -errno
-        error = self.attach(fd)
+        error = self.attach(fd, True)
         if error < 0:
             close(fd)
             return error
         return fd
 
-    cdef int attach(self, intptr_t fd) noexcept:
+    cdef int attach(self, intptr_t fd, bint fresh) noexcept:
         cdef int error = self.make_room(fd)
         cdef Slot *slot
-        if error == 0:
-            slot = &self.slots[fd]
+        if error < 0:
+            return error
+        slot = &self.slots[fd]
+        if fresh:
+            if slot.reader != NULL:
+                self.finish_cancelled(slot.reader, &self.cancelled)
+                slot.reader = NULL
+            if slot.writer != NULL:
+                self.finish_cancelled(slot.writer, &self.cancelled)
+                slot.writer = NULL
+            self.detach(fd)
+        elif slot.reader != NULL or slot.writer != NULL:
             # Somebody may have closed an earlier user of the number without telling.
-            if slot.interest and slot.reader == NULL and slot.writer == NULL:
-                self.detach(fd)
-        return error
+            return self.tell(fd, slot, slot.interest)
+        elif slot.interest:
+            self.detach(fd)
+        return 0
 
     cdef void detach(self, intptr_t fd) noexcept:
         cdef Slot *slot
@@ -416,7 +427,7 @@ cdef class EpollPoller(Poller):
         cdef int error
         op.result = accept_now(op)
         if op.result >= 0:
-            error = self.attach(op.result)
+            error = self.attach(op.result, True)
             if error < 0:
                 close(<int>op.result)
                 op.result = error
@@ -429,6 +440,8 @@ cdef class EpollPoller(Poller):
         if error < 0:
             return error
         slot = &self.slots[op.fd]
+        if (slot.reader if reads(op) else slot.writer) != NULL:
+            return -EEXIST
         if reads(op):
             wanted = EPOLLIN | (EPOLLOUT if slot.writer != NULL else 0)
         else:

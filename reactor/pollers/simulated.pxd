@@ -41,4 +41,5 @@ cdef class SimulatedPoller(Poller):
     cdef int unborrow(self, Op *op) except -1
     cdef bint park(self, Op *op)
     cdef int unpark(self, Op *op) except -1
+    cdef int disown(self, intptr_t fd) except -1
     cdef int check_unused(self, intptr_t fd, str call) except -1

@@ -12,8 +12,7 @@ Some facts about it:
   system makes the call while the op is pending, its result and a cancel's come later, and a
   cancel comes too late when the result is in. A bufferless receive is then either a zero-byte
   one that borrows its block at dispatch, or (*posted*) borrows it when it is submitted.
-* What an owner does against the contract (a second op of one direction, a detach or close with
-  an op pending, a block given back twice) is written down in ``violations``, which the tests
+* What an owner does against the contract (a detach or close with an op pending, a block given back twice) is written down in ``violations``, which the tests
   want empty. A block that was given back is overwritten.
 
 Owns: the ops that wait, the virtual clock, the wake-up gate.  May not touch: descriptors of
@@ -22,7 +21,7 @@ Invariant: a PENDING op is in a slot or, once its outcome is certain, in ``packe
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, EALREADY, EBADF, EINPROGRESS, ENOBUFS, ENOTCONN
+from libc.errno cimport EAGAIN, EBADF, EEXIST, EINPROGRESS, ENOBUFS, ENOTCONN
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -271,10 +270,19 @@ cdef class SimulatedPoller(Poller):
     # -- descriptors -----------------------------------------------------------------
 
     cdef intptr_t open_socket(self, int family, int kind, int protocol) noexcept:
-        return self.network.open(family, kind)
+        cdef intptr_t fd = self.network.open(family, kind)
+        if fd >= 0:
+            self.disown(fd)
+        return fd
 
-    cdef int attach(self, intptr_t fd) noexcept:
-        return 0 if fd in self.network.sockets else -EBADF
+    cdef int attach(self, intptr_t fd, bint fresh) noexcept:
+        if fd not in self.network.sockets:
+            return -EBADF
+        if fresh:
+            self.disown(fd)
+        elif fd in self.slots:
+            self.network.touched[self.network.sockets[fd]] = None
+        return 0
 
     cdef void detach(self, intptr_t fd) noexcept:
         self.check_unused(fd, "detached")
@@ -437,6 +445,8 @@ cdef class SimulatedPoller(Poller):
             self.send(op)
         elif op.kind == OP_ACCEPT:
             op.result = self.network.accept(op.fd)
+            if op.result >= 0:
+                self.disown(op.result)
         elif op.kind == OP_CONNECT:
             op.result = self.network.connect_result(op.fd)
         elif op.kind == OP_READABLE:
@@ -498,8 +508,7 @@ cdef class SimulatedPoller(Poller):
         if slot is None:
             slot = self.slots[op.fd] = _Slot.__new__(_Slot)
         if (slot.reader if reads(op) else slot.writer) != NULL:
-            self.violations.append(f"{describe(op)} was submitted beside another of its direction")
-            op.result = -EALREADY
+            op.result = -EEXIST
             return False
         if reads(op):
             slot.reader = op
@@ -516,6 +525,16 @@ cdef class SimulatedPoller(Poller):
             slot.writer = NULL
         if slot.reader == NULL and slot.writer == NULL:
             del self.slots[op.fd]
+        return 0
+
+    cdef int disown(self, intptr_t fd) except -1:
+        """End the ops of an earlier user of the number."""
+        cdef _Slot slot = self.slots.get(fd)
+        if slot is not None:
+            if slot.reader != NULL:
+                self.cancel(slot.reader)
+            if slot.writer != NULL:
+                self.cancel(slot.writer)
         return 0
 
     cdef int check_unused(self, intptr_t fd, str call) except -1:

@@ -223,9 +223,9 @@ cdef class PollerProbe:
         """Return a new descriptor or ``-errno``."""
         return self.poller.open_socket(family, kind, protocol)
 
-    def attach(self, intptr_t fd):
+    def attach(self, intptr_t fd, *, bint fresh=True):
         """Make a descriptor known; 0 or ``-errno``."""
-        return self.poller.attach(fd)
+        return self.poller.attach(fd, fresh)
 
     def detach(self, intptr_t fd):
         """Forget a descriptor."""

@@ -548,6 +548,49 @@ class PollerSuite:
             send_all(harness, one, b"new")
             assert receive_all(harness, two, 3) == b"new"
 
+    def test_second_op_of_a_direction_is_eexist_and_takes_nothing_from_the_first(
+        self, harness: Harness
+    ) -> None:
+        one, two = harness.pair()
+        send, before = fill(harness, one)
+        first = harness.probe.receive(one)
+        first.submit()
+        second = harness.probe.readable(one)
+        assert not second.submit()
+        assert second.results == [-errno.EEXIST]
+        second.cancel()
+        send_all(harness, two, b"for the first")
+        harness.run(first)
+        assert b"for the first".startswith(first.data)
+        drain(harness, two, before)
+        harness.run(send)
+        assert send.result > 0
+
+    def test_number_attached_fresh_ends_the_ops_of_its_earlier_user(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        send, before = fill(harness, two)
+        receive = harness.probe.receive(two)
+        receive.submit()
+        assert harness.probe.attach(two) == 0
+        harness.run(receive, send)
+        assert receive.results == [-errno.ECANCELED]
+        receive.submit()
+        drain(harness, one, before)
+        send_all(harness, one, b"mine")
+        harness.run(receive)
+        assert b"mine".startswith(receive.data)
+
+    def test_number_attached_again_lets_its_ops_wait_on(self, harness: Harness) -> None:
+        one, two = harness.pair()
+        op = harness.probe.receive(two)
+        op.submit()
+        harness.probe.wait(0)
+        assert harness.probe.attach(two, fresh=False) == 0
+        assert harness.probe.wait(0) == []
+        send_all(harness, one, b"mine")
+        harness.run(op)
+        assert b"mine".startswith(op.data)
+
     def test_new_user_of_a_number_gets_its_own_events(self, harness: Harness) -> None:
         for _ in range(5):
             one, two = harness.pair()

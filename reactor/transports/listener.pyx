@@ -73,7 +73,7 @@ cdef class Listener(OpOwner):
 
     def start(self):
         """Begin to accept; ``OSError`` when the socket cannot be watched."""
-        error = self._loop.poller.attach(self.op.fd)
+        error = self._loop.poller.attach(self.op.fd, True)
         if error < 0:
             raise OSError(-error, os.strerror(-error))
         self.accept()

@@ -504,6 +504,7 @@ cdef class StreamTransport(Transport):
                     return None                                 # simulated: not the system's
             if self.socket_view is None:
                 self.socket_view = TransportSocket(self.sock)
+                self._loop._transports[self.fd] = self      # known from now on: not to be watched
             return self.socket_view
         return None
 
@@ -528,7 +529,7 @@ def adopt_stream(Reactor loop, sock, protocol, waiter=None, extra=None, server=N
     """
     cdef StreamTransport transport
     cdef intptr_t fd = sock.fileno()
-    cdef int error = loop.poller.attach(fd)
+    cdef int error = loop.poller.attach(fd, True)
     if error < 0:
         raise os_error(error)
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:

@@ -14,7 +14,6 @@ cdef class Connector(OpOwner):
     cdef Op op
     cdef Address peer
     cdef intptr_t fd                # -1 once taken or closed
-    cdef bint owns                  # whether close() closes the descriptor
     cdef bint closing
 
     cdef int finish(self) except -1

@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from reactor.addresses cimport Address, pack_address
 from reactor.core cimport Reactor
-from reactor.pollers.contract cimport OP_CONNECT, OP_IDLE, OP_PENDING, Op, OpOwner
+from reactor.pollers.contract cimport OP_CONNECT, OP_IDLE, Op, OpOwner
 from reactor.transports.stream cimport StreamTransport, new_stream
 
 import os
@@ -39,15 +39,15 @@ cdef class Connector(OpOwner):
         family, kind, protocol: as ``socket.socket`` takes them.
         address: the peer, numeric, as ``getaddrinfo`` gives it.
         local: the address to bind to first, or ``None``.
-        fd: a socket of the caller's to connect instead of a new one, or -1.
 
     Raises ``OSError`` when no socket could be had or bound, ``ValueError`` and ``TypeError``
     for what is not an address.
     """
 
     def __cinit__(self, Reactor loop not None, int family, int kind, int protocol, address,
-                  local=None, intptr_t fd=-1):
+                  local=None):
         cdef Address bound
+        cdef intptr_t fd
         memset(&self.op, 0, sizeof(Op))
         self.fd = -1
         self._loop = loop
@@ -59,14 +59,9 @@ cdef class Connector(OpOwner):
         self.op.owner = <void *>self
         self.op.buffer = <char *>self.peer.data
         self.op.length = self.peer.size
-        if fd >= 0:
-            check(loop.poller.attach(fd))
-            self.fd = self.op.fd = fd
-            return
         fd = loop.poller.open_socket(family, kind, protocol)
         check(fd)
         self.fd = self.op.fd = fd
-        self.owns = True
         if kind & socket.SOCK_STREAM and family in (socket.AF_INET, socket.AF_INET6):
             loop.poller.set_option(fd, TCP, NODELAY, 1)
         if local is not None:
@@ -75,7 +70,7 @@ cdef class Connector(OpOwner):
     def __del__(self):
         # not __dealloc__: the collector may have cleared the loop by then; and never with the
         # op pending: the poller keeps its owner alive
-        if self.fd >= 0 and self.owns:
+        if self.fd >= 0:
             self._loop.poller.close_fd(self.fd)
 
     def start(self):
@@ -112,9 +107,6 @@ cdef class Connector(OpOwner):
         self.closing = True
         if self.op.state != OP_IDLE:
             self._loop.poller.cancel(&self.op)
-        if self.fd >= 0 and not self.owns and self.op.state != OP_PENDING:
-            self._loop.poller.detach(self.fd)       # before its owner closes it
-            self.fd = -1
         if self.fd >= 0 and self.op.state == OP_IDLE:
             self._loop.poller.close_fd(self.fd)
             self.fd = -1
@@ -126,7 +118,7 @@ cdef class Connector(OpOwner):
         future is done well and the socket was not taken yet.
         """
         cdef StreamTransport stream
-        if self.fd < 0 or self.op.state != OP_IDLE or not self.owns:
+        if self.fd < 0 or self.op.state != OP_IDLE:
             raise RuntimeError("the connector has no connected socket")
         stream = new_stream(self._loop, self.take(), protocol, None, None, None)
         stream.set_peer(self.peer.data, self.peer.size)

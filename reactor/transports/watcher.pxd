@@ -8,7 +8,8 @@ from reactor.pollers.contract cimport Op, OpOwner
 
 cdef class Watcher(OpOwner):
     cdef Reactor _loop
-    cdef readonly Handle handle     # what to call; None once closed
+    cdef readonly Handle handle     # what to call; None while closed
     cdef Op op
+    cdef bint leaving               # closed while the op was live, and it is not back yet
 
     cdef int submit(self) except -1

@@ -3,6 +3,9 @@
 Owns: one readiness op for one direction of a descriptor.  May not touch: the descriptor.
 Invariant: while the watcher is open its op is submitted, but for the time of its call-back;
 readiness is level-triggered, so a call-back that reads nothing is called again.
+
+One watcher serves its direction of a number for good: who watches anew changes its handle, so
+that there are never two ops, whatever the poller takes its time to cancel.
 """
 
 from libc.stdint cimport intptr_t
@@ -19,22 +22,34 @@ cdef extern from "errno.h" nogil:
 
 
 cdef class Watcher(OpOwner):
-    """Calls *handle* whenever *fd* is readable, or writable with *writes*.
+    """Watches *fd* for readability, or with *writes* for writability."""
 
-    Raises ``OSError`` when the descriptor cannot be watched: not open, or a regular file.
-    """
-
-    def __cinit__(self, Reactor loop not None, intptr_t fd, bint writes, Handle handle not None):
+    def __cinit__(self, Reactor loop not None, intptr_t fd, bint writes):
         memset(&self.op, 0, sizeof(Op))
         self._loop = loop
-        self.handle = handle
         self.op.fd = fd
         self.op.kind = OP_WRITABLE if writes else OP_READABLE
         self.op.owner = <void *>self
-        error = loop.poller.attach(fd)
-        if error < 0:
-            raise OSError(-error, os.strerror(-error))
-        self.submit()
+
+    def watch(self, Handle handle not None):
+        """Call *handle* from now on whenever the descriptor is ready, and none from before.
+
+        Raises ``OSError`` when the descriptor cannot be watched: not open, or a regular file,
+        or, ``FileExistsError``, of somebody who waits for the same already.
+        """
+        cdef int error
+        if self.handle is not None:
+            self.handle.cancel()
+        self.handle = handle
+        try:
+            error = self._loop.poller.attach(self.op.fd, False)
+            if error < 0:
+                raise OSError(-error, os.strerror(-error))
+            if self.op.state == OP_IDLE:
+                self.submit()
+        except OSError:
+            self.close()
+            raise
 
     cdef int submit(self) except -1:
         if self._loop.poller.submit(&self.op) == OP_IDLE:
@@ -42,13 +57,15 @@ cdef class Watcher(OpOwner):
         return 0
 
     cdef int op_done(self, Op *op) except -1:
-        if self.handle is None or op.result == -ECANCELED:
+        cdef bint late = self.leaving
+        self.leaving = False
+        if self.handle is None or (op.result == -ECANCELED and not late):
             return 0
         try:
-            if op.result == 0 and not self.handle._cancelled:
+            if op.result == 0 and not late and not self.handle._cancelled:
                 self.handle.run()
         finally:                        # an exit leaves the loop, not the watcher
-            if self.handle is not None:
+            if self.handle is not None and self.op.state == OP_IDLE:
                 self.submit()
         return 0
 
@@ -57,4 +74,6 @@ cdef class Watcher(OpOwner):
         if self.handle is not None:
             self.handle.cancel()
             self.handle = None
-            self._loop.poller.cancel(&self.op)
+            if self.op.state != OP_IDLE:
+                self.leaving = True
+                self._loop.poller.cancel(&self.op)

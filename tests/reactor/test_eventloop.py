@@ -404,6 +404,108 @@ def test_second_reader_replaces_the_first(real: EventLoop, sockets: Any) -> None
     turn(real)
 
 
+def test_reader_of_a_number_that_was_closed_does_not_deafen_a_new_connection(
+    real: EventLoop, sockets: Any
+) -> None:
+    async def main() -> None:
+        server = socket.create_server(("127.0.0.1", 0))
+        stale, other = socket.socketpair()
+        number = stale.fileno()
+        real.add_reader(stale, pytest.fail)
+        await asyncio.sleep(0)
+        stale.close()  # and no remove_reader
+        reader, writer = await asyncio.open_connection(*server.getsockname())
+        assert writer.get_extra_info("socket").fileno() == number
+        peer, _ = server.accept()
+        peer.send(b"hello")
+        assert await asyncio.wait_for(reader.readexactly(5), 5) == b"hello"
+        writer.write(b"x" * 20_000_000)
+        assert real._remove_reader(number)  # takes nothing from the transport
+        peer.settimeout(5)
+        received = 0
+        while received < 20_000_000:
+            received += len(await asyncio.to_thread(peer.recv, 1 << 20))
+        writer.close()
+        await writer.wait_closed()
+        for sock in (peer, other, server):
+            sock.close()
+
+    real.run_until_complete(main())
+    turn(real)
+
+
+def test_descriptor_of_a_transport_is_refused_to_readers_and_writers(
+    real: EventLoop, sockets: Any
+) -> None:
+    one, two = sockets
+
+    async def main() -> None:
+        two.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=two)
+        used = "File descriptor .* is used by transport"
+        for call in (real.add_reader, real.add_writer):
+            with pytest.raises(RuntimeError, match=used):
+                call(two, pytest.fail)
+        for call in (real.remove_reader, real.remove_writer):
+            with pytest.raises(RuntimeError, match=used):
+                call(two)
+        await asyncio.sleep(0)  # from now on it receives
+        with pytest.raises(RuntimeError, match=used):  # what asyncio's own methods call
+            real._add_reader(two, pytest.fail)
+        one.send(b"still heard")
+        assert await reader.readexactly(11) == b"still heard"
+        writer.close()
+        await writer.wait_closed()
+
+    real.run_until_complete(main())
+
+
+def test_descriptor_of_an_accepted_connection_is_refused_once_it_is_known(
+    real: EventLoop,
+) -> None:
+    async def main() -> None:
+        done = asyncio.Event()
+
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            sock = writer.get_extra_info("socket")
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                real.add_reader(sock, pytest.fail)
+            writer.close()
+            done.set()
+
+        server = await asyncio.start_server(accepted, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await done.wait()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    real.run_until_complete(main())
+    turn(real)
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_reader_that_is_replaced_or_removed_leaves_one_op(deferred: bool) -> None:
+    loop = simulated_loop(deferred=deferred, delay_seconds=0.01 if deferred else 0.0)
+    fd, other = loop.poller.network.pair()
+    for _ in range(3):
+        loop.add_reader(fd, pytest.fail)
+        loop.remove_reader(fd)
+    loop.add_reader(fd, pytest.fail)
+    loop.add_reader(fd, loop.stop)
+    assert loop.stats()["live_ops"] == 1
+    settle(loop)
+    assert loop.stats()["live_ops"] == 1
+    loop.poller.network.send(other, b"x")
+    loop.run_forever()
+    assert loop.remove_reader(fd)
+    settle(loop)
+    assert loop.stats()["live_ops"] == 0
+    assert loop.poller.violations == []
+    loop.close()
+
+
 def test_exit_inside_a_reader_leaves_it_watching(real: EventLoop, sockets: Any) -> None:
     one, two = sockets
     calls: list[int] = []

@@ -96,6 +96,28 @@ def test_number_that_was_closed_behind_the_pollers_back_is_watched_again(
     assert op.results == [1]
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_number_that_was_closed_under_a_waiting_op_is_not_deaf(
+    harness: SystemHarness, fresh: bool
+) -> None:
+    _, two = harness.pair()
+    stale = harness.probe.receive(two)
+    stale.submit()
+    near, far = socket.socketpair()
+    os.dup2(far.fileno(), two)  # which closes it first
+    os.set_blocking(two, False)
+    far.close()
+    assert harness.probe.attach(two, fresh=fresh) == 0
+    op = harness.probe.receive(two) if fresh else stale
+    if fresh:
+        op.submit()
+    near.send(b"x")
+    harness.probe.wait(1)
+    assert op.data == b"x"
+    assert stale.results == ([-errno.ECANCELED] if fresh else [1])
+    near.close()
+
+
 def test_duplicate_of_a_closed_descriptor_wakes_nobody(harness: SystemHarness) -> None:
     one, two = harness.pair()
     op = harness.probe.receive(two)

@@ -314,17 +314,6 @@ class TestReferee:
             assert harness.poller.violations
             harness.poller.violations.clear()
 
-    def test_second_op_of_a_direction(self, broken: SimulatedHarness) -> None:
-        one, two = broken.pair()
-        first, second = broken.probe.receive(two), broken.probe.receive(two)
-        first.submit()
-        assert not second.submit()
-        assert second.result == -errno.EALREADY
-        assert "beside another" in broken.poller.violations[0]
-        send_all(broken, one, b"x")
-        broken.run(first)
-        assert first.result == 1
-
     def test_close_under_a_pending_op(self, broken: SimulatedHarness) -> None:
         one, _ = broken.pair()
         op = broken.probe.receive(one)
