@@ -112,7 +112,12 @@ class Client:
             if call.leads:
                 self._lead(call)
         except BaseException:
-            self._abandon(call)
+            while True:
+                try:
+                    self._abandon(call)
+                    break
+                except (SystemExit, KeyboardInterrupt):  # noqa: PERF203 - the second Ctrl-C
+                    continue  # the first one is raised; others may wait for a leader
             raise
         with self._mutex:
             self._calls.pop(call, None)
@@ -182,22 +187,31 @@ class Client:
             self._resign(call)
 
     def _resign(self, call: _Call) -> None:
-        """Appoint the next leader, if the call's thread is the one that leads."""
+        """Appoint the next leader, if the call's thread is the one that leads.
+
+        A signal handler may raise wherever something is called, and nowhere else.  So the
+        search and the notice come first, while ``leads`` still tells ``_abandon`` to do it
+        over again, and between the assignments nothing is called.
+        """
         with self._mutex:
             if not call.leads:
                 return
-            call.leads = False
-            for other in self._calls:
-                if other is not call and not other.done:
-                    self._leader = other.thread
-                    other.leads = True
-                    other.wake.release()
-                    return
-            self._leader = None
-            self._nobody_leads.notify_all()
+            heir = next((each for each in self._calls if each is not call and not each.done), None)
+            if heir is None:
+                self._nobody_leads.notify_all()  # who wait for it run once the mutex is free
+                self._leader = None
+                call.leads = False
+            else:
+                self._leader = heir.thread
+                heir.leads = True
+                call.leads = False
+                heir.wake.release()
 
     def _abandon(self, call: _Call) -> None:
-        """The thread gives its call up (a signal, say): cancel it, leave no trace."""
+        """The thread gives its call up (a signal, say): cancel it, leave no trace.
+
+        May be done over again.
+        """
         with self._mutex:
             self._calls.pop(call, None)
             if call.task is not None and not self._loop.is_closed():

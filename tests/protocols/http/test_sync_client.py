@@ -369,6 +369,38 @@ def test_close_after_an_interrupt_ends_what_was_left(gate: Gate) -> None:
     assert counts(client) == {"leased": 0, "idle": 0, "opening": 0, "waiting": 0}
 
 
+class Interrupting(dict[Any, None]):
+    """The calls of a client, during whose search a signal comes, and another one."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.times:
+            self.times -= 1
+            raise KeyboardInterrupt
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_interrupts_while_the_next_leader_is_looked_for_leave_no_thread_asleep(
+    times: int, gate: Gate, threads: ThreadPoolExecutor
+) -> None:
+    with Client() as client:
+        calls = client._calls = Interrupting()
+        leader = threads.submit(client.get, gate.server.url("/leader"))
+        gate.await_requests("/leader")
+        follower = threads.submit(client.get, gate.server.url("/follower"))
+        gate.await_requests("/follower")
+        calls.times = times
+        gate.open("/leader")
+        with pytest.raises(KeyboardInterrupt):
+            leader.result(20)
+        assert calls.times == 0
+        gate.open("/follower")
+        assert follower.result(20).content == b"/follower"
+        check_quiet(client)
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_interrupt_out_of_anothers_call_is_the_leaders_and_the_call_begins_anew(
     kind: type[BaseException], threads: ThreadPoolExecutor
