@@ -7,6 +7,12 @@ from reactor.pool cimport BlockPool
 from reactor.timers cimport Timer, TimerHeap
 
 
+cdef struct LiveLink:           # an entry of the list of live transports; all 0 outside of it
+    LiveLink *next
+    LiveLink **place            # what points here: the list's head or the one before
+    void *owner                 # a transport with orphan(), borrowed
+
+
 cdef class Handle:
     """A call-back in the ready queue; asyncio.Handle's surface."""
 
@@ -36,6 +42,7 @@ cdef class Reactor:
     cdef readonly TimerHeap timers
     cdef public object resolver             # reactor.resolver.Resolver, set by the event loop
     cdef OpList done                        # ops that are done and not yet dispatched
+    cdef LiveLink *live                     # transports that have a descriptor
 
     cdef list ring                          # the ready queue, a power of two of places
     cdef Py_ssize_t ring_head
@@ -58,13 +65,34 @@ cdef class Reactor:
     cdef int run_watched(self, Handle handle) except -1
     cdef int grow(self) except -1
     cdef int dispatch(self) except -1
+    cdef int dispatch_batch(self) except -1
     cdef int fire_timers(self) except -1
+    cdef int fire_batch(self, int64_t now_ns) except -1
+    cdef int close_live(self) except -1
     cdef int run_ready(self) except -1
     # Nanoseconds on the poller's clock.
     cdef int64_t now_ns(self) noexcept
     # Give a failure that nobody awaits to the loop's exception handler.
     cdef int report(self, str message, object error, object handle, object transport,
                     object protocol) except -1
+
+
+cdef inline void enlist(Reactor loop, LiveLink *link, void *owner) noexcept nogil:
+    link.owner = owner
+    link.next = loop.live
+    link.place = &loop.live
+    if link.next != NULL:
+        link.next.place = &link.next
+    loop.live = link
+
+
+cdef inline void unlist(LiveLink *link) noexcept nogil:
+    if link.place != NULL:
+        link.place[0] = link.next
+        if link.next != NULL:
+            link.next.place = link.place
+        link.next = NULL
+        link.place = NULL
 
 
 # Call callback(*args) in a context; args a tuple or None. What it raises is returned (and

@@ -347,6 +347,17 @@ cdef class Reactor:
         return 0
 
     cdef int dispatch(self) except -1:
+        while self.done.first != NULL:
+            try:
+                self.dispatch_batch()
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.report("Exception in the completion of an operation", error, None, None,
+                            None)
+        return 0
+
+    cdef int dispatch_batch(self) except -1:
         cdef Op *op
         cdef OpOwner owner
         while True:
@@ -362,6 +373,16 @@ cdef class Reactor:
 
     cdef int fire_timers(self) except -1:
         cdef int64_t now_ns = self.poller.now_ns()
+        while self.timers.next_ns() <= now_ns:
+            try:
+                self.fire_batch(now_ns)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.report("Exception in a timer", error, None, None, None)
+        return 0
+
+    cdef int fire_batch(self, int64_t now_ns) except -1:
         cdef Timer *timer
         cdef object owner
         while True:
@@ -440,7 +461,7 @@ cdef class Reactor:
         """Drop what is queued, cancel every op, tell their owners, free the poller.
 
         Owners hear ``-ECANCELED`` while the poller is closed already: they close their
-        descriptors and call nobody.
+        descriptors and call nobody.  So do transports that had no op pending.
         """
         cdef Timer *timer
         cdef Op *op
@@ -459,13 +480,22 @@ cdef class Reactor:
             op = op.next
         self.poller.close(&self.done)
         failure = None
-        while self.done.first != NULL:
+        while self.done.first != NULL or self.live != NULL:
             try:
-                self.dispatch()
+                self.dispatch_batch()
+                self.close_live()
             except BaseException as error:      # such as a warning that is an error
                 failure = error
         if failure is not None:
             raise failure
+
+    cdef int close_live(self) except -1:
+        cdef object transport
+        while self.live != NULL:
+            transport = <object>self.live.owner
+            unlist(self.live)
+            transport.orphan()
+        return 0
 
     def stats(self):
         """Return what is alive: ops, timers, ready call-backs and blocks, as ints."""

@@ -6,6 +6,7 @@ class TimerHeap:
 
 class TimerProbe:
     fired: int
+    error: BaseException | None
     @property
     def armed(self) -> bool: ...
     def __new__(cls, heap: TimerHeap) -> Self: ...

@@ -112,7 +112,10 @@ cdef class TimerHeap:
 
 
 cdef int record(void *owner) except -1:
-    (<TimerProbe>owner).fired += 1
+    cdef TimerProbe probe = <TimerProbe>owner
+    probe.fired += 1
+    if probe.error is not None:
+        raise probe.error
     return 0
 
 
@@ -122,6 +125,7 @@ cdef class TimerProbe:
     cdef TimerHeap heap
     cdef Timer timer
     cdef readonly Py_ssize_t fired      # how often it was due
+    cdef public object error            # what it raises when it is due, or None
 
     def __cinit__(self, TimerHeap heap):
         memset(&self.timer, 0, sizeof(self.timer))

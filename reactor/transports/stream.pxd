@@ -4,7 +4,7 @@ from libc.stdint cimport intptr_t
 
 from reactor.addresses cimport Address
 from reactor.buffers cimport WriteQueue
-from reactor.core cimport Reactor
+from reactor.core cimport LiveLink, Reactor
 from reactor.pollers.contract cimport Op
 from reactor.transports.transport cimport Transport
 
@@ -28,6 +28,7 @@ cdef class StreamTransport(Transport):
     cdef ReadState reading
     cdef bint holding               # bytes or the end came in before a pause could stop them
     cdef intptr_t fd
+    cdef LiveLink link              # in the loop's list while there is a descriptor
     cdef Op receive_op
     cdef Op send_op
     cdef WriteQueue queue           # None until the socket once did not take everything

@@ -30,7 +30,7 @@ from libc.string cimport memcpy, memset
 
 from reactor.addresses cimport ADDRESS_MAX, unpack_address
 from reactor.buffers cimport WriteQueue
-from reactor.core cimport Reactor
+from reactor.core cimport Reactor, enlist, unlist
 from reactor.pollers.contract cimport (
     OP_DONE, OP_IDLE, OP_NOWAIT, OP_PENDING, OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, Op,
 )
@@ -64,6 +64,7 @@ cdef StreamTransport new_stream(Reactor loop, intptr_t fd, object protocol, obje
     transport.sock = sock
     transport.extra = extra
     transport.server = server
+    enlist(loop, &transport.link, <void *>transport)
     return transport
 
 
@@ -449,6 +450,7 @@ cdef class StreamTransport(Transport):
         if fd < 0:
             return 0
         self.fd = -1
+        unlist(&self.link)
         self.sock = self.server = None
         self.socket_view = None
         if sock is None:
@@ -478,6 +480,9 @@ cdef class StreamTransport(Transport):
     def __del__(self):
         if self.fd >= 0:
             self.orphan()
+
+    def __dealloc__(self):
+        unlist(&self.link)
 
     # -- facts -----------------------------------------------------------------------
 

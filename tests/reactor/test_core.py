@@ -6,6 +6,7 @@ import gc
 import math
 import random
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 from reactor.core import Handle, Reactor
 from reactor.eventloop import EventLoop
 from reactor.testing import Deadlock, simulated_loop
-from tests.reactor.recorder import connected, finish, turn, until
+from reactor.testing.poller_probe import PollerProbe, ProbeOp
+from reactor.timers import TimerProbe
+from tests.reactor.recorder import Recorder, connected, finish, turn, until
 
 
 def take_reports(loop: EventLoop) -> list[dict[str, Any]]:
@@ -540,3 +543,66 @@ def test_repr_without_debug_mode_is_short(loop: EventLoop) -> None:
     handle.cancel()
     assert repr(handle) == "<Handle cancelled>"
     turn(loop, 1)
+
+
+@pytest.mark.parametrize("state", ["reading", "read paused", "read ended"])
+def test_closed_loop_frees_transports_that_wait_for_nothing(loop: EventLoop, state: str) -> None:
+    mine, theirs = connected(loop, Recorder(keeps_open=True))
+    if state == "read paused":
+        mine.link.pause_reading()
+    elif state == "read ended":
+        theirs.link.write_eof()
+        until(loop, lambda: "eof_received" in mine.events)
+    turn(loop)
+    with pytest.warns(ResourceWarning) as caught:
+        loop.close()
+    assert sum("unclosed transport" in str(warning.message) for warning in caught) == 2
+    assert mine.link._sock_fd == theirs.link._sock_fd == -1
+    assert mine.link.get_protocol() is None
+    assert mine.lost == []
+
+
+def test_live_list_keeps_no_transport_alive(loop: EventLoop) -> None:
+    mine, theirs = connected(loop)
+    seen = weakref.ref(mine.link)
+    mine.link.pause_reading()
+    turn(loop)
+    with pytest.warns(ResourceWarning, match="unclosed transport"):  # noqa: PT031
+        mine.link = mine.transport = None
+        gc.collect()
+    assert seen() is None
+    finish(loop, theirs)
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), GeneratorExit()])
+def test_failing_owner_of_an_op_does_not_end_the_run(loop: EventLoop, error: BaseException) -> None:
+    probe = PollerProbe(loop.poller)
+    kept = connected(loop)
+    fds = [record.link._sock_fd for record in kept]
+    ops = [probe.writable(fd) for fd in fds]
+    seen: list[int] = []
+
+    def fail(op: ProbeOp) -> None:
+        seen.append(op.fd)
+        loop.stop()
+        raise error
+
+    for op in ops:
+        op.on_done = fail
+        op.submit()
+    until(loop, lambda: len(seen) == 2)
+    reports = take_reports(loop)
+    assert [report["exception"] for report in reports] == [error, error]
+    finish(loop, *kept)
+
+
+def test_failing_timer_does_not_end_the_run(loop: EventLoop) -> None:
+    seen: list[int] = []
+    timers = [TimerProbe(loop.timers) for _ in range(2)]
+    for timer in timers:
+        timer.error = ValueError("due")
+        timer.arm(1)
+    loop.call_later(0, seen.append, 1)
+    turn(loop, 3)
+    assert seen == [1]
+    assert [str(report["exception"]) for report in take_reports(loop)] == ["due"] * 2
