@@ -114,6 +114,8 @@ class EventLoop(Reactor, _Cold):
         """Run until ``stop`` is called."""
         self._check_closed()
         self._check_running()
+        if self.poller.foreign:
+            raise RuntimeError("an event loop cannot run in a child process: it is its parent's")
         self._set_coroutine_origin_tracking(self._debug)
         hooks = sys.get_asyncgen_hooks()
         try:

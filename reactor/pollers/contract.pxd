@@ -119,8 +119,9 @@ cdef class OpOwner:
     """Whoever embeds an Op: transports, listeners, connectors, watchers."""
 
     # The op is IDLE again and its result stands. Runs on the reactor's thread, outside the
-    # poller, and may submit, cancel and close whatever it likes. What it raises ends the
-    # reactor's run, so a call-back's own failure is dealt with before it gets here.
+    # poller, and may submit, cancel and close whatever it likes. What it raises goes to the
+    # loop's exception handler, which cannot tell whose it is: a call-back's own failure is
+    # dealt with before it gets here. SystemExit and KeyboardInterrupt end the run.
     cdef int op_done(self, Op *op) except -1
 
 
@@ -130,6 +131,7 @@ cdef class Poller:
     cdef BlockPool pool                     # where blocks for bufferless receives come from
     cdef readonly Py_ssize_t live_ops       # ops that are PENDING or DONE
     cdef readonly bint closed
+    cdef readonly bint foreign              # this process was forked from its own: of no use
     cdef bint waiting                       # the thread is inside wait and holds no GIL
 
     # -- ops -------------------------------------------------------------------------

@@ -3,3 +3,4 @@ class OpOwner: ...
 class Poller:
     live_ops: int
     closed: bool
+    foreign: bool

@@ -13,6 +13,7 @@ cdef struct Slot:               # what is known of one descriptor; the table is 
 
 
 cdef class EpollPoller(Poller):
+    cdef object __weakref__
     cdef int epoll_fd
     cdef int wake_fd
     cdef Slot *slots
@@ -20,6 +21,7 @@ cdef class EpollPoller(Poller):
     cdef OpList cancelled       # done by cancel or by a failed epoll_ctl, for the next wait
     cdef void *events           # the batch: struct epoll_event[BATCH]
 
+    cdef void disown(self) noexcept
     cdef int make_room(self, intptr_t fd) noexcept
     cdef bint attempt(self, Op *op) noexcept
     cdef void receive_block(self, Op *op) noexcept

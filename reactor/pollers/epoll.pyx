@@ -14,6 +14,9 @@ Some facts about epoll, as measured and as used here:
   number is known as stale.
 * epoll_wait counts milliseconds. Timeouts are rounded up: a timer may be late by less than
   one, never early.
+* A forked child has the same epoll object, not a copy of it: what it says to epoll_ctl, it says
+  to its parent's. So the child's copies of the descriptors are closed as it begins
+  (os.register_at_fork), and whatever it does with the poller then fails with EBADF.
 * Regular files cannot be watched: epoll_ctl says EPERM, and the op is done with it.
 
 Owns: the epoll descriptor, the wake-up eventfd, the table of descriptors.  May not touch:
@@ -37,6 +40,9 @@ from reactor.pollers.contract cimport (
     op_append, op_splice,
 )
 from reactor.pool cimport BlockPool
+
+import os
+import weakref
 
 cdef extern from "errno.h" nogil:
     enum:
@@ -164,6 +170,21 @@ cdef inline Py_ssize_t connected(const Op *op) noexcept nogil:
     return -error
 
 
+cdef object pollers = weakref.WeakSet()
+cdef str FOREIGN = "an event loop cannot run in a child process that was forked from its own"
+
+
+def disown_all():
+    """In a forked child: let go of every poller, which stays the parent's."""
+    cdef EpollPoller poller
+    for poller in pollers:
+        poller.foreign = True
+        poller.disown()
+
+
+os.register_at_fork(after_in_child=disown_all)
+
+
 cdef class EpollPoller(Poller):
     """epoll(7) behind the completion contract.  Lends receives blocks of *pool*.
 
@@ -187,12 +208,10 @@ cdef class EpollPoller(Poller):
         event.data.u64 = WAKE_MARK
         if epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, self.wake_fd, &event) < 0:
             PyErr_SetFromErrno(OSError)
+        pollers.add(self)
 
     def __dealloc__(self):
-        if self.epoll_fd >= 0:
-            close(self.epoll_fd)
-        if self.wake_fd >= 0:
-            close(self.wake_fd)
+        self.disown()
         PyMem_RawFree(self.slots)
         PyMem_RawFree(self.events)
 
@@ -244,6 +263,8 @@ cdef class EpollPoller(Poller):
                 count = epoll_wait(self.epoll_fd, events, BATCH, timeout_ms)
             self.waiting = False
         if count < 0:
+            if self.foreign:
+                raise RuntimeError(FOREIGN)
             if errno != EINTR:
                 PyErr_SetFromErrno(OSError)
             count = 0
@@ -294,9 +315,7 @@ cdef class EpollPoller(Poller):
             if self.slots[fd].writer != NULL:
                 self.finish_cancelled(self.slots[fd].writer, done)
                 self.slots[fd].writer = NULL
-        close(self.epoll_fd)
-        close(self.wake_fd)
-        self.epoll_fd = self.wake_fd = -1
+        self.disown()
 
     # -- descriptors -----------------------------------------------------------------
 
@@ -376,6 +395,14 @@ cdef class EpollPoller(Poller):
         return -errno if failed else <int>length
 
     # -- inside ----------------------------------------------------------------------
+
+    cdef void disown(self) noexcept:
+        """Close the poller's own descriptors."""
+        if self.epoll_fd >= 0:
+            close(self.epoll_fd)
+        if self.wake_fd >= 0:
+            close(self.wake_fd)
+        self.epoll_fd = self.wake_fd = -1
 
     cdef int make_room(self, intptr_t fd) noexcept:
         """Let the table have a slot for *fd*; 0 or -errno."""

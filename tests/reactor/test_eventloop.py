@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -18,6 +19,61 @@ import reactor
 from reactor.eventloop import EventLoop, new_event_loop
 from reactor.testing import connect, listen, simulated_loop
 from tests.reactor.recorder import settle, turn
+
+FORKED = """
+import asyncio, gc, os, socket, sys, warnings
+from reactor.eventloop import EventLoop
+from reactor.pollers import new_poller
+
+class Receiver(asyncio.Protocol):
+    def data_received(self, data):
+        seen.append(data)
+        loop.stop()
+
+warnings.simplefilter("ignore")
+loop = EventLoop(new_poller("epoll"))
+one, two = socket.socketpair()
+three, four = socket.socketpair()
+for sock in (one, three):
+    sock.setblocking(False)
+paused, _ = loop.run_until_complete(loop.create_connection(Receiver, sock=one))
+reader, writer = loop.run_until_complete(asyncio.open_connection(sock=three))
+loop.run_until_complete(asyncio.sleep(0))
+paused.pause_reading()
+loop.run_until_complete(asyncio.sleep(0))
+if os.fork() == 0:
+    try:
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    except RuntimeError as error:
+        assert "child process" in str(error), error
+    else:
+        os._exit(1)
+    paused.abort()
+    paused = None
+    gc.collect()
+    loop.close()
+    new = EventLoop(new_poller("epoll"))
+    new.run_until_complete(asyncio.sleep(0))
+    new.close()
+    os._exit(0)
+assert os.wait()[1] == 0
+paused.resume_reading()
+seen = []
+two.send(b"hello")
+loop.call_later(5, loop.stop)
+loop.run_forever()
+assert seen == [b"hello"], seen
+four.send(b"hello")
+assert loop.run_until_complete(asyncio.wait_for(reader.readexactly(5), 5)) == b"hello"
+loop.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
+def test_forked_child_leaves_its_parents_loop_alone() -> None:
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=30)
+
 
 # -- running, stopping, closing -------------------------------------------------------------
 
