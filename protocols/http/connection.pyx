@@ -22,10 +22,16 @@ cdef Py_ssize_t LOW_WATER = STREAM_HIGH_WATER_BYTES // 4
 
 
 cdef class BodyStream:
-    """The body of a streamed response: an async iterator of bytes with back-pressure."""
+    """The body of a streamed response: an async iterator of bytes with back-pressure.
+
+    Made by ``ClientConnection``, never by its users.
+    """
 
     def __cinit__(self):
         self.pieces = deque()
+
+    def __init__(self):
+        raise TypeError("a BodyStream comes with a streamed response")
 
     def __aiter__(self):
         return self
@@ -36,6 +42,8 @@ cdef class BodyStream:
                 raise self.error
             if self.complete:
                 raise StopAsyncIteration
+            if self.connection is None:
+                raise RuntimeError("a BodyStream comes with a streamed response")
             if self.waiter is not None:
                 raise RuntimeError("the body is being read by somebody else already")
             self.waiter = self.connection.reactor.create_future()
@@ -65,7 +73,8 @@ cdef class BodyStream:
     cdef int end(self, object error) except -1:
         self.complete = error is None
         self.error = error
-        if self.size_bytes > LOW_WATER and self.connection.transport is not None:
+        if (self.size_bytes > LOW_WATER and self.connection is not None
+                and self.connection.transport is not None):
             self.connection.transport.resume_reading()      # for the next response
         self.connection = None
         return self.wake()

@@ -26,6 +26,7 @@ cdef class HTTPProtocol(Protocol):
     cdef readonly bint reusable     # another request may be sent now or when this one ends
     cdef readonly bint unanswered   # the request failed before a byte of its response came
     cdef ExchangeState state
+    cdef bint in_context            # within a call-back of the transport's, in its context
     cdef Reactor reactor            # from connection_made on
     cdef TimerHeap timers           # the reactor's, which it may outlive
     cdef Timer deadline
@@ -41,6 +42,8 @@ cdef class HTTPProtocol(Protocol):
     cdef int on_complete(self) except -1
     cdef int on_failed(self, object error) except -1
 
+    cdef int parse(self, const char *data, Py_ssize_t size) except -1
+    cdef int call_back(self, str name, tuple args) except -1
     cdef Event pull(self, const char **cursor, const char *end) except Event.EVENT_ERROR
     cdef int finish(self, bint surplus) except -1
     cdef int fail(self, object error) except -1

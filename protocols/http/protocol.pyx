@@ -23,7 +23,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from reactor.core cimport Reactor
+from reactor.core cimport Reactor, call_in_context
 from reactor.protocol cimport Protocol
 from reactor.timers cimport Timer
 from reactor.transports.transport cimport Transport
@@ -118,14 +118,16 @@ cdef class HTTPProtocol(Protocol):
         return f"{host}:{self.port}" if self.port else host
 
     cdef int send_request(self, bytes head, bint head_request, int64_t deadline_ns) except -1:
+        cdef Transport transport
         if self.state != EXCHANGE_NONE or not self.reusable or self.transport is None:
             raise RuntimeError("a request is under way, or the connection cannot carry another")
+        transport = self.transport      # anybody may have set it: TypeError, not a crash
         self.parser.begin(head_request, False, False)
         self.state = EXCHANGE_SENT
         self.exchanges += 1
         if deadline_ns:
             self.timers.arm(&self.deadline, deadline_ns)
-        (<Transport>self.transport).write_chunk(head, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        transport.write_chunk(head, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
         return 0
 
     @property
@@ -142,6 +144,18 @@ cdef class HTTPProtocol(Protocol):
         self.reusable = True
 
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
+        if self.timers is None:
+            raise RuntimeError("HTTPProtocol.connection_made was overridden and not called")
+        try:
+            return self.parse(data, size)
+        except (SystemExit, KeyboardInterrupt):
+            # The rest of the bytes is lost with the call: only what begins anew goes on.
+            if self.state != EXCHANGE_NONE and self.state != EXCHANGE_SENT:
+                self.reusable = False
+                self.transport.abort()
+            raise
+
+    cdef int parse(self, const char *data, Py_ssize_t size) except -1:
         cdef const char *cursor = data
         cdef const char *end = data + size
         cdef Event event
@@ -181,13 +195,15 @@ cdef class HTTPProtocol(Protocol):
         self.reusable = False
         if self.state == EXCHANGE_NONE or self.state >= EXCHANGE_CLOSED:
             return False
+        self.in_context = True
         try:
             event = self.parser.feed_eof()
+            if event == Event.MESSAGE_COMPLETE:
+                self.finish(False)
         except MessageError as error:
             self.fail(response_error(error, host=self.host, port=self.port))
-            return False
-        if event == Event.MESSAGE_COMPLETE:
-            self.finish(False)
+        finally:
+            self.in_context = False
         return False
 
     def connection_lost(self, exc):
@@ -199,7 +215,11 @@ cdef class HTTPProtocol(Protocol):
                                             port=self.port, phase="read")
             else:
                 error = endpoint_error(exc, host=self.host, port=self.port, phase="read")
-            self.fail(error)
+            self.in_context = True
+            try:
+                self.fail(error)
+            finally:
+                self.in_context = False
 
     cdef int finish(self, bint surplus) except -1:
         self.timers.disarm(&self.deadline)
@@ -224,16 +244,29 @@ cdef class HTTPProtocol(Protocol):
 
     # -- call-backs --------------------------------------------------------------------
 
+    cdef int call_back(self, str name, tuple args) except -1:
+        """Call one of the methods below in the connection's context, like all call-backs."""
+        cdef object callback = getattr(self, name)
+        cdef object error
+        if self.in_context or not isinstance(self.transport, Transport):
+            callback(*args)
+            return 0
+        error = call_in_context((<Transport>self.transport).context, callback, args)
+        if error is not None:
+            raise error
+        return 0
+
     cdef int on_informational(self) except -1:
-        self.informational_received(self.parser.status_code, self.parser.make_headers())
+        self.call_back("informational_received",
+                       (self.parser.status_code, self.parser.make_headers()))
         return self.note_close()
 
     cdef int on_head(self) except -1:
-        self.head_received(self.parser.status_code, self.parser.make_headers())
+        self.call_back("head_received", (self.parser.status_code, self.parser.make_headers()))
         return self.note_close()
 
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
-        self.body_received(PyBytes_FromStringAndSize(data, size))
+        self.call_back("body_received", (PyBytes_FromStringAndSize(data, size),))
         return self.note_close()
 
     cdef int note_close(self) except -1:
@@ -243,12 +276,10 @@ cdef class HTTPProtocol(Protocol):
         return 0
 
     cdef int on_complete(self) except -1:
-        self.response_complete()
-        return 0
+        return self.call_back("response_complete", ())
 
     cdef int on_failed(self, object error) except -1:
-        self.request_failed(error)
-        return 0
+        return self.call_back("request_failed", (error,))
 
     def informational_received(self, status_code, headers):
         """Called for each 1xx response before the final one (RFC 9110 section 15.2)."""

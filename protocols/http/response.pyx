@@ -4,6 +4,8 @@ Owns: the bytes of one response.  May not touch: the connection, but through its
 Invariant: ``content`` is the whole body or raises; a short body is never handed out.
 """
 
+cimport cython
+
 from protocols.http.headers cimport headers_over
 
 import codecs
@@ -20,8 +22,9 @@ class BodyNotReadError(HTTPError, RuntimeError):
     """``content`` was asked of a streamed response whose body was not read with ``aread``."""
 
 
+@cython.auto_pickle(False)
 cdef class Response:
-    """A response.
+    """A response, made by the client.
 
     Attributes:
         status_code: 200 to 999 (RFC 9110 section 15).
@@ -29,6 +32,9 @@ cdef class Response:
         method: the request's method.
         trailers: fields after a chunked body as ``Headers``, or ``None``.
     """
+
+    def __cinit__(self):
+        self.head = b""
 
     @property
     def headers(self):
@@ -108,6 +114,8 @@ cdef class Response:
     async def aread(self):
         """Read the rest of a streamed body; afterwards ``content`` has it.  Returns it."""
         if self.body is None:
+            if self.stream is None:
+                raise BodyNotReadError("the response has no body to read")
             self.body = b"".join([chunk async for chunk in self.stream])
         return self.body
 

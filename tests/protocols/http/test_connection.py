@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from typing import Any
 
 import pytest
 
 import reactor
-from protocols.http.connection import ClientConnection
+from protocols.http import BodyNotReadError, Response
+from protocols.http.connection import BodyStream, ClientConnection
 from protocols.http.errors import ResponseLimitError
 from reactor import ConnectionLostError, EndpointTimeoutError
 from tests.peers.scripted import OK, Conversation, answer, on_reactor, serving
@@ -160,3 +162,22 @@ async def test_body_limit_counts_all_pieces() -> None:
         with pytest.raises(ResponseLimitError, match="5 bytes"):
             await exchange(connection)
         assert not connection.is_idle
+
+
+def test_body_stream_is_not_made_by_its_users() -> None:
+    with pytest.raises(TypeError, match="comes with a streamed response"):
+        BodyStream()
+    empty: Any = BodyStream.__new__(BodyStream)
+    with pytest.raises(RuntimeError, match="comes with a streamed response"):
+        asyncio.run(anext(empty))
+    assert not empty.is_complete
+
+
+def test_response_that_is_empty_or_restored_does_not_crash() -> None:
+    empty = Response()
+    assert (empty.status_code, empty.reason_phrase, len(empty.headers)) == (0, "", 0)
+    with pytest.raises(BodyNotReadError):
+        asyncio.run(empty.aread())
+    assert repr(empty) == "<Response [0 ]>"
+    with pytest.raises(TypeError, match="pickle"):
+        pickle.dumps(empty)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import gc
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -439,3 +442,124 @@ def test_stock_event_loop_is_refused() -> None:
         return reported
 
     assert [type(each) for each in asyncio.run(main())] == [TypeError]
+
+
+# -- context, exits, misuse ---------------------------------------------------------------------
+
+SEEN: contextvars.ContextVar[str] = contextvars.ContextVar("SEEN", default="unset")
+
+WAYS = {
+    "complete": CHUNKED,
+    "read to the close": b"HTTP/1.0 200 OK\r\n\r\nbody",
+    "cut": b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nbody",
+    "malformed": b"nonsense\r\n\r\n",
+    "reset": b"HTTP/1.1 200 OK\r\nContent-Length: 98\r\n\r\nbody",
+    "timeout": b"HTTP/1.1 200 OK\r\nContent-Length: 97\r\n\r\nbody",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_call_back_runs_in_the_connections_context(contexts: Contexts, way: str) -> None:
+    seen: list[tuple[str, str]] = []
+
+    class Contextual(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            SEEN.set("mine")
+            super().connection_made(transport)
+            self.request("GET", "/", timeout=0.05 if way == "timeout" else 20)
+
+        def note(self, name: str, *what: Any) -> None:
+            super().note(name, *what)
+            seen.append((name, SEEN.get()))
+            if name == "complete":
+                self.transport.close()
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(WAYS[way])
+        if way == "reset":
+            peer.reset()
+        elif way in ("complete", "timeout"):
+            await peer.until_closed()
+
+    async def main() -> None:
+        async with serving(script, tls=contexts[0]) as server:
+            _, protocol = await reactor.connect(
+                Contextual, "127.0.0.1", server.port, tls=contexts[1]
+            )
+            await protocol.lost
+        assert [each for _, each in seen] == ["mine"] * len(seen), seen
+        assert ("complete", "mine") in seen or ("failed", "mine") in seen
+        assert SEEN.get() == "unset"
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", ["informational", "head", "body"])
+def test_exit_out_of_a_call_back_fails_the_exchange_whose_bytes_are_lost(
+    where: str, kind: type[BaseException]
+) -> None:
+    def leave(protocol: Recorder) -> None:
+        raise kind
+
+    loop = new_event_loop()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    made: list[Recorder] = []
+
+    def factory() -> Recorder:
+        made.append(Recorder({"connection_made": ask, where: leave}))
+        return made[0]
+
+    async def main() -> None:
+        await loop.create_connection(factory, sock=ours)
+        theirs.send(CHUNKED)
+        await made[0].lost
+
+    with contextlib.closing(loop), theirs:
+        with pytest.raises(kind):
+            loop.run_until_complete(main())
+        settle(loop)
+        assert made[0].names[-2:] == [where, "failed"]
+        assert isinstance(made[0].error, ConnectionLostError)
+        assert made[0].lost.done()
+
+
+def test_transport_that_is_none_of_ours_raises_instead_of_crashing() -> None:
+    async def main() -> None:
+        async with serving(repeats(OK)) as server:
+            transport, protocol = await reactor.connect(HTTPProtocol, "127.0.0.1", server.port)
+            protocol.transport = object()
+            with pytest.raises(TypeError, match="Transport"):
+                protocol.request("GET", "/", host="x")
+            assert protocol.is_idle
+            transport.abort()
+            await asyncio.sleep(0)
+
+    run(main())
+
+
+def test_connection_made_that_was_not_called_raises_instead_of_crashing() -> None:
+    class Forgetful(HTTPProtocol):
+        def connection_made(self, transport: Any) -> None:
+            pass
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(exc)
+
+    lost: list[Exception | None] = []
+    reported: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        async with serving(lambda peer: peer.send(b"x" * 100_000)) as server:
+            await reactor.connect(Forgetful, "127.0.0.1", server.port)
+            while not lost:
+                await asyncio.sleep(0)
+        loop.set_exception_handler(None)
+
+    run(main())
+    assert len(reported) == 1
+    assert "connection_made" in str(reported[0]["exception"])
