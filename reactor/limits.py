@@ -42,6 +42,10 @@ MAX_CONNECTIONS_PER_ENDPOINT = 100
 MAX_WAITING = 10_000
 IDLE_SECONDS = 30.0
 
+# How long a manager that closes waits for connections that it has aborted: that takes a pass
+# or two, and no time at all is worth hanging for.
+ABORT_SECONDS = 1.0
+
 # A peer that does not finish its handshake, or does not answer our close_notify, must not
 # hold a connection for ever; asyncio's own figures.
 TLS_HANDSHAKE_TIMEOUT_SECONDS = 60.0

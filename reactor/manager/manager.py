@@ -3,8 +3,8 @@
 Owns: the connections that it opened, from opening to loss; the policy's decisions are
 ``reactor.manager.policy``'s.  May not touch: what flows over them.
 Invariant: every connection is leased to one caller, idle, closing, or lost in a caller's
-hands; a slot is counted from the decision to open until the connection is lost or told to
-close.  Cancellation at any await leaves both true.
+hands; a slot is counted from the decision to open until the connection is lost or aborted
+(its descriptor goes in the next pass).  Cancellation at any await leaves both true.
 
 ::
 
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from reactor.errors import ConnectionLostError, EndpointTimeoutError
 from reactor.limits import (
+    ABORT_SECONDS,
     IDLE_SECONDS,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ENDPOINT,
@@ -92,7 +93,8 @@ class ConnectionManager:
     """Pools, reuses, limits and cleans up connections; belongs to one event loop's thread.
 
     Args:
-        max_connections: over all endpoints, being opened ones included.
+        max_connections: over all endpoints, those being opened or closed included.  When a
+            caller waits and closing ones stand in the way, the oldest of them is aborted.
         max_per_endpoint: for each endpoint.
         max_waiting: callers that may wait; one more gets ``PoolFullError``.
         idle_seconds: how long a connection may stay unused before it is closed.
@@ -129,6 +131,7 @@ class ConnectionManager:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
+        self._attempts: set[asyncio.Timeout] = set()  # to open a connection
         self._closed = False
         self._opened = 0
         self._reused = 0
@@ -194,7 +197,7 @@ class ConnectionManager:
                     self._reused += 1
                     return connection.protocol
                 continue
-            action, evicted = self._policy.want(pool, fresh=fresh)
+            action, evicted = self._policy.want(pool)
             if action is Action.WAIT:
                 connection = await self._wait(pool, deadline)
                 if connection is not None:
@@ -202,7 +205,7 @@ class ConnectionManager:
                         return connection.protocol
                     continue
             elif evicted is not None:
-                self._close_evicted(evicted)
+                self._abort(evicted)
             return await self._open(pool, factory, deadline)
 
     async def _settled(self, connection: _Connection) -> bool:
@@ -217,13 +220,11 @@ class ConnectionManager:
         try:
             await asyncio.sleep(0)
         except BaseException:
-            connection.transport.abort()
-            self._let_go(connection)
+            self._drop(connection)
             raise
         if not self._closed and connection.transport.is_quiet():
             return True
-        connection.transport.abort()
-        self._let_go(connection)
+        self._drop(connection)
         return False
 
     @contextlib.asynccontextmanager
@@ -270,9 +271,7 @@ class ConnectionManager:
 
         Raises ``ValueError`` for what is not leased.
         """
-        connection = self._leased(protocol)
-        connection.transport.abort()
-        self._let_go(connection)
+        self._drop(self._leased(protocol))
 
     def _leased(self, protocol: Any) -> _Connection:
         """Return the connection of *protocol*, which is leased, or was when it was lost."""
@@ -288,6 +287,15 @@ class ConnectionManager:
         else:
             self._retire(connection)
 
+    def _drop(self, connection: _Connection) -> None:
+        """Take back what was leased and abort it."""
+        if connection.state is _State.LOST:
+            del self._connections[id(connection.protocol)]
+        else:
+            self._policy.remove_leased(connection.pool)
+            self._abort(connection)
+            self._slot_freed(connection.pool)
+
     # -- opening and waiting -----------------------------------------------------------
 
     async def _open(
@@ -295,22 +303,30 @@ class ConnectionManager:
     ) -> Any:
         """Open a connection in a slot that is reserved."""
         endpoint: Endpoint = pool.key
+        scope = asyncio.timeout(None)  # close() ends it
+        self._attempts.add(scope)
         try:
             self._bind()
-            transport, protocol = await connect(
-                factory,
-                endpoint.host,
-                endpoint.port,
-                tls=endpoint.tls,
-                server_hostname=endpoint.server_hostname,
-                local_address=endpoint.local_address,
-                deadline=deadline,
-                resolver=self._resolver,
-            )
-        except BaseException:
+            async with scope:
+                transport, protocol = await connect(
+                    factory,
+                    endpoint.host,
+                    endpoint.port,
+                    tls=endpoint.tls,
+                    server_hostname=endpoint.server_hostname,
+                    local_address=endpoint.local_address,
+                    deadline=deadline,
+                    resolver=self._resolver,
+                )
+        except BaseException as error:
             self._policy.open_failed(pool)
             self._slot_freed(pool)
+            self._note_end()
+            if scope.expired() and isinstance(error, TimeoutError):
+                raise RuntimeError("the connection manager is closed") from None
             raise
+        finally:
+            self._attempts.discard(scope)
         self._policy.opened(pool)
         self._opened += 1
         self._open_count += 1
@@ -319,8 +335,7 @@ class ConnectionManager:
         transport.lost_callback = lambda _transport: self._lost(connection)
         if other is connection and not self._closed and not transport.is_closing():
             return protocol
-        transport.abort()
-        self._retire(connection)
+        self._drop(connection)
         if transport.get_protocol() is None:
             self._lost(connection)
         if other is not connection:
@@ -385,7 +400,7 @@ class ConnectionManager:
                 break
             hungry, waiter, evicted = served
             if evicted is not None:
-                self._close_evicted(evicted)
+                self._abort(evicted)
             if waiter.done():  # cancelled, and has yet to leave
                 self._policy.open_failed(hungry)
                 self._policy.forget_if_empty(hungry)
@@ -406,20 +421,32 @@ class ConnectionManager:
                 del self._connections[id(connection.protocol)]
             if connection.state is _State.IDLE:
                 self._policy.remove_idle(connection)
+            elif connection in self._policy.closing:
+                self._policy.remove_closing(connection)
         self._slot_freed(connection.pool)
-        if self._empty is not None and not self._open_count and not self._empty.done():
+        self._note_end()
+
+    def _note_end(self) -> None:
+        """Wake who waits for the last connection to be gone."""
+        if (
+            self._empty is not None
+            and not self._empty.done()
+            and not self._open_count
+            and not self._policy.total
+        ):
             self._empty.set_result(None)
 
     def _retire(self, connection: _Connection) -> None:
         """Close a leased connection: it is of no use."""
-        self._policy.remove_leased(connection.pool)
-        self._close_evicted(connection)
+        connection.state = _State.CLOSING
+        self._policy.close_leased(connection.pool, connection)
+        connection.transport.close()
         self._slot_freed(connection.pool)
 
-    def _close_evicted(self, connection: _Connection) -> None:
-        """Close a connection that the policy counts no longer."""
+    def _abort(self, connection: _Connection) -> None:
+        """End a connection that the policy counts no longer."""
         connection.state = _State.CLOSING
-        connection.transport.close()
+        connection.transport.abort()
 
     def _schedule_expiry(self, delay: float) -> None:
         loop = asyncio.get_running_loop()
@@ -433,17 +460,19 @@ class ConnectionManager:
             connection = self._policy.expired(now - self._idle_seconds)
             if connection is None:
                 break
-            pool = self._policy.remove_idle(connection)
-            self._close_evicted(connection)
+            connection.state = _State.CLOSING
+            pool = self._policy.close_idle(connection)
+            connection.transport.close()
             self._slot_freed(pool)
         if self._policy.idle:
             oldest, pool = next(iter(self._policy.idle.items()))
             self._schedule_expiry(pool.idle[oldest] + self._idle_seconds - now)
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Close every connection; those still leased are aborted after *timeout* seconds.
+        """Close every connection; what is not over after *timeout* seconds is aborted.
 
-        Callers that wait get ``RuntimeError``; so does every ``acquire`` from now on.
+        Those still leased have as long.  Callers that wait, or whose connection is being
+        opened, get ``RuntimeError``; so does every ``acquire`` from now on.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
@@ -460,10 +489,13 @@ class ConnectionManager:
                 self._policy.leave(pool, waiter)
                 if not waiter.done():
                     waiter.set_exception(RuntimeError("the connection manager is closed"))
-        for connection in list(self._connections.values()):
-            if connection.state is _State.IDLE:
-                connection.transport.close()
-        if not self._open_count:
+        for scope in self._attempts:
+            scope.reschedule(loop.time())
+        for connection in list(self._policy.idle):
+            connection.state = _State.CLOSING
+            self._policy.close_idle(connection)
+            connection.transport.close()
+        if not self._open_count and not self._policy.total:
             return
         if self._empty is None:
             self._empty = loop.create_future()
@@ -471,7 +503,8 @@ class ConnectionManager:
         if not self._empty.done():
             for connection in list(self._connections.values()):
                 connection.transport.abort()
-            await asyncio.wait([self._empty])
+            # a pass or two; a call-back that left the loop may have swallowed the end of one
+            await asyncio.wait([self._empty], timeout=ABORT_SECONDS)
 
     # -- sight -------------------------------------------------------------------------
 
@@ -482,6 +515,7 @@ class ConnectionManager:
             "leased": sum(pool.leased for pool in policy.pools.values()),
             "idle": len(policy.idle),
             "opening": sum(pool.opening for pool in policy.pools.values()),
+            "closing": len(policy.closing),
             "waiting": policy.waiting,
             "opened": self._opened,
             "reused": self._reused,

@@ -4,9 +4,9 @@ Owns: the counts, the idle lists and the queues of waiting callers.  May not tou
 clocks, futures' loops (times come as arguments, waiters are opaque).
 Invariants, which ``check`` asserts:
 
-* ``total`` is the sum of every pool's ``leased + opening + len(idle)``;
+* ``total`` is the sum of every pool's ``leased + opening + len(idle) + len(closing)``;
 * no pool exceeds ``max_per_endpoint``, ``total`` never exceeds ``max_connections``;
-* a caller waits only while nothing idle could serve it, be it by being closed;
+* a caller waits only while nothing idle or closing could serve it, by being aborted;
 * ``starved`` holds the pools whose callers wait for the total alone.
 
 Every decision is O(1), however many connections, endpoints and waiters there are.
@@ -27,9 +27,8 @@ __all__ = ["Action", "EndpointPool", "PoolPolicy"]
 
 
 class Action(enum.Enum):
-    """What a caller that wants a connection has to do."""
+    """What a caller that wants a new connection has to do."""
 
-    REUSE = "reuse"  # the connection that comes with it is the caller's
     OPEN = "open"  # a slot is reserved: open one, then say opened() or open_failed()
     WAIT = "wait"  # join the queue
 
@@ -39,17 +38,20 @@ class EndpointPool:
 
     Attributes:
         key: the endpoint.
+        closing: connections that were told to close and are not lost yet, oldest first.  They
+            hold their slots: over TLS the end may take as long as the peer likes.
         idle: connections not in use, with the time since when; the newest last.
         leased: how many are in a caller's hands.
         opening: how many are being opened.
         waiters: who waits, first come first, with a number that tells who came earlier.
     """
 
-    __slots__ = ("idle", "key", "leased", "opening", "waiters")
+    __slots__ = ("closing", "idle", "key", "leased", "opening", "waiters")
 
     def __init__(self, key: Any) -> None:
         self.key = key
         self.idle: OrderedDict[Any, float] = OrderedDict()
+        self.closing: OrderedDict[Any, None] = OrderedDict()
         self.leased = 0
         self.opening = 0
         self.waiters: OrderedDict[Any, int] = OrderedDict()
@@ -57,12 +59,12 @@ class EndpointPool:
     @property
     def size(self) -> int:
         """Connections that count against the limit."""
-        return self.leased + self.opening + len(self.idle)
+        return self.leased + self.opening + len(self.idle) + len(self.closing)
 
     def __repr__(self) -> str:
         return (
             f"<{self.key}: {self.leased} leased, {len(self.idle)} idle, "
-            f"{self.opening} opening, {len(self.waiters)} waiting>"
+            f"{self.opening} opening, {len(self.closing)} closing, {len(self.waiters)} waiting>"
         )
 
 
@@ -89,6 +91,7 @@ class PoolPolicy:
         self.waiting = 0
         self.pools: dict[Any, EndpointPool] = {}
         self.idle: OrderedDict[Any, EndpointPool] = OrderedDict()  # all, oldest first
+        self.closing: OrderedDict[Any, EndpointPool] = OrderedDict()  # all, oldest first
         self.starved: OrderedDict[EndpointPool, None] = OrderedDict()  # whose turn, first
         self._joined = 0
 
@@ -106,26 +109,20 @@ class PoolPolicy:
 
     def _weigh(self, pool: EndpointPool) -> None:
         """Note whether callers of the pool wait for the total alone."""
-        if pool.waiters and pool.size < self.max_per_endpoint:
+        if pool.waiters and pool.size - len(pool.closing) < self.max_per_endpoint:
             self.starved.setdefault(pool)
         else:
             self.starved.pop(pool, None)
 
     # -- wanting a connection ----------------------------------------------------------
 
-    def want(self, pool: EndpointPool, *, fresh: bool = False) -> tuple[Action, Any]:
-        """Decide for a caller that wants a connection of *pool*, with *fresh* a new one.
+    def want(self, pool: EndpointPool) -> tuple[Action, Any]:
+        """Decide for a caller that wants a new connection of *pool*.
 
-        With ``OPEN``, what comes with it is an idle connection that must be closed to make
-        room, or ``None``.
+        With ``OPEN``, what comes with it is a closing or idle connection that must be aborted
+        to make room, or ``None``.
         """
-        if pool.idle and not fresh:
-            return Action.REUSE, self.take(pool)
-        if pool.idle and pool.size >= self.max_per_endpoint:
-            evicted = next(iter(pool.idle))
-            self.remove_idle(evicted)
-            return self._open(pool)[0], evicted
-        if pool.waiters or pool.size >= self.max_per_endpoint:
+        if pool.waiters:
             return Action.WAIT, None
         return self._open(pool)
 
@@ -138,10 +135,19 @@ class PoolPolicy:
 
     def _open(self, pool: EndpointPool) -> tuple[Action, Any]:
         evicted = None
-        if self.total >= self.max_connections:
-            if not self.idle:
-                return Action.WAIT, None
-            evicted = next(iter(self.idle))
+        if pool.size >= self.max_per_endpoint:
+            evicted = next(iter(pool.closing or pool.idle), None)
+        elif self.total >= self.max_connections:
+            evicted = next(iter(self.closing or self.idle), None)
+        else:
+            pool.opening += 1
+            self.total += 1
+            return Action.OPEN, None
+        if evicted is None:
+            return Action.WAIT, None
+        if evicted in self.closing:
+            self.remove_closing(evicted)
+        else:
             self.remove_idle(evicted)
         pool.opening += 1
         self.total += 1
@@ -194,6 +200,30 @@ class PoolPolicy:
         self._weigh(pool)
         return pool
 
+    def close_leased(self, pool: EndpointPool, connection: Any) -> None:
+        """A leased connection was told to close; it holds its slot until it is lost."""
+        pool.leased -= 1
+        self._begin_closing(pool, connection)
+
+    def close_idle(self, connection: Any) -> EndpointPool:
+        """An idle connection was told to close, like ``close_leased``; returns its pool."""
+        pool = self.idle.pop(connection)
+        del pool.idle[connection]
+        self._begin_closing(pool, connection)
+        return pool
+
+    def _begin_closing(self, pool: EndpointPool, connection: Any) -> None:
+        pool.closing[connection] = None
+        self.closing[connection] = pool
+        self._weigh(pool)
+
+    def remove_closing(self, connection: Any) -> None:
+        """A closing connection is lost, or aborted, which takes no longer than a pass."""
+        pool = self.closing.pop(connection)
+        del pool.closing[connection]
+        self.total -= 1
+        self._weigh(pool)
+
     def expired(self, before: float) -> Any:
         """Return the connection that is idle the longest if it is so since *before* or earlier."""
         if self.idle:
@@ -245,11 +275,13 @@ class PoolPolicy:
         assert self.total <= self.max_connections
         assert len(self.idle) == sum(len(pool.idle) for pool in self.pools.values())
         assert self.waiting == sum(len(pool.waiters) for pool in self.pools.values())
-        assert not (self.starved and (self.idle or self.total < self.max_connections))
+        assert len(self.closing) == sum(len(pool.closing) for pool in self.pools.values())
+        slots = self.idle or self.closing or self.total < self.max_connections
+        assert not (self.starved and slots)
         for pool in self.pools.values():
             assert pool.size <= self.max_per_endpoint
             assert pool.leased >= 0
             assert pool.opening >= 0
-            assert not (pool.waiters and pool.idle)
+            assert not (pool.waiters and (pool.idle or pool.closing))
             starves = bool(pool.waiters) and pool.size < self.max_per_endpoint
             assert starves == (pool in self.starved)

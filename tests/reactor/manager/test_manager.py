@@ -31,6 +31,7 @@ from reactor.eventloop import EventLoop
 from reactor.testing import listen
 
 NOTHING = {"leased": 0, "idle": 0, "opening": 0, "waiting": 0}
+QUIET = {**NOTHING, "closing": 0}
 
 
 class Echo(asyncio.Protocol):
@@ -119,7 +120,9 @@ def check(manager: ConnectionManager) -> None:
     """Assert that the books are in order."""
     manager._policy.check()
     stats = manager.stats()
-    assert manager._policy.total == stats["leased"] + stats["idle"] + stats["opening"]
+    assert manager._policy.total == stats["leased"] + stats["idle"] + (
+        stats["opening"] + stats["closing"]
+    )
 
 
 Scenario = Callable[[Peer], Awaitable[None]]
@@ -146,7 +149,7 @@ def test_any_protocol_is_pooled_and_reused(loop: EventLoop) -> None:
                 protocols.add(asker)
                 assert counts(manager) == {**NOTHING, "leased": 1}
         assert len(protocols) == 1
-        assert manager.stats() == {**NOTHING, "idle": 1, "opened": 1, "reused": 4}
+        assert manager.stats() == {**QUIET, "idle": 1, "opened": 1, "reused": 4}
         await manager.close()
         assert counts(manager) == NOTHING
 
@@ -213,7 +216,7 @@ def test_create_and_destroy_uses_each_connection_once(loop: EventLoop) -> None:
                 await asker.ask(b"x")
             with pytest.raises(ValueError, match="not leased"):
                 manager.release(asker)
-        assert manager.stats() == {**NOTHING, "opened": 3, "reused": 0}
+        assert manager.stats() == {**QUIET, "closing": 1, "opened": 3, "reused": 0}
         await manager.close()
 
     play(loop, scenario)
@@ -867,29 +870,81 @@ def test_close_waits_for_those_that_give_back_in_time(loop: EventLoop) -> None:
     play(loop, scenario)
 
 
-def test_connection_that_opens_during_close_is_closed(loop: EventLoop) -> None:
+def test_close_ends_what_is_being_opened_and_waits_for_it(loop: EventLoop) -> None:
     async def scenario(peer: Peer) -> None:
-        gate = asyncio.Event()
-
-        class Gated:
+        class Hanging:
             async def resolve(self, host: str, port: int, family: int = 0) -> list[Any]:
-                await gate.wait()
-                found: list[Any] = await loop.resolver.resolve(host, port, family)
-                return found
+                await asyncio.Event().wait()
+                return []
 
-        manager = ConnectionManager(resolver=Gated())  # type: ignore[arg-type]
-        opening = asyncio.ensure_future(manager.acquire(peer.endpoint, Asker))
+        manager = ConnectionManager(resolver=Hanging())  # type: ignore[arg-type]
+        openings = [
+            asyncio.ensure_future(manager.acquire(peer.endpoint, Asker)) for _ in range(3)
+        ]
         await settle()
-        assert counts(manager) == {**NOTHING, "opening": 1}
+        assert counts(manager) == {**NOTHING, "opening": 3}
         await manager.close()
-        gate.set()
-        with pytest.raises(RuntimeError, match="closed"):
-            await opening
         assert counts(manager) == NOTHING
-        await settle()
-        assert peer.open == 0
+        for opening in openings:
+            with pytest.raises(RuntimeError, match="closed"):
+                await opening
+        check(manager)
 
     play(loop, scenario)
+
+
+def test_close_ends_although_the_end_of_a_connection_was_swallowed(loop: EventLoop) -> None:
+    async def scenario(peer: Peer) -> None:
+        manager = ConnectionManager()
+        asker = await manager.acquire(peer.endpoint, Asker)
+        asker.transport.lost_callback = None  # as when it was never reached
+        await manager.close(timeout=0.01)
+
+    play(loop, scenario)
+
+
+def test_closing_connections_count_and_are_aborted_when_somebody_waits() -> None:
+    """The server never answers a close_notify, which may take it half a minute."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    accepted: list[ssl.SSLSocket] = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                accepted.append(context.wrap_socket(connection, server_side=True))
+
+    async def main() -> None:
+        endpoint = Endpoint(
+            "s", "127.0.0.1", listener.getsockname()[1],
+            client_context(ca_pem=authority.cert_pem.bytes()),
+        )
+        manager = ConnectionManager(max_connections=2, behavior="create_and_destroy")
+        transports = []
+        for number in range(6):
+            asker = await manager.acquire(endpoint, Asker)
+            transports.append(asker.transport)
+            manager.release(asker)
+            check(manager)
+            assert manager.stats()["closing"] == min(number + 1, 2)
+            await settle()
+            alive = [each for each in transports if each.get_protocol() is not None]
+            assert alive == transports[-2:]
+        assert "2 closing" in repr(manager)
+        await manager.close(timeout=0.01)
+        assert manager.stats()["closing"] == 0
+        check(manager)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        run(main())
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in accepted:
+            connection.close()
 
 
 def test_connection_closed_in_connection_made_is_an_error_of_the_endpoint(
@@ -981,7 +1036,7 @@ def test_repr_tells_the_whole_state(loop: EventLoop) -> None:
     async def scenario(peer: Peer) -> None:
         manager = ConnectionManager(max_connections=2)
         asker = await manager.acquire(peer.endpoint, Asker)
-        text = f"1 of 2 connections: <{peer.endpoint}: 1 leased, 0 idle, 0 opening, 0 waiting>"
+        text = f"1 of 2 connections: <{peer.endpoint}: 1 leased, 0 idle, 0 opening, 0 closing, 0 waiting>"
         assert text in repr(manager)
         manager.release(asker)
         await manager.close()

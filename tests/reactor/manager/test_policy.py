@@ -35,8 +35,8 @@ def test_first_caller_opens_and_later_ones_reuse_the_newest() -> None:
     assert policy.give_back(pool, "one", 1.0) is None
     assert policy.give_back(pool, "two", 2.0) is None
     policy.check()
-    assert policy.want(pool) == (Action.REUSE, "two")
-    assert policy.want(pool) == (Action.REUSE, "one")
+    assert policy.take(pool) == "two"
+    assert policy.take(pool) == "one"
     policy.check()
 
 
@@ -133,10 +133,10 @@ def test_fresh_connection_takes_the_place_of_an_idle_one() -> None:
     opened(policy, "a")
     policy.give_back(pool, "one", 1.0)
     policy.give_back(pool, "two", 2.0)
-    assert policy.want(pool, fresh=True) == (Action.OPEN, "one")
+    assert policy.want(pool) == (Action.OPEN, "one")
     policy.check()
-    assert policy.want(pool, fresh=True) == (Action.OPEN, "two")
-    assert policy.want(pool, fresh=True) == (Action.WAIT, None)
+    assert policy.want(pool) == (Action.OPEN, "two")
+    assert policy.want(pool) == (Action.WAIT, None)
     policy.check()
 
 
@@ -144,8 +144,35 @@ def test_fresh_connection_leaves_idle_ones_alone_where_there_is_room() -> None:
     policy = PoolPolicy(10, 2)
     pool = opened(policy, "a")
     policy.give_back(pool, "one", 1.0)
-    assert policy.want(pool, fresh=True) == (Action.OPEN, None)
+    assert policy.want(pool) == (Action.OPEN, None)
     policy.check()
+
+
+def test_closing_connection_holds_its_slot_until_somebody_needs_it() -> None:
+    policy = PoolPolicy(3, 2)
+    pool = opened(policy, "a")
+    opened(policy, "a")
+    opened(policy, "b")
+    policy.give_back(policy.pool("b"), "idle", 1.0)
+    policy.close_leased(pool, "older")
+    policy.close_leased(pool, "newer")
+    policy.check()
+    assert (policy.total, pool.size) == (3, 2)
+    assert policy.want(pool) == (Action.OPEN, "older")  # its endpoint's limit
+    assert policy.want(policy.pool("c")) == (Action.OPEN, "newer")  # the total's; idle ones stay
+    policy.check()
+    assert policy.want(pool) == (Action.OPEN, "idle")
+    assert policy.want(pool) == (Action.WAIT, None)
+
+
+def test_caller_that_waits_is_served_when_a_connection_begins_to_close() -> None:
+    policy = PoolPolicy(10, 1)
+    pool = opened(policy, "a")
+    policy.join(pool, "x")
+    policy.close_leased(pool, "one")
+    assert policy.next_to_open() == (pool, "x", "one")
+    policy.check()
+    assert (policy.total, pool.opening) == (1, 1)
 
 
 def test_oldest_idle_connection_expires_first() -> None:
@@ -194,11 +221,13 @@ class PolicyMachine(RuleBasedStateMachine):
         self.opening: list[EndpointPool] = []
         self.waiting: list[tuple[EndpointPool, str]] = []
         self.idle: dict[str, EndpointPool] = {}
+        self.closing: dict[str, EndpointPool] = {}
         self.now = 0.0
 
     def evict(self, connection: Any) -> None:
         if connection is not None:
-            self.policy.forget_if_empty(self.idle.pop(connection))  # as when it is lost
+            found = self.closing.pop(connection, None) or self.idle.pop(connection)
+            self.policy.forget_if_empty(found)  # as when it is lost
 
     def serve(self) -> None:
         while (served := self.policy.next_to_open()) is not None:
@@ -212,12 +241,13 @@ class PolicyMachine(RuleBasedStateMachine):
     @rule(key=KEYS, fresh=st.booleans())
     def want(self, key: str, fresh: bool) -> None:
         pool = self.policy.pool(key)
-        action, what = self.policy.want(pool, fresh=fresh)
-        if action is Action.REUSE:
-            assert not fresh
-            assert self.idle.pop(what) is pool
-            self.leased.append((pool, what))
-        elif action is Action.OPEN:
+        if pool.idle and not fresh:
+            connection = self.policy.take(pool)
+            assert self.idle.pop(connection) is pool
+            self.leased.append((pool, connection))
+            return
+        action, what = self.policy.want(pool)
+        if action is Action.OPEN:
             self.evict(what)
             self.opening.append(pool)
         else:
@@ -261,6 +291,23 @@ class PolicyMachine(RuleBasedStateMachine):
         self.serve()
         self.policy.forget_if_empty(pool)
 
+    @precondition(lambda self: self.leased)
+    @rule(data=st.data())
+    def close_leased(self, data: st.DataObject) -> None:
+        pool, connection = self.leased.pop(data.draw(st.integers(0, len(self.leased) - 1)))
+        self.policy.close_leased(pool, connection)
+        self.closing[connection] = pool
+        self.serve()
+
+    @precondition(lambda self: self.closing)
+    @rule(data=st.data())
+    def lose_closing(self, data: st.DataObject) -> None:
+        connection = data.draw(st.sampled_from(sorted(self.closing)))
+        pool = self.closing.pop(connection)
+        self.policy.remove_closing(connection)
+        self.serve()
+        self.policy.forget_if_empty(pool)
+
     @precondition(lambda self: self.idle)
     @rule(data=st.data())
     def lose_idle(self, data: st.DataObject) -> None:
@@ -273,10 +320,10 @@ class PolicyMachine(RuleBasedStateMachine):
     @rule(age=st.sampled_from([0.0, 0.5, 2.0]))
     def expire(self, age: float) -> None:
         while (connection := self.policy.expired(self.now - age)) is not None:
-            pool = self.policy.remove_idle(connection)
+            pool = self.policy.close_idle(connection)
             assert self.idle.pop(connection) is pool
+            self.closing[connection] = pool
             self.serve()
-            self.policy.forget_if_empty(pool)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -290,7 +337,10 @@ class PolicyMachine(RuleBasedStateMachine):
             return
         policy = self.policy
         policy.check()
-        assert policy.total == len(self.leased) + len(self.opening) + len(self.idle)
+        assert policy.total == sum(
+            map(len, (self.leased, self.opening, self.idle, self.closing))
+        )
+        assert dict(policy.closing) == self.closing
         assert dict(policy.idle) == self.idle
         assert policy.waiting == len(self.waiting)
         for pool in policy.pools.values():
