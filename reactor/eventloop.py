@@ -259,7 +259,7 @@ class EventLoop(Reactor, _Cold):
             protocol,
             sslcontext,
             server_side=server_side,
-            server_hostname=server_hostname,
+            server_hostname=None if server_side else server_hostname,
             waiter=waiter,
             call_connection_made=call_connection_made,
             ssl_handshake_timeout=ssl_handshake_timeout,

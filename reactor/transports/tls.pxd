@@ -80,10 +80,10 @@ cdef class TLSProtocol(Protocol):
     cdef int handshake_done(self) except -1
     cdef int wake_waiter(self, object error) except -1
 
-    cdef int receive(self, const char *data, Py_ssize_t size) except -1
-    cdef int receive_into_buffers(self, const char *data, Py_ssize_t size) except -1
+    cdef int receive(self, const char **data, Py_ssize_t *size) except -1
+    cdef int receive_into_buffers(self, const char **data, Py_ssize_t *size) except -1
     cdef int keep_unread(self, const char *data, Py_ssize_t size) except -1
-    cdef int receive_no_more(self, const char *data, Py_ssize_t size) except -1
+    cdef int receive_no_more(self, const char **data, Py_ssize_t *size) except -1
     cdef int discard(self) except -1
     cdef int peer_ended(self) except -1
     cdef int truncated(self) except -1

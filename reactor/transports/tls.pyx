@@ -53,7 +53,7 @@ from reactor.timers cimport Timer
 from reactor.transports.records cimport RECORD_PLAIN_MAX, partial_record
 from reactor.transports.stream cimport StreamTransport
 from reactor.transports.tls_engine cimport (
-    FEED_BYTES, PIECE_BYTES, RECORD_END, RECORD_NONE, TLSEngine, has_output,
+    PIECE_BYTES, RECORD_END, RECORD_NONE, TLSEngine, has_output,
 )
 from reactor.transports.transport cimport RECEIVER_BUFFER, Transport
 
@@ -133,8 +133,7 @@ cdef class TLSTransport(Transport):
             self.tls.match_lower_limits()
 
     def can_write_eof(self):
-        """Return whether ``write_eof`` is possible: never (RFC 8446 section 6.1 would allow it,
-        but TLS 1.2 does not)."""
+        """Return whether ``write_eof`` is possible: never, as TLS 1.2 has no half-close."""
         return False
 
     def write_eof(self):
@@ -191,9 +190,7 @@ cdef class TLSTransport(Transport):
     # -- facts -----------------------------------------------------------------------
 
     cdef object extra_info(self, str name):
-        cdef object value = None
-        if self.tls is not None:
-            value = self.tls.fact(name)
+        cdef object value = None if self.tls is None else self.tls.fact(name)
         if value is None and self.lower is not None:
             value = self.lower.get_extra_info(name)
         return value
@@ -304,9 +301,12 @@ cdef class TLSProtocol(Protocol):
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
         self.corked = True
         try:
-            self.receive(data, size)
+            self.receive(&data, &size)
             if self.waiting() and not self.lower_paused:
                 self.send_backlog()
+        except BaseException:
+            self.keep_unread(data, size)
+            raise
         finally:
             self.corked = False
         if has_output(self.engine):
@@ -396,7 +396,8 @@ cdef class TLSProtocol(Protocol):
     cdef int timed_out(self) except -1:
         if self.state == TLS_HANDSHAKING:
             error = TLSHandshakeTimeoutError(
-                f"the TLS handshake took longer than {self.handshake_timeout_ns / 1e9} seconds")
+                "SSL handshake is taking longer than "
+                f"{self.handshake_timeout_ns / 1e9} seconds: aborting the connection")
         else:
             error = TimeoutError("SSL shutdown timed out")
         return self.abort_with(error)
@@ -441,22 +442,20 @@ cdef class TLSProtocol(Protocol):
 
     # -- receiving -------------------------------------------------------------------
 
-    cdef int receive(self, const char *data, Py_ssize_t size) except -1:
+    cdef int receive(self, const char **data, Py_ssize_t *size) except -1:
         """Take bytes from below and give their plaintext to the application.
 
-        Several records go up together where they fit in a block.
+        Several records go up together where they fit in a block.  What was taken is gone
+        from data and size, also when this raises.
         """
-        cdef Py_ssize_t part, count
+        cdef Py_ssize_t count
         cdef Py_ssize_t filled = 0
         cdef Py_ssize_t block_size = self.loop.pool.block_size
         cdef char *block
-        while self.state == TLS_HANDSHAKING and size:
-            part = min(size, <Py_ssize_t>FEED_BYTES)
-            self.engine.feed(data, part)
-            data += part
-            size -= part
+        while self.state == TLS_HANDSHAKING and size[0]:
+            self.engine.feed_part(data, size)
             self.handshake()
-        if self.state != TLS_OPEN or not (size or self.engine.unread):
+        if self.state != TLS_OPEN or not (size[0] or self.engine.unread):
             return self.receive_no_more(data, size)
         if self.app_transport.receiver == RECEIVER_BUFFER:
             return self.receive_into_buffers(data, size)
@@ -466,12 +465,9 @@ cdef class TLSProtocol(Protocol):
         try:
             while self.state == TLS_OPEN and self.reading == TLS_READ_ON:
                 if self.engine.unread == 0:
-                    if size == 0:
+                    if size[0] == 0:
                         break
-                    part = min(size, <Py_ssize_t>FEED_BYTES)
-                    self.engine.feed(data, part)
-                    data += part
-                    size -= part
+                    self.engine.feed_part(data, size)
                     continue
                 count = self.engine.open_record(block + filled, block_size - filled)
                 if count == RECORD_NONE:
@@ -492,46 +488,36 @@ cdef class TLSProtocol(Protocol):
                     self.fail_with(self.engine.take_failure())
             if filled and self.state == TLS_OPEN:
                 self.app_transport.deliver(block, filled)
-        except BaseException:
-            self.keep_unread(data, size)
-            raise
         finally:
             self.loop.pool.release(block)
         return self.receive_no_more(data, size)
 
-    cdef int receive_into_buffers(self, const char *data, Py_ssize_t size) except -1:
+    cdef int receive_into_buffers(self, const char **data, Py_ssize_t *size) except -1:
         """The same for a BufferedProtocol: records are opened into its own memory."""
-        cdef Py_ssize_t part, count
+        cdef Py_ssize_t count
         cdef Py_buffer view
-        try:
-            while (self.state == TLS_OPEN and self.reading == TLS_READ_ON
-                    and self.app_transport.receiver == RECEIVER_BUFFER):
-                if self.engine.unread == 0:
-                    if size == 0:
-                        break
-                    part = min(size, <Py_ssize_t>FEED_BYTES)
-                    self.engine.feed(data, part)
-                    data += part
-                    size -= part
-                    continue
-                if not self.app_transport.open_buffer(&view, -1):
+        while (self.state == TLS_OPEN and self.reading == TLS_READ_ON
+                and self.app_transport.receiver == RECEIVER_BUFFER):
+            if self.engine.unread == 0:
+                if size[0] == 0:
                     break
-                if self.state != TLS_OPEN or self.reading != TLS_READ_ON:
-                    PyBuffer_Release(&view)
-                    break
-                count = self.engine.open_record(<char *>view.buf, view.len)
-                if count > 0:
-                    self.app_transport.close_buffer(&view, count)
-                    continue
+                self.engine.feed_part(data, size)
+                continue
+            if not self.app_transport.open_buffer(&view, -1):
+                break
+            if self.state != TLS_OPEN or self.reading != TLS_READ_ON:
                 PyBuffer_Release(&view)
-                if count == RECORD_END:
-                    self.peer_ended()
-                elif count != RECORD_NONE:
-                    self.fail_with(self.engine.take_failure())
-        except BaseException:
-            self.keep_unread(data, size)
-            raise
-        if size and self.state == TLS_OPEN and self.reading == TLS_READ_ON:
+                break
+            count = self.engine.open_record(<char *>view.buf, view.len)
+            if count > 0:
+                self.app_transport.close_buffer(&view, count)
+                continue
+            PyBuffer_Release(&view)
+            if count == RECORD_END:
+                self.peer_ended()
+            elif count != RECORD_NONE:
+                self.fail_with(self.engine.take_failure())
+        if size[0] and self.state == TLS_OPEN and self.reading == TLS_READ_ON:
             return self.receive(data, size)         # set_protocol was called meanwhile
         return self.receive_no_more(data, size)
 
@@ -544,18 +530,15 @@ cdef class TLSProtocol(Protocol):
                 self.loop.enqueue(self._resume, (), None)
         return 0
 
-    cdef int receive_no_more(self, const char *data, Py_ssize_t size) except -1:
+    cdef int receive_no_more(self, const char **data, Py_ssize_t *size) except -1:
         """Deal with bytes that the application does not get, now or ever."""
-        cdef Py_ssize_t part
         if self.state == TLS_OPEN or self.state == TLS_NEW:
-            if size:
-                self.engine.feed(data, size)   # paused or early: for later
+            if size[0]:
+                self.engine.feed(data[0], size[0])   # paused or early: for later
+                size[0] = 0
         elif self.state < TLS_ENDED:
-            while size:
-                part = min(size, <Py_ssize_t>FEED_BYTES)
-                self.engine.feed(data, part)
-                data += part
-                size -= part
+            while size[0]:
+                self.engine.feed_part(data, size)
                 self.discard()
         return 0
 
@@ -812,14 +795,4 @@ cdef class TLSProtocol(Protocol):
     cdef object fact(self, str name):
         if name == "sslcontext":
             return self.sslcontext
-        if self.state < TLS_OPEN:
-            return None
-        if name == "ssl_object":
-            return self.engine.ssl_object
-        if name == "peercert":
-            return self.engine.ssl_object.getpeercert()
-        if name == "cipher":
-            return self.engine.ssl_object.cipher()
-        if name == "compression":
-            return self.engine.ssl_object.compression()
-        return None
+        return self.engine.fact(name) if self.state >= TLS_OPEN else None

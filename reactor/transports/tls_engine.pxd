@@ -39,6 +39,8 @@ cdef class TLSEngine:
     cdef bint handshake(self) except -1
     # Take bytes from the peer, at best no more than FEED_BYTES.
     cdef int feed(self, const char *data, Py_ssize_t size) except -1
+    # Take up to FEED_BYTES from the front of what data and size name.
+    cdef int feed_part(self, const char **data, Py_ssize_t *size) except -1
     # Decrypt one record into the room bytes there, which must be more than RECORD_PLAIN_MAX.
     cdef Py_ssize_t open_record(self, char *into, Py_ssize_t room) except -4
     cdef object take_failure(self)
@@ -53,6 +55,8 @@ cdef class TLSEngine:
     cdef bytes take(self)
     # What is ready for the peer, if some was collected.
     cdef list take_pieces(self)
+    # For get_extra_info, after the handshake.
+    cdef object fact(self, str name)
 
 
 # Whether there may be something for the peer.

@@ -68,6 +68,13 @@ cdef class TLSEngine:
             self.window.start = NULL
         return 0
 
+    cdef int feed_part(self, const char **data, Py_ssize_t *size) except -1:
+        cdef Py_ssize_t part = min(size[0], <Py_ssize_t>FEED_BYTES)
+        self.feed(data[0], part)
+        data[0] += part
+        size[0] -= part
+        return 0
+
     cdef Py_ssize_t open_record(self, char *into, Py_ssize_t room) except -4:
         cdef Py_ssize_t count
         if self.failure is not None:
@@ -150,3 +157,14 @@ cdef class TLSEngine:
         self.pieces = None
         self.collected = 0
         return pieces
+
+    cdef object fact(self, str name):
+        if name == "ssl_object":
+            return self.ssl_object
+        if name == "peercert":
+            return self.ssl_object.getpeercert()
+        if name == "cipher":
+            return self.ssl_object.cipher()
+        if name == "compression":
+            return self.ssl_object.compression()
+        return None
