@@ -31,6 +31,11 @@ Spurious wake-ups are the poller's to swallow: ``complete`` returns false and th
 PENDING again. At most one op that reads and one that writes may be pending for a descriptor; a
 second one that would have to wait is done in line with -EEXIST.
 
+-errno is a number of errno.h. On Windows a poller translates what the system says: to errno.h's
+number where a caller compares with one (EAGAIN, ECANCELED, EEXIST, EBADF, EINVAL, EMFILE,
+ENOBUFS, ENOMEM, and ECONNABORTED of an accept), else to Winsock's (10054 for a reset), which
+is what Python's errno module has there and what OSError makes its subclasses from.
+
 Not here: files, name resolution, TLS, timers, and any promise about fairness beyond "a wait
 returns what is ready, each descriptor at most once per direction".
 """
@@ -46,7 +51,9 @@ cdef enum OpKind:
     OP_RECEIVE                  # recv(2): result bytes, 0 for the end, -errno
     OP_SEND                     # send(2), sendmsg(2): result bytes, maybe fewer than given
     OP_ACCEPT                   # accept(2): result the new descriptor, attached, non-blocking
-    OP_CONNECT                  # connect(2) to the sockaddr in buffer: result 0
+    OP_CONNECT                  # connect(2) to the sockaddr in buffer: result 0. Where the
+                                #   system wants a bound socket (ConnectEx), the poller binds
+                                #   one that is not to the wildcard address
     OP_READABLE                 # result 0 once a read would not block
     OP_WRITABLE                 # result 0 once a write would not block
 
@@ -59,8 +66,10 @@ cdef enum OpState:
 
 cdef enum OpFlag:
     OP_TRY = 1                  # by the owner: likely possible at once, try before parking
-    OP_NOWAIT = 2               # by the owner: never park, -EAGAIN instead (a poller that cannot
-                                #   try says so always); memory need not last
+    OP_NOWAIT = 2               # by the owner: make the call without waiting and never park,
+                                #   -EAGAIN instead, as every platform's non-blocking send and
+                                #   recv can; memory need not last. Only the deferred simulated
+                                #   poller says -EAGAIN always, so that owners bear with it
     OP_CANCELLED = 4            # by the poller: cancelled, the result stands
                                 # 0x100 and above: the poller's own while PENDING or DONE
 
@@ -77,6 +86,7 @@ cdef struct Op:
     Vector *vectors             # OP_SEND: stays the owner's, valid until the op is done
     Py_ssize_t result           # bytes, descriptor or 0; -errno for a failure
     Op *next                    # the done list's link
+    void *detail                # the poller's own (an OVERLAPPED, a ticket); NULL while IDLE
     void *owner                 # an OpOwner; borrowed while IDLE, kept alive otherwise
 
 
@@ -137,8 +147,9 @@ cdef class Poller:
     # -- ops -------------------------------------------------------------------------
     # OP_IDLE when it was done in line, else OP_PENDING. Never calls back. What receives,
     # accepts or waits for readiness is done in line only with OP_TRY or when it failed: so
-    # whoever submits from op_done cannot recurse. Sends and connects are tried as they come
-    # (a send without OP_TRY may go straight to waiting).
+    # whoever submits from op_done cannot recurse; where the system finishes a receive in line
+    # all the same, the next wait delivers it. Sends and connects are tried as they come (a
+    # send without OP_TRY may go straight to waiting). -ECANCELED in line once closed.
     cdef OpState submit(self, Op *op) noexcept
     # A PENDING op becomes DONE with -ECANCELED, now (its state says so on return) or soon; a
     # DONE op too; either one unless its result is in already and would be lost. Nothing
@@ -185,8 +196,10 @@ cdef class Poller:
     cdef int address_of(self, intptr_t fd, bint peer, void *address, int size) noexcept
 
     # Free the poller's own resources. Ops still pending are appended to *done*, cancelled, and
-    # what they had in hand is released. A completion port waits here until it has them back.
-    # Afterwards only give_back, close_fd, detach, now_ns and complete may be called.
+    # what they had in hand is released. A completion port waits here until it has them back,
+    # but not for ever: an op that the system does not give back in time has its memory and its
+    # owner leaked, never freed under it. Afterwards only give_back, close_fd, detach, now_ns,
+    # cancel, complete and, to be refused, submit may be called.
     cdef void close(self, OpList *done) noexcept
 
 

@@ -219,6 +219,9 @@ cdef class EpollPoller(Poller):
 
     cdef OpState submit(self, Op *op) noexcept:
         op.flags &= ~OP_CANCELLED
+        if self.closed:
+            op.result = -ECANCELED
+            return OP_IDLE
         if op.kind == OP_CONNECT:
             op.result = connect_now(op)
             if op.result != -EINPROGRESS:

@@ -153,7 +153,7 @@ cdef class SimulatedPoller(Poller):
             return op.state
         op.flags &= OP_TRY | OP_NOWAIT
         if self.closed or op.fd not in self.network.sockets:
-            op.result = -EBADF
+            op.result = -ECANCELED if self.closed else -EBADF
             return OP_IDLE
         if op.kind == OP_RECEIVE and op.flags & OP_NOWAIT:
             self.perform(op)            # also on a completion port: recv on a non-blocking socket

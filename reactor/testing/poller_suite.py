@@ -296,9 +296,14 @@ class PollerSuite:
 
     def test_peek_tells_of_a_reset(self, harness: Harness) -> None:
         one, two = harness.pair()
-        found = [0]
+        found: list[int] = []
+
+        def told() -> bool:
+            found.append(harness.probe.peek(two))
+            return found[-1] != 0
+
         harness.reset(one)
-        harness.until(lambda: found.append(harness.probe.peek(two)) or found[-1] != 0)
+        harness.until(told)
         assert found[-1] == -errno.ECONNRESET
 
     # -- connecting and accepting -------------------------------------------------------
@@ -788,6 +793,21 @@ class PollerSuite:
         assert all(op.state == "idle" for op in ops)
         assert all(op.results == [-errno.ECANCELED] for op in ops)
         assert harness.probe.poller.live_ops == 0
+
+    def test_submit_to_a_closed_poller_is_ecanceled(self, harness: Harness) -> None:
+        one, _ = harness.pair()
+        fd = harness.keep(harness.probe.open_socket(socket.AF_INET, socket.SOCK_STREAM))
+        harness.probe.close()
+        ops = [
+            harness.probe.receive(one),
+            harness.probe.send(one, b"x"),
+            harness.probe.readable(one),
+            harness.probe.connect(fd, socket.AF_INET, harness.refused()),
+        ]
+        for op in ops:
+            for options in ({}, {"try_now": True}, {"no_wait": True}):
+                assert not op.submit(**options)
+        assert all(op.results == 3 * [-errno.ECANCELED] for op in ops)
 
     def test_second_close_does_nothing(self, harness: Harness) -> None:
         harness.probe.close()

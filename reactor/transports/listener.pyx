@@ -130,6 +130,9 @@ cdef class Listener(OpOwner):
         if self.op.result >= 0:
             return self.connected(self.op.result)
         error = <int>-self.op.result
+        if self._loop.poller.closed:
+            self.close()
+            return 0
         if error in (EAGAIN, ECONNABORTED, ECANCELED):
             return 0
         if error in (EMFILE, ENFILE, ENOBUFS, ENOMEM):

@@ -17,6 +17,7 @@ import pytest
 
 import reactor
 from reactor.eventloop import EventLoop, new_event_loop
+from reactor.pollers.simulated import SimulatedPoller
 from reactor.testing import connect, listen, simulated_loop
 from tests.reactor.recorder import settle, turn
 
@@ -499,12 +500,12 @@ def test_descriptor_of_a_transport_is_refused_to_readers_and_writers(
         two.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=two)
         used = "File descriptor .* is used by transport"
-        for call in (real.add_reader, real.add_writer):
+        for add in (real.add_reader, real.add_writer):
             with pytest.raises(RuntimeError, match=used):
-                call(two, pytest.fail)
-        for call in (real.remove_reader, real.remove_writer):
+                add(two, pytest.fail)
+        for remove in (real.remove_reader, real.remove_writer):
             with pytest.raises(RuntimeError, match=used):
-                call(two)
+                remove(two)
         await asyncio.sleep(0)  # from now on it receives
         with pytest.raises(RuntimeError, match=used):  # what asyncio's own methods call
             real._add_reader(two, pytest.fail)
@@ -544,7 +545,9 @@ def test_descriptor_of_an_accepted_connection_is_refused_once_it_is_known(
 @pytest.mark.parametrize("deferred", [False, True])
 def test_reader_that_is_replaced_or_removed_leaves_one_op(deferred: bool) -> None:
     loop = simulated_loop(deferred=deferred, delay_seconds=0.01 if deferred else 0.0)
-    fd, other = loop.poller.network.pair()
+    poller = loop.poller
+    assert isinstance(poller, SimulatedPoller)
+    fd, other = poller.network.pair()
     for _ in range(3):
         loop.add_reader(fd, pytest.fail)
         loop.remove_reader(fd)
@@ -553,12 +556,12 @@ def test_reader_that_is_replaced_or_removed_leaves_one_op(deferred: bool) -> Non
     assert loop.stats()["live_ops"] == 1
     settle(loop)
     assert loop.stats()["live_ops"] == 1
-    loop.poller.network.send(other, b"x")
+    poller.network.send(other, b"x")
     loop.run_forever()
     assert loop.remove_reader(fd)
     settle(loop)
     assert loop.stats()["live_ops"] == 0
-    assert loop.poller.violations == []
+    assert poller.violations == []
     loop.close()
 
 

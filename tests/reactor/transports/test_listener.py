@@ -13,6 +13,7 @@ import pytest
 from reactor.eventloop import EventLoop
 from reactor.limits import ACCEPTS_PER_PASS
 from reactor.testing import VirtualSocket, connect, listen
+from reactor.transports.listener import Listener
 from tests.reactor.recorder import Recorder, finish, settle, turn, until
 
 
@@ -312,3 +313,11 @@ def test_unix_socket_listens_in_memory(simulated: Callable[..., EventLoop]) -> N
     until(loop, lambda: served.made and served.made[0].data)
     assert client.link.get_extra_info("peername") == "/run/simulated.sock"
     served.close(client)
+
+
+def test_listener_of_a_closed_loop_closes_its_socket() -> None:
+    loop = EventLoop()
+    loop.close()
+    sock = socket.create_server(("127.0.0.1", 0))
+    Listener(loop, sock, Recorder, None, None).start()
+    assert sock.fileno() == -1
