@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("reactor.testing.poller_harness", "reactor.testing.poller_suite")
+pytest.register_assert_rewrite(
+    "reactor.testing.poller_harness",
+    "reactor.testing.descriptor_suite",
+    "reactor.testing.poller_suite",
+)
 
 from reactor.eventloop import EventLoop  # noqa: E402 - after the line above
 from reactor.pollers import new_poller  # noqa: E402
