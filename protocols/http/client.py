@@ -20,7 +20,14 @@ from urllib.parse import unquote_to_bytes
 from protocols.http.connection import ClientConnection
 from protocols.http.errors import HTTPError, InvalidHeader
 from protocols.http.headers import Headers, render_request_head
-from protocols.http.limits import LONGEST_TIMEOUT_SECONDS, MAX_BODY_BYTES, ResponseLimits
+from protocols.http.limits import (
+    DEFAULT_TIMEOUT_SECONDS,
+    LONGEST_TIMEOUT_SECONDS,
+    MAX_BODY_BYTES,
+    MAX_STALE_RETRIES,
+    PREPARED_REQUESTS,
+    ResponseLimits,
+)
 from protocols.http.response import Response
 from protocols.http.url import URL
 from reactor import (
@@ -35,9 +42,6 @@ from reactor import (
 __all__ = ["AsyncClient", "ClientClosedError", "Default"]
 
 HeaderSource = Mapping[str, str] | Iterable[tuple[str, str]]
-
-DEFAULT_TIMEOUT_SECONDS = 60.0
-PREPARED_REQUESTS = 4_096
 
 _DEFAULT_HEADERS = (("Accept", "*/*"), ("Accept-Encoding", "identity"))
 
@@ -201,12 +205,12 @@ class AsyncClient:
             deadline = loop.time() + timeout
             deadline_ns = int(deadline * 1e9)
         manager = self._manager
-        retries = False
+        retries = 0
         while True:
             connection = None if retries else manager.take(prepared.endpoint)
             if connection is None:
                 connection = await manager.acquire(
-                    prepared.endpoint, self._factory(prepared), deadline, fresh=retries
+                    prepared.endpoint, self._factory(prepared), deadline, fresh=retries > 0
                 )
             was_used = connection.exchanges > 0
             try:
@@ -216,9 +220,14 @@ class AsyncClient:
             except BaseException as error:
                 connection.abandon()
                 manager.discard(connection)
-                if not (was_used and connection.unanswered and _is_stale(error)):
+                if not (
+                    was_used
+                    and connection.unanswered
+                    and retries < MAX_STALE_RETRIES
+                    and _is_stale(error)
+                ):
                     raise
-                retries = True
+                retries += 1
 
     def _factory(self, prepared: _Prepared) -> Callable[[], ClientConnection]:
         url = prepared.url

@@ -11,9 +11,12 @@ from dataclasses import dataclass, fields
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "DEFAULT_TIMEOUT_SECONDS",
     "LONGEST_TIMEOUT_SECONDS",
     "MAX_BODY_BYTES",
+    "MAX_STALE_RETRIES",
     "MAX_URL_LENGTH",
+    "PREPARED_REQUESTS",
     "STREAM_HIGH_WATER_BYTES",
     "ResponseLimits",
 ]
@@ -85,3 +88,16 @@ LONGEST_TIMEOUT_SECONDS = 3.2e9
 # A streamed body's pieces that nobody has read yet: at this many bytes the connection is
 # no longer read, at a quarter of it is read again.
 STREAM_HIGH_WATER_BYTES = 262_144
+
+# From the call to the last byte, where the caller names no time: long for an API, short for a
+# download, and better than a thread that hangs for ever behind a silent peer.
+DEFAULT_TIMEOUT_SECONDS = 60.0
+
+# Requests without headers of their own are rendered once; a crawler that never asks twice
+# for the same URL must not keep them all.  About 1 KiB each.
+PREPARED_REQUESTS = 4_096
+
+# How often a request is sent again because the used connection it went out on had been closed.
+# The second goes to a new connection, or to one that was handed over at this moment, which
+# may end in the same way; a server that closes every one of them is out of order.
+MAX_STALE_RETRIES = 3

@@ -176,7 +176,8 @@ class ConnectionManager:
             endpoint: where to; also the key of the pool.
             factory: makes the protocol of a new connection.
             deadline: when to give up, on the loop's clock in seconds.
-            fresh: no idle one, for a caller that has found one to be stale.
+            fresh: no idle one, for a caller that has found one to be stale.  Where it has to
+                wait, it may still be handed one that another caller gives back just then.
 
         Returns the protocol.  Raises the ``EndpointError`` of the phase that failed
         (``"pool"`` while waiting for a free one), ``PoolFullError`` when too many wait,

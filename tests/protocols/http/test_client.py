@@ -29,7 +29,7 @@ from protocols.http import (
     ResponseLimitError,
     ResponseLimits,
 )
-from protocols.http.limits import STREAM_HIGH_WATER_BYTES
+from protocols.http.limits import MAX_STALE_RETRIES, STREAM_HIGH_WATER_BYTES
 from reactor import (
     ConnectionLostError,
     ConnectRefusedError,
@@ -430,6 +430,38 @@ async def test_fresh_connection_that_is_closed_without_an_answer_is_not_retried(
         with pytest.raises(IncompleteResponseError, match="before a response came"):
             await client.get(server.url())
         assert server.connections == 1
+
+
+class EndsUnasked:
+    """A pool whose connections were all used before and all end unanswered."""
+
+    exchanges = 1
+    unanswered = True
+    sent = 0
+
+    def take(self, endpoint: Any) -> EndsUnasked:
+        return self
+
+    async def acquire(self, *_: Any, **__: Any) -> EndsUnasked:
+        return self
+
+    async def exchange(self, *_: Any) -> Response:
+        self.sent += 1
+        raise ConnectionLostError("gone", host="x", port=80, phase="read")
+
+    def abandon(self) -> None: ...
+    def discard(self, connection: Any) -> None: ...
+    async def close(self) -> None: ...
+
+
+@on_reactor
+async def test_retries_over_used_connections_are_bounded() -> None:
+    async with AsyncClient() as client:
+        pool: Any = EndsUnasked()
+        client._manager = pool
+        with pytest.raises(ConnectionLostError):
+            await client.get("http://x/", timeout=10)
+        assert pool.sent == 1 + MAX_STALE_RETRIES
 
 
 @on_reactor
@@ -1201,7 +1233,7 @@ async def test_repr_tells_the_state() -> None:
 
 @on_reactor
 async def test_prepared_requests_are_bounded() -> None:
-    from protocols.http.client import PREPARED_REQUESTS
+    from protocols.http.limits import PREPARED_REQUESTS
 
     async with AsyncClient() as client:
         for number in range(PREPARED_REQUESTS + 10):
