@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
@@ -129,6 +130,7 @@ class ConnectionManager:
         self._connections: dict[int, _Connection] = {}
         self._open_count = 0  # of those that are not lost
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock: Callable[[], float] = time.monotonic  # the loop's, once there is one
         self._expiry: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
         self._attempts: set[asyncio.Timeout] = set()  # to open a connection
@@ -251,7 +253,7 @@ class ConnectionManager:
             self._let_go(connection)
             return
         policy = self._policy
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         while True:
             waiter = policy.give_back(connection.pool, connection, now)
             if waiter is None:
@@ -355,6 +357,7 @@ class ConnectionManager:
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
+            self._clock = loop.time
         elif self._loop is not loop:
             raise RuntimeError("the connection manager belongs to another event loop")
 
