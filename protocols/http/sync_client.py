@@ -116,7 +116,7 @@ class Client:
                 try:
                     self._abandon(call)
                     break
-                except (SystemExit, KeyboardInterrupt):  # noqa: PERF203 - the second Ctrl-C
+                except (SystemExit, KeyboardInterrupt):  # the second Ctrl-C
                     continue  # the first one is raised; others may wait for a leader
             raise
         with self._mutex:

@@ -556,7 +556,7 @@ def test_connection_made_that_was_not_called_raises_instead_of_crashing() -> Non
         loop.set_exception_handler(lambda _, context: reported.append(context))
         async with serving(lambda peer: peer.send(b"x" * 100_000)) as server:
             await reactor.connect(Forgetful, "127.0.0.1", server.port)
-            while not lost:
+            while not lost:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0)
         loop.set_exception_handler(None)
 

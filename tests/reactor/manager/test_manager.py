@@ -624,7 +624,9 @@ class Strict(Asker):
 
 
 @pytest.mark.parametrize("what", ["bytes", "end"])
-def test_what_came_unasked_and_unread_costs_an_idle_connection(prompt: EventLoop, what: str) -> None:
+def test_what_came_unasked_and_unread_costs_an_idle_connection(
+    prompt: EventLoop, what: str
+) -> None:
     async def scenario(peer: Peer) -> None:
         manager = ConnectionManager()
         asker = await manager.acquire(peer.endpoint, Strict)
@@ -1036,8 +1038,8 @@ def test_repr_tells_the_whole_state(loop: EventLoop) -> None:
     async def scenario(peer: Peer) -> None:
         manager = ConnectionManager(max_connections=2)
         asker = await manager.acquire(peer.endpoint, Asker)
-        text = f"1 of 2 connections: <{peer.endpoint}: 1 leased, 0 idle, 0 opening, 0 closing, 0 waiting>"
-        assert text in repr(manager)
+        assert f"1 of 2 connections: <{peer.endpoint}: 1 leased, 0 idle" in repr(manager)
+        assert "0 opening, 0 closing, 0 waiting>" in repr(manager)
         manager.release(asker)
         await manager.close()
         assert "closed" in repr(manager)
