@@ -239,6 +239,21 @@ class EventLoop(Reactor, _Cold):
         self._transports[sock.fileno()] = transport
         return transport
 
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        sock, drained = transp._lend_socket()
+        reads = transp.is_reading()
+        transp.pause_reading()
+        self._transports.pop(sock.fileno(), None)  # so that the socket may be watched
+        try:
+            await drained
+            return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+        finally:
+            transp._take_back_socket()
+            if sock.fileno() >= 0:
+                self._transports[sock.fileno()] = transp
+            if reads:
+                transp.resume_reading()
+
     def _make_ssl_transport(
         self,
         rawsock: socket.socket,

@@ -11,6 +11,7 @@ from reactor.transports.transport cimport Transport
 
 cdef enum StreamState:
     STREAM_OPEN                     # both directions
+    STREAM_LENT                     # sendfile: the queue drains, then the file is sent
     STREAM_ENDING                   # write_eof: the queue drains, then the peer reads an end
     STREAM_CLOSING                  # close: nothing is read, the queue drains
     STREAM_ABORTED                  # ops are called back, then connection_lost
@@ -35,6 +36,7 @@ cdef class StreamTransport(Transport):
     cdef object error               # what connection_lost will be told
     cdef object sock                # the Python socket that owns the descriptor, or None
     cdef object socket_view         # what get_extra_info("socket") gave out
+    cdef object drain_waiter        # LENT: done when the queue is empty, else None
     cdef object server              # whose connection this is, or None
     cdef object extra               # dict of facts that the maker knew, or None
     cdef unsigned char peer[28]     # the peer's sockaddr_in or sockaddr_in6

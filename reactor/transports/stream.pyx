@@ -41,6 +41,7 @@ import os
 import socket
 import sys
 import warnings
+from asyncio import SendfileNotAvailableError, constants
 from asyncio.trsock import TransportSocket
 
 cdef extern from "errno.h" nogil:
@@ -75,6 +76,8 @@ cdef object os_error(Py_ssize_t result):
 
 cdef class StreamTransport(Transport):
     """A connected stream socket; see ``asyncio.Transport`` for the surface."""
+
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     def __cinit__(self, *args, **kwargs):
         self.fd = -1
@@ -324,6 +327,8 @@ cdef class StreamTransport(Transport):
         """True when a write is to be dropped; raises when it is the caller's mistake."""
         if self.state == STREAM_OPEN:
             return False
+        if self.state == STREAM_LENT:
+            raise RuntimeError("unable to write; sendfile is in progress")
         if self.state == STREAM_ENDING:
             raise RuntimeError("Cannot call write() after write_eof()")
         if self.state >= STREAM_ABORTED:
@@ -368,6 +373,8 @@ cdef class StreamTransport(Transport):
             self.abort_with(None)
         elif self.state == STREAM_ENDING:
             self._loop.poller.shut_down(self.fd)
+        elif self.state == STREAM_LENT and not self.drain_waiter.done():
+            self.drain_waiter.set_result(None)
         return 0
 
     cdef Py_ssize_t queued_bytes(self) noexcept:
@@ -379,11 +386,31 @@ cdef class StreamTransport(Transport):
 
     def write_eof(self):
         """End the sending direction once everything written is sent (shutdown(2))."""
-        if self.state != STREAM_OPEN:
+        if self.state > STREAM_LENT or self.refuse_write():
             return
         self.enter(STREAM_ENDING)
         if self.queued_bytes() == 0:
             self.drained()
+
+    def _lend_socket(self):
+        """Lend the socket to ``loop.sendfile``, which may use it when the future is done.
+
+        Returns ``(socket, future)``.  Until ``_take_back_socket`` writes raise.
+        """
+        if self.state != STREAM_OPEN:
+            raise RuntimeError("Transport is closing")
+        if self.extra_info("socket") is None:
+            raise SendfileNotAvailableError("not a socket of the system's")
+        self.state = STREAM_LENT
+        self.drain_waiter = self._loop.create_future()
+        if self.queued_bytes() == 0:
+            self.drain_waiter.set_result(None)
+        return self.sock, self.drain_waiter
+
+    def _take_back_socket(self):
+        self.drain_waiter = None
+        if self.state == STREAM_LENT:
+            self.state = STREAM_OPEN
 
     # -- the end ---------------------------------------------------------------------
 
@@ -436,6 +463,8 @@ cdef class StreamTransport(Transport):
     cdef int lose(self) except -1:
         self.enter(STREAM_LOST)
         self.queue = None
+        if self.drain_waiter is not None and not self.drain_waiter.done():
+            self.drain_waiter.set_exception(ConnectionError("Connection is closed by peer"))
         try:
             self.call_connection_lost(self.error)
         finally:
@@ -518,7 +547,7 @@ cdef class StreamTransport(Transport):
         return self.fd
 
     def __repr__(self):
-        cdef list info = [type(self).__name__, ("open", "ending", "closing", "aborted",
+        cdef list info = [type(self).__name__, ("open", "lent", "ending", "closing", "aborted",
                                                 "lost")[<int>self.state]]
         if self.fd >= 0:
             info.append(f"fd={self.fd}")

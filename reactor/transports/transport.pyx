@@ -80,7 +80,7 @@ cdef object call_method(object context, object target, str name, object argument
             leave_context(<PyObject *>context)
 
 
-class AsyncioTransport(asyncio.Transport):
+class AsyncioTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
     """What ``isinstance`` is told; see ``Transport.__class__``."""
 
 

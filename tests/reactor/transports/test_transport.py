@@ -1,12 +1,15 @@
 """The half of a stream transport that faces its protocol, plain and over TLS."""
 
+import asyncio
 import contextvars
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reactor.eventloop import EventLoop
+from reactor.pollers.simulated import SimulatedPoller
 from reactor.protocol import BufferedProtocol, Protocol
 from reactor.testing import pair
 from tests.reactor.recorder import Recorder, finish, turn, until, watched
@@ -207,4 +210,40 @@ def test_lost_callback_is_called_although_connection_lost_leaves_the_loop(
     assert told == [near]
     far.abort()
     until(loop, lambda: peer.lost)
+    turn(loop)
+
+
+def test_file_is_sent_after_what_was_written_and_writes_meanwhile_raise(
+    loop: EventLoop, tmp_path: Path, secure: bool
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(TEXT)
+    if isinstance(loop.poller, SimulatedPoller):
+        pytest.skip("the file is read in a thread, which simulated time does not wait for")
+
+    async def send() -> int:
+        near.write(b"before")
+        with path.open("rb") as file:
+            sending = asyncio.ensure_future(loop.sendfile(near, file, 100))
+            await asyncio.sleep(0)
+            if not secure:
+                with pytest.raises(RuntimeError, match="sendfile is in progress"):
+                    near.write(b"between")
+            count: int = await sending
+        near.write(b"after")
+        return count
+
+    reader = Recorder()
+    near, far, peer = connected_ends(loop, secure, reader)
+    assert loop.run_until_complete(send()) == len(TEXT) - 100
+    expected = b"before" + TEXT[100:] + b"after"
+    if secure:
+        assert loop.run_until_complete(peer.receive(len(expected))) == expected
+    else:
+        until(loop, lambda: len(peer.data) == len(expected))
+        assert bytes(peer.data) == expected
+    assert near.is_reading()
+    near.abort()
+    far.abort()
+    until(loop, lambda: reader.lost)
     turn(loop)
