@@ -1,8 +1,10 @@
+import asyncio
 from typing import Any
 
 from typing_extensions import Buffer
 
-class Protocol:
+# They have the surface of asyncio's classes and go wherever those do, and are typed so.
+class Protocol(asyncio.Protocol):
     transport: Any
     def __new__(cls, *args: Any, **kwargs: Any) -> Any: ...
     def connection_made(self, transport: Any) -> None: ...
@@ -12,7 +14,7 @@ class Protocol:
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
 
-class BufferedProtocol:
+class BufferedProtocol(asyncio.BufferedProtocol):
     transport: Any
     def connection_made(self, transport: Any) -> None: ...
     def get_buffer(self, sizehint: int) -> Buffer: ...

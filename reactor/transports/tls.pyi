@@ -1,14 +1,13 @@
 import asyncio
 import ssl
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer
 
 from reactor.core import Reactor
 from reactor.protocol import Protocol
 from reactor.transports.transport import Transport
-
 
 class TLSTransport(Transport):
     _sendfile_compatible: Any

@@ -1,7 +1,6 @@
 import ssl
 import sys
-
-from typing_extensions import Self
+from typing import Self
 
 class Window:
     if sys.version_info >= (3, 12):

@@ -739,7 +739,9 @@ def test_session_tickets_that_came_while_idle_do_not_cost_a_tls_connection() -> 
 
     async def main() -> None:
         endpoint = Endpoint(
-            "s", "127.0.0.1", listener.getsockname()[1],
+            "s",
+            "127.0.0.1",
+            listener.getsockname()[1],
             client_context(ca_pem=authority.cert_pem.bytes()),
         )
         manager = ConnectionManager()
@@ -880,9 +882,7 @@ def test_close_ends_what_is_being_opened_and_waits_for_it(loop: EventLoop) -> No
                 return []
 
         manager = ConnectionManager(resolver=Hanging())  # type: ignore[arg-type]
-        openings = [
-            asyncio.ensure_future(manager.acquire(peer.endpoint, Asker)) for _ in range(3)
-        ]
+        openings = [asyncio.ensure_future(manager.acquire(peer.endpoint, Asker)) for _ in range(3)]
         await settle()
         assert counts(manager) == {**NOTHING, "opening": 3}
         await manager.close()
@@ -920,7 +920,9 @@ def test_closing_connections_count_and_are_aborted_when_somebody_waits() -> None
 
     async def main() -> None:
         endpoint = Endpoint(
-            "s", "127.0.0.1", listener.getsockname()[1],
+            "s",
+            "127.0.0.1",
+            listener.getsockname()[1],
             client_context(ca_pem=authority.cert_pem.bytes()),
         )
         manager = ConnectionManager(max_connections=2, behavior="create_and_destroy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sized
 from typing import Any
 
 import pytest
@@ -337,9 +338,8 @@ class PolicyMachine(RuleBasedStateMachine):
             return
         policy = self.policy
         policy.check()
-        assert policy.total == sum(
-            map(len, (self.leased, self.opening, self.idle, self.closing))
-        )
+        groups: tuple[Sized, ...] = (self.leased, self.opening, self.idle, self.closing)
+        assert policy.total == sum(map(len, groups))
         assert dict(policy.closing) == self.closing
         assert dict(policy.idle) == self.idle
         assert policy.waiting == len(self.waiting)
