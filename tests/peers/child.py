@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 
@@ -38,6 +39,23 @@ class Child:
         return Ended(status, (out or b"").decode(), (err or b"").decode())
 
 
+@contextlib.contextmanager
+def _signals_at_default() -> Iterator[None]:
+    """Keep a child from inheriting that a signal is ignored, as under nohup(1) or in CI."""
+    ignored = [
+        number
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is signal.SIG_IGN
+    ]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.asynccontextmanager
 async def running(
     *arguments: str,
@@ -52,7 +70,8 @@ async def running(
         "env": {**os.environ, **(environment or {})},
         **options,
     }
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, **options)
+    with _signals_at_default():
+        process = await asyncio.create_subprocess_exec(sys.executable, *arguments, **options)
     try:
         yield Child(process)
     finally:
