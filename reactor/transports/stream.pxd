@@ -51,6 +51,7 @@ cdef class StreamTransport(Transport):
     cdef int enter(self, StreamState state) except -1
     cdef int receive(self) except -1
     cdef int received(self) except -1
+    cdef int go_on(self) except -1
     cdef int received_bytes(self) except -1
     cdef int drop_held(self) except -1
     cdef int received_end(self) except -1

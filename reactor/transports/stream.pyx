@@ -168,10 +168,7 @@ cdef class StreamTransport(Transport):
             elif count != -ECANCELED:
                 self.abort_with(os_error(count))
         finally:                        # an exit leaves the loop, not the connection
-            if self.state >= STREAM_CLOSING:
-                self.lose_if_idle()
-            elif self.reading == READ_ON:
-                self.receive()
+            self.go_on()
         return 0
 
     cdef int readable(self) except -1:
@@ -187,10 +184,7 @@ cdef class StreamTransport(Transport):
                 elif result != -ECANCELED:
                     self.abort_with(os_error(result))
         finally:                        # an exit leaves the loop, not the connection
-            if self.state >= STREAM_CLOSING:
-                self.lose_if_idle()
-            elif self.reading == READ_ON:
-                self.receive()
+            self.go_on()
         return 0
 
     cdef int receive_into_buffer(self) except -1:
@@ -217,6 +211,14 @@ cdef class StreamTransport(Transport):
             self.received_end()
         elif count != -EAGAIN:
             self.abort_with(os_error(count))
+        return 0
+
+    cdef int go_on(self) except -1:
+        """Receive what comes next, or let the connection go."""
+        if self.state >= STREAM_CLOSING:
+            return self.lose_if_idle()
+        if self.reading == READ_ON:
+            return self.receive()
         return 0
 
     cdef int received_bytes(self) except -1:
