@@ -40,9 +40,7 @@ if its ``connection_made`` was called.
 
 cimport cython
 from cpython.buffer cimport PyBuffer_Release
-from cpython.bytes cimport (
-    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
-)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
