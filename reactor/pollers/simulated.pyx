@@ -13,8 +13,8 @@ Some facts about it:
   cancel comes too late when the result is in. A bufferless receive is then either a zero-byte
   one that borrows its block at dispatch, or (*posted*) borrows it when it is submitted.
 * What an owner does against the contract (a detach or close with an op pending, a block given
-back twice) is written down in ``violations``, which the tests
-  want empty. A block that was given back is overwritten.
+  back twice) is written down in ``violations``, which the tests want empty. A block that was
+  given back is overwritten.
 
 Owns: the ops that wait, the virtual clock, the wake-up gate.  May not touch: descriptors of
 the system, call-backs.

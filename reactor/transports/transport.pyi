@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -5,6 +6,8 @@ from typing_extensions import Buffer
 
 from reactor.core import Reactor
 from reactor.pollers.contract import OpOwner
+
+class AsyncioTransport(asyncio.transports._FlowControlMixin, asyncio.Transport): ...
 
 class Transport(OpOwner):
     _start_tls_compatible: bool
