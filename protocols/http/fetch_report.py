@@ -56,18 +56,28 @@ def rate_in_words(rate: float) -> str:
 
 
 def say(stream: TextIO, text: str) -> bool:
-    """Write a line at once; return whether somebody still reads."""
+    """Write a line at once; return whether somebody still reads.
+
+    Raises the ``OSError`` of an output that cannot take it, such as a full disk.
+    """
     try:
         stream.write(f"{text}\n")
         stream.flush()
     except BrokenPipeError:
-        # What is in the buffer would raise again when Python ends.
-        with contextlib.suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+        _drop(stream)
         return False
+    except OSError:
+        _drop(stream)
+        raise
     return True
+
+
+def _drop(stream: TextIO) -> None:
+    """Send to nowhere what is in the buffer: it would raise again when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @dataclass(slots=True)

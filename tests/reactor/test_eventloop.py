@@ -73,7 +73,8 @@ loop.close()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 def test_forked_child_leaves_its_parents_loop_alone() -> None:
-    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=30)
+    # -P: what is installed, not what lies in the current folder
+    subprocess.run([sys.executable, "-P", "-c", FORKED], check=True, timeout=30)
 
 
 # -- running, stopping, closing -------------------------------------------------------------
