@@ -185,6 +185,12 @@ def disown_all():
 os.register_at_fork(after_in_child=disown_all)
 
 
+cdef inline int wait_now(int epoll_fd, epoll_event *events, int timeout_ms) noexcept nogil:
+    # errno is read before the GIL is taken back, which may change it
+    cdef int count = epoll_wait(epoll_fd, events, BATCH, timeout_ms)
+    return -errno if count < 0 else count
+
+
 cdef class EpollPoller(Poller):
     """epoll(7) behind the completion contract.  Lends receives blocks of *pool*.
 
@@ -253,7 +259,7 @@ cdef class EpollPoller(Poller):
         cdef int timeout_ms, count, at
         cdef uint64_t mark
         if timeout_ns == 0 or self.cancelled.first != NULL:
-            count = epoll_wait(self.epoll_fd, events, BATCH, 0)
+            count = wait_now(self.epoll_fd, events, 0)
         else:
             if timeout_ns < 0:
                 timeout_ms = -1
@@ -263,13 +269,13 @@ cdef class EpollPoller(Poller):
                 timeout_ms = <int>((timeout_ns + 999_999) // 1_000_000)
             self.waiting = True
             with nogil:
-                count = epoll_wait(self.epoll_fd, events, BATCH, timeout_ms)
+                count = wait_now(self.epoll_fd, events, timeout_ms)
             self.waiting = False
         if count < 0:
             if self.foreign:
                 raise RuntimeError(FOREIGN)
-            if errno != EINTR:
-                PyErr_SetFromErrno(OSError)
+            if count != -EINTR:
+                raise OSError(-count, os.strerror(-count))
             count = 0
         op_splice(done, &self.cancelled)
         for at in range(count):
