@@ -273,6 +273,7 @@ cdef class Reactor:
         Py_INCREF(handle)
         return handle
 
+    @cython.linetrace(False)            # a tracer may let go of the GIL between two lines
     cdef int push(self, Handle handle) except -1:
         cdef Py_ssize_t place
         while self.ready_count == len(self.ring):
@@ -284,6 +285,7 @@ cdef class Reactor:
         self.ready_count += 1
         return 0
 
+    @cython.linetrace(False)            # a tracer may let go of the GIL between two lines
     cdef int grow(self) except -1:
         """Double the ring.
 
@@ -406,6 +408,7 @@ cdef class Reactor:
                 handle.run()
         return 0
 
+    @cython.linetrace(False)            # a tracer may let go of the GIL between two lines
     cdef Handle pop(self):
         cdef Handle handle = <Handle>PyList_GET_ITEM(self.ring, self.ring_head)
         Py_INCREF(None)
