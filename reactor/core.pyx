@@ -324,6 +324,7 @@ cdef class Reactor:
         """Leave ``run_forever`` at the end of the pass."""
         self._stopping = True
 
+    @cython.linetrace(False)            # as push: from the look at the queue to the sleep
     cdef int run_pass(self) except -1:
         cdef int64_t timeout_ns, next_ns
         # One that came while C code ran would not interrupt the wait; its handler may queue.

@@ -24,6 +24,7 @@ Python objects other than through an op's owner count; call-backs.
 Invariant: an op is in a slot exactly while it is PENDING.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from libc.errno cimport (
@@ -254,6 +255,7 @@ cdef class EpollPoller(Poller):
             op.flags |= OP_CANCELLED
             op.result = -ECANCELED
 
+    @cython.linetrace(False)            # a tracer may let go of the GIL before waiting is set
     cdef int wait(self, int64_t timeout_ns, OpList *done) except -1:
         cdef epoll_event *events = <epoll_event *>self.events
         cdef int timeout_ms, count, at
