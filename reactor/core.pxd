@@ -47,6 +47,7 @@ cdef class Reactor:
     cdef list ring                          # the ready queue, a power of two of places
     cdef Py_ssize_t ring_head
     cdef readonly Py_ssize_t ready_count
+    cdef bint waiting                       # may be asleep: who queues from outside must wake
 
     # asyncio.BaseEventLoop's own names, so that its methods and ours share one state
     cdef public bint _closed

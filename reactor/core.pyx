@@ -12,8 +12,9 @@ poller's), asyncio's cold surface (``reactor.eventloop``).
 Invariant: no call-back runs while the poller waits or while a batch is being collected.
 
 The ready queue may be appended to by any thread that holds the GIL; everything else belongs
-to the reactor's thread.  A thread that appends wakes the poller only when it really sleeps:
-``poller.waiting`` is set and tested under the GIL.
+to the reactor's thread.  A thread that appends wakes the poller only when it may be asleep:
+the reactor sets ``waiting`` and then looks at the queue, the thread appends and then looks at
+``waiting``, so that one of them sees what the other did wherever the GIL changes hands.
 """
 
 cimport cython
@@ -224,7 +225,7 @@ cdef class Reactor:
         if self._debug:
             self._check_callback(callback, "call_soon_threadsafe")
         handle = self.enqueue(callback, args, context)
-        if self.poller.waiting:
+        if self.waiting:
             self.poller.wake()
         return handle
 
@@ -273,7 +274,8 @@ cdef class Reactor:
         Py_INCREF(handle)
         return handle
 
-    @cython.linetrace(False)            # a tracer may let go of the GIL between two lines
+    @cython.profile(False)              # a tracer may let go of the GIL
+    @cython.linetrace(False)
     cdef int push(self, Handle handle) except -1:
         cdef Py_ssize_t place
         while self.ready_count == len(self.ring):
@@ -285,7 +287,8 @@ cdef class Reactor:
         self.ready_count += 1
         return 0
 
-    @cython.linetrace(False)            # a tracer may let go of the GIL between two lines
+    @cython.profile(False)              # a tracer may let go of the GIL
+    @cython.linetrace(False)
     cdef int grow(self) except -1:
         """Double the ring.
 
@@ -324,12 +327,13 @@ cdef class Reactor:
         """Leave ``run_forever`` at the end of the pass."""
         self._stopping = True
 
-    @cython.linetrace(False)            # as push: from the look at the queue to the sleep
     cdef int run_pass(self) except -1:
         cdef int64_t timeout_ns, next_ns
         # One that came while C code ran would not interrupt the wait; its handler may queue.
         PyErr_CheckSignals()
+        self.waiting = True             # before the look at the queue; see the head
         if self.ready_count or self.done.first != NULL or self._stopping:
+            self.waiting = False
             timeout_ns = 0
         else:
             next_ns = self.timers.next_ns()
@@ -340,6 +344,7 @@ cdef class Reactor:
                 if timeout_ns < 0:
                     timeout_ns = 0
         self.poller.wait(timeout_ns, &self.done)
+        self.waiting = False
         PyErr_CheckSignals()
         if self.done.first != NULL:
             self.dispatch()
@@ -409,7 +414,8 @@ cdef class Reactor:
                 handle.run()
         return 0
 
-    @cython.linetrace(False)            # a tracer may let go of the GIL between two lines
+    @cython.profile(False)              # a tracer may let go of the GIL
+    @cython.linetrace(False)
     cdef Handle pop(self):
         cdef Handle handle = <Handle>PyList_GET_ITEM(self.ring, self.ring_head)
         Py_INCREF(None)

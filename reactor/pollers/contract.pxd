@@ -142,7 +142,6 @@ cdef class Poller:
     cdef readonly Py_ssize_t live_ops       # ops that are PENDING or DONE
     cdef readonly bint closed
     cdef readonly bint foreign              # this process was forked from its own: of no use
-    cdef bint waiting                       # the thread is inside wait and holds no GIL
 
     # -- ops -------------------------------------------------------------------------
     # OP_IDLE when it was done in line, else OP_PENDING. Never calls back. What receives,

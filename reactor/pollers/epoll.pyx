@@ -24,7 +24,6 @@ Python objects other than through an op's owner count; call-backs.
 Invariant: an op is in a slot exactly while it is PENDING.
 """
 
-cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from libc.errno cimport (
@@ -255,7 +254,6 @@ cdef class EpollPoller(Poller):
             op.flags |= OP_CANCELLED
             op.result = -ECANCELED
 
-    @cython.linetrace(False)            # a tracer may let go of the GIL before waiting is set
     cdef int wait(self, int64_t timeout_ns, OpList *done) except -1:
         cdef epoll_event *events = <epoll_event *>self.events
         cdef int timeout_ms, count, at
@@ -269,10 +267,8 @@ cdef class EpollPoller(Poller):
                 timeout_ms = INT32_MAX
             else:
                 timeout_ms = <int>((timeout_ns + 999_999) // 1_000_000)
-            self.waiting = True
             with nogil:
                 count = wait_now(self.epoll_fd, events, timeout_ms)
-            self.waiting = False
         if count < 0:
             if self.foreign:
                 raise RuntimeError(FOREIGN)

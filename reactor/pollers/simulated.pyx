@@ -349,10 +349,8 @@ cdef class SimulatedPoller(Poller):
         if patience_us == 0:
             outcome = PyThread_acquire_lock_timed(self.gate, 0, 0)
         else:
-            self.waiting = True
             with nogil:
                 outcome = PyThread_acquire_lock_timed(self.gate, patience_us, 1)
-            self.waiting = False
         if outcome == 1:                        # PY_LOCK_ACQUIRED; 2 is an interruption
             cyr_exchange(&self.woken, 0)
         return outcome != PY_LOCK_FAILURE
