@@ -24,7 +24,7 @@ from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport ceil, isnan
-from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdint cimport INT64_MAX, int64_t, intptr_t
 from libc.string cimport memset
 
 from reactor.pollers.contract cimport OP_IDLE, Op, OpOwner, Poller, let_go, op_pop
@@ -326,6 +326,11 @@ cdef class Reactor:
     def stop(self):
         """Leave ``run_forever`` at the end of the pass."""
         self._stopping = True
+
+    def _wakeup_fd(self):
+        """Return the poller's descriptor for ``signal.set_wakeup_fd``; None without one."""
+        cdef intptr_t fd = self.poller.wakeup_fd()
+        return fd if fd >= 0 else None
 
     cdef int run_pass(self) except -1:
         cdef int64_t timeout_ns, next_ns

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import functools
 import selectors
+import signal
 import socket
 import ssl
 import sys
@@ -124,7 +125,11 @@ class EventLoop(Reactor, _Cold):
                 firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
             )
             events._set_running_loop(self)
-            self._run()
+            wakeup_fd = self._arm_signals()
+            try:
+                self._run()
+            finally:
+                _disarm_signals(wakeup_fd)
         finally:
             self._stopping = False
             self._thread_id = None
@@ -201,6 +206,21 @@ class EventLoop(Reactor, _Cold):
         return self._unwatch(self._writers, fd)
 
     # -- signals -------------------------------------------------------------------------
+
+    def _arm_signals(self) -> int:
+        """Let each signal wake the loop, whatever thread it is delivered to.
+
+        Returns the descriptor for ``_disarm_signals``; -1 when this is not the main thread, or
+        somebody else's descriptor is there, as after ``add_signal_handler``.
+        """
+        wakeup_fd = self._wakeup_fd()
+        if wakeup_fd is None or threading.current_thread() is not threading.main_thread():
+            return -1
+        previous = signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
+        if previous == -1:
+            return wakeup_fd
+        signal.set_wakeup_fd(previous)
+        return -1
 
     def _make_self_pipe(self) -> None:
         """Make the pipe that signals are written to only once a handler is added."""
@@ -374,6 +394,14 @@ def _descriptor(fd: Any) -> int:
     if number < 0:
         raise ValueError(f"invalid file descriptor: {number}")
     return number
+
+
+def _disarm_signals(wakeup_fd: int) -> None:
+    """Take *wakeup_fd* back, unless another has taken its place."""
+    if wakeup_fd != -1:
+        present = signal.set_wakeup_fd(-1)
+        if present != wakeup_fd:
+            signal.set_wakeup_fd(present)
 
 
 def _nothing() -> None:

@@ -166,6 +166,9 @@ cdef class Poller:
     cdef void give_back(self, char *block) noexcept
     # Make the present or the next wait return at once. Any thread, any signal handler.
     cdef void wake(self) noexcept nogil
+    # A descriptor for signal.set_wakeup_fd(): each byte that is written to it ends the present
+    # or the next wait. Opened when first asked for, closed with the poller. -errno.
+    cdef intptr_t wakeup_fd(self) noexcept
     # Monotonic nanoseconds; a simulated poller keeps its own time.
     cdef int64_t now_ns(self) noexcept nogil
 

@@ -35,6 +35,9 @@ cdef class Poller:
     cdef void wake(self) noexcept nogil:
         pass
 
+    cdef intptr_t wakeup_fd(self) noexcept:
+        return -ENOSYS
+
     cdef int64_t now_ns(self) noexcept nogil:
         return 0
 

@@ -19,7 +19,11 @@ Some facts about epoll, as measured and as used here:
   (os.register_at_fork), and whatever it does with the poller then fails with EBADF.
 * Regular files cannot be watched: epoll_ctl says EPERM, and the op is done with it.
 
-Owns: the epoll descriptor, the wake-up eventfd, the table of descriptors.  May not touch:
+* A signal may be delivered to a thread that does not wait, or to the one that waits just
+  before it does; EINTR ends neither wait. What CPython's handler writes to the wake-up
+  descriptor does (``set_wakeup_fd`` in the signal module's documentation).
+
+Owns: the epoll descriptor, the wake-up eventfd and pipe, the table of descriptors.  May not touch:
 Python objects other than through an op's owner count; call-backs.
 Invariant: an op is in a slot exactly while it is PENDING.
 """
@@ -42,11 +46,17 @@ from reactor.pollers.contract cimport (
 from reactor.pool cimport BlockPool
 
 import os
+import signal
 import weakref
 
 cdef extern from "errno.h" nogil:
     enum:
         ECANCELED               # missing in Cython's libc.errno
+
+cdef extern from "fcntl.h" nogil:
+    enum:
+        O_CLOEXEC
+        O_NONBLOCK
 
 cdef extern from "sys/epoll.h" nogil:
     enum:
@@ -104,6 +114,7 @@ cdef extern from "sys/socket.h" nogil:
 
 cdef extern from "unistd.h" nogil:
     int close(int fd)
+    int pipe2(int *fds, int flags)
     Py_ssize_t read(int fd, void *buffer, size_t length)
     Py_ssize_t write(int fd, const void *buffer, size_t length)
 
@@ -112,6 +123,7 @@ cdef enum:
     FIRST_SLOTS = 64
 
 cdef uint64_t WAKE_MARK = <uint64_t>-1
+cdef uint64_t SIGNAL_MARK = <uint64_t>-2
 
 
 cdef inline bint reads(const Op *op) noexcept nogil:
@@ -177,9 +189,14 @@ cdef str FOREIGN = "an event loop cannot run in a child process that was forked 
 def disown_all():
     """In a forked child: let go of every poller, which stays the parent's."""
     cdef EpollPoller poller
+    cdef int wakeup_fd = signal.set_wakeup_fd(-1)
+    cdef bint ours = False
     for poller in pollers:
+        ours |= wakeup_fd == poller.signal_fds[1]
         poller.foreign = True
         poller.disown()
+    if not ours:
+        signal.set_wakeup_fd(wakeup_fd)
 
 
 os.register_at_fork(after_in_child=disown_all)
@@ -198,9 +215,8 @@ cdef class EpollPoller(Poller):
     """
 
     def __cinit__(self, BlockPool pool not None):
-        cdef epoll_event event
         self.pool = pool
-        self.epoll_fd = self.wake_fd = -1
+        self.epoll_fd = self.wake_fd = self.signal_fds[0] = self.signal_fds[1] = -1
         self.events = PyMem_RawMalloc(BATCH * sizeof(epoll_event))
         if self.events == NULL:
             raise MemoryError("no memory for epoll's events")
@@ -210,9 +226,7 @@ cdef class EpollPoller(Poller):
         self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.wake_fd < 0:
             PyErr_SetFromErrno(OSError)
-        event.events = EPOLLIN
-        event.data.u64 = WAKE_MARK
-        if epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, self.wake_fd, &event) < 0:
+        if self.watch_wakeups(self.wake_fd, WAKE_MARK) < 0:
             PyErr_SetFromErrno(OSError)
         pollers.add(self)
 
@@ -279,7 +293,9 @@ cdef class EpollPoller(Poller):
         for at in range(count):
             mark = events[at].data.u64
             if mark == WAKE_MARK:
-                self.drain()
+                self.drain(self.wake_fd)
+            elif mark == SIGNAL_MARK:
+                self.drain(self.signal_fds[0])
             else:
                 self.ready(<intptr_t>(mark & 0xFFFFFFFF), <uint32_t>(mark >> 32),
                            events[at].events, done)
@@ -303,6 +319,18 @@ cdef class EpollPoller(Poller):
     cdef void wake(self) noexcept nogil:
         cdef uint64_t one = 1
         write(self.wake_fd, &one, sizeof(one))
+
+    cdef intptr_t wakeup_fd(self) noexcept:
+        cdef int error = 0
+        if self.signal_fds[1] < 0:
+            if pipe2(self.signal_fds, O_CLOEXEC | O_NONBLOCK) < 0:
+                return -errno
+            if self.watch_wakeups(self.signal_fds[0], SIGNAL_MARK) < 0:
+                error = -errno
+                close(self.signal_fds[0])
+                close(self.signal_fds[1])
+                self.signal_fds[0] = self.signal_fds[1] = -1
+        return error if error else self.signal_fds[1]
 
     cdef int64_t now_ns(self) noexcept nogil:
         cdef timespec now
@@ -409,7 +437,16 @@ cdef class EpollPoller(Poller):
             close(self.epoll_fd)
         if self.wake_fd >= 0:
             close(self.wake_fd)
-        self.epoll_fd = self.wake_fd = -1
+        if self.signal_fds[0] >= 0:
+            close(self.signal_fds[0])
+            close(self.signal_fds[1])
+        self.epoll_fd = self.wake_fd = self.signal_fds[0] = self.signal_fds[1] = -1
+
+    cdef int watch_wakeups(self, int fd, uint64_t mark) noexcept:
+        cdef epoll_event event
+        event.events = EPOLLIN
+        event.data.u64 = mark
+        return epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, fd, &event)
 
     cdef int make_room(self, intptr_t fd) noexcept:
         """Let the table have a slot for *fd*; 0 or -errno."""
@@ -516,9 +553,9 @@ cdef class EpollPoller(Poller):
         slot.interest = wanted
         return 0
 
-    cdef void drain(self) noexcept:
-        cdef uint64_t count
-        read(self.wake_fd, &count, sizeof(count))
+    cdef void drain(self, int fd) noexcept:
+        cdef char taken[64]             # what is left ends the next wait as well
+        read(fd, taken, sizeof(taken))
 
     cdef void finish_cancelled(self, Op *op, OpList *done) noexcept:
         op.flags |= OP_CANCELLED

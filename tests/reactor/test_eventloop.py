@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -371,6 +372,68 @@ def test_interrupt_while_waiting_leaves_the_loop() -> None:
         signal.signal(signal.SIGALRM, before)
     loop.call_soon(loop.stop)
     loop.run_forever()
+    loop.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_signal_that_another_thread_got_wakes_the_loop() -> None:
+    loop = new_event_loop()
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: loop.stop())
+    asleep = threading.Event()
+
+    def strike() -> None:
+        asleep.wait()
+        times = 0  # in a row; each look lets go of the GIL, so that it sleeps in the poller
+        while times < 100:
+            state = stat.read_text().rpartition(")")[2].split()[0]
+            times = times + 1 if state == "S" else 0
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    stat = Path(f"/proc/self/task/{threading.get_native_id()}/stat")
+    thread = threading.Thread(target=strike)
+    thread.start()
+    try:
+        loop.call_soon(asleep.set)
+        loop.run_forever()
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert signal.set_wakeup_fd(-1) == -1
+    loop.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on Windows")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_child_that_the_loop_forked_does_not_write_signals_to_its_pipe() -> None:
+    loop = new_event_loop()
+    statuses: list[int] = []
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if signal.set_wakeup_fd(-1) == -1 else 1)
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        loop.stop()
+
+    loop.call_soon(fork)
+    loop.run_forever()
+    assert statuses == [0]
+    loop.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals on Windows")
+def test_anothers_wakeup_descriptor_is_left_in_place() -> None:
+    loop = new_event_loop()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours, theirs:
+        signal.set_wakeup_fd(theirs.fileno())
+        try:
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        finally:
+            present = signal.set_wakeup_fd(-1)
+        assert present == theirs.fileno()
     loop.close()
 
 
