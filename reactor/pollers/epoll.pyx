@@ -28,6 +28,7 @@ Python objects other than through an op's owner count; call-backs.
 Invariant: an op is in a slot exactly while it is PENDING.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from libc.errno cimport (
@@ -202,6 +203,8 @@ def disown_all():
 os.register_at_fork(after_in_child=disown_all)
 
 
+@cython.profile(False)                  # a tracer would run the signal's handler in here, where
+@cython.linetrace(False)                # what that raises is lost
 cdef inline int wait_now(int epoll_fd, epoll_event *events, int timeout_ms) noexcept nogil:
     # errno is read before the GIL is taken back, which may change it
     cdef int count = epoll_wait(epoll_fd, events, BATCH, timeout_ms)

@@ -355,6 +355,7 @@ def test_signal_handler_runs_on_the_loop() -> None:
     loop.close()
 
 
+@pytest.mark.raises_in_signal_handler
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals on Windows")
 def test_interrupt_while_waiting_leaves_the_loop() -> None:
     loop = new_event_loop()

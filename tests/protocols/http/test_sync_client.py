@@ -320,6 +320,7 @@ def interrupted_by(action: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.raises_in_signal_handler
 def test_interrupted_leader_hands_over(gate: Gate, threads: ThreadPoolExecutor) -> None:
     with Client() as client:
         followers: list[Future[Any]] = []
@@ -337,6 +338,7 @@ def test_interrupted_leader_hands_over(gate: Gate, threads: ThreadPoolExecutor) 
         check_quiet(client)
 
 
+@pytest.mark.raises_in_signal_handler
 def test_interrupted_follower_leaves_the_leader_alone(
     gate: Gate, threads: ThreadPoolExecutor
 ) -> None:
@@ -352,6 +354,7 @@ def test_interrupted_follower_leaves_the_leader_alone(
         assert counts(client)["idle"] == 2
 
 
+@pytest.mark.raises_in_signal_handler
 def test_interrupted_lone_caller_leaves_nothing_behind(gate: Gate) -> None:
     with Client(max_per_host=1) as client:
         with interrupted_by(lambda: gate.await_requests("/only")):
@@ -361,6 +364,7 @@ def test_interrupted_lone_caller_leaves_nothing_behind(gate: Gate) -> None:
         check_quiet(client)
 
 
+@pytest.mark.raises_in_signal_handler
 def test_close_after_an_interrupt_ends_what_was_left(gate: Gate) -> None:
     client = Client()
     with interrupted_by(lambda: gate.await_requests("/only")):
