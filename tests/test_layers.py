@@ -54,7 +54,12 @@ PUBLIC_CIMPORTS = {
 }
 
 # Codecs turn bytes into events and back and know of no socket.
-SANS_IO = {"protocols.http.headers", "protocols.http.parser", "protocols.http.url"}
+SANS_IO = {
+    "protocols.http.codings",
+    "protocols.http.headers",
+    "protocols.http.parser",
+    "protocols.http.url",
+}
 IO_MODULES = {"asyncio", "reactor", "select", "selectors", "socket", "ssl"}
 
 

@@ -12,9 +12,14 @@ the sans-I/O codecs raise knows no endpoint and is wrapped in one place, `respon
         MalformedMessage                          the bytes are not HTTP, or not safely so
         LimitExceeded                             well formed so far, but too much of it
         TruncatedMessage                          the end came in the middle
-      ResponseError            EndpointError, ConnectionError    the same, with an endpoint
+        MalformedContent                          not what Content-Encoding says
+          TruncatedContent                        it ends in the middle
+      BodySizeError            ValueError         the caller's body is not as long as announced
+      BodyConsumedError        RuntimeError       it was sent, and can be read only once
+      ResponseError            EndpointError, ConnectionError    a MessageError, at an endpoint
         RemoteProtocolError
           ResponseLimitError
+          DecodingError
         IncompleteResponseError
 """
 
@@ -23,17 +28,22 @@ from __future__ import annotations
 from reactor.errors import EndpointError, endpoint_error
 
 __all__ = [
+    "BodyConsumedError",
+    "BodySizeError",
+    "DecodingError",
     "HTTPError",
     "IncompleteResponseError",
     "InvalidHeader",
     "InvalidURL",
     "LimitExceeded",
+    "MalformedContent",
     "MalformedMessage",
     "MessageError",
     "RemoteProtocolError",
     "ResponseError",
     "ResponseLimitError",
     "StatusError",
+    "TruncatedContent",
     "TruncatedMessage",
     "response_error",
 ]
@@ -118,7 +128,8 @@ class LimitExceeded(MessageError):
     """The message exceeds a limit.
 
     Attributes:
-        limit: the field of `protocols.http.limits.ResponseLimits` that was exceeded.
+        limit: the field of `protocols.http.limits.ResponseLimits` that was exceeded, or
+            the client's ``max_body_bytes``.
         value: the value of that limit.
     """
 
@@ -145,6 +156,48 @@ class TruncatedMessage(MessageError):
         self.expected = expected
 
 
+class MalformedContent(MessageError):
+    """The content does not decode as its Content-Encoding says (RFC 9110 section 8.4).
+
+    Attributes:
+        coding: the content coding at fault, such as ``"gzip"``.
+    """
+
+    def __init__(self, coding: str, reason: str) -> None:
+        super().__init__(f"{coding}: {reason}", "RFC 9110 section 8.4")
+        self.args = (coding, reason)
+        self.coding = coding
+
+
+class TruncatedContent(MalformedContent):
+    """The message is whole, but what its content was encoded to is not."""
+
+
+class BodySizeError(HTTPError, ValueError):
+    """A request's body is shorter or longer than its Content-Length, which is sent already.
+
+    What was announced cannot be taken back, so the connection cannot be used any more.  Not
+    a byte above what was announced is sent.
+
+    Attributes:
+        announced: how many bytes the body was to have.
+        actual: how many it had; when it was too long, how many there were at least.
+    """
+
+    def __init__(self, announced: int, actual: int) -> None:
+        super().__init__(announced, actual)
+        self.announced = announced
+        self.actual = actual
+
+    def __str__(self) -> str:
+        have = f"at least {self.actual}" if self.actual > self.announced else f"{self.actual}"
+        return f"the body has {have} bytes, {self.announced} were announced"
+
+
+class BodyConsumedError(HTTPError, RuntimeError):
+    """A request's body can be read only once, and was: it cannot be sent again."""
+
+
 class ResponseError(HTTPError, EndpointError, ConnectionError):
     """The endpoint answered, and what it answered cannot be used."""
 
@@ -155,6 +208,10 @@ class RemoteProtocolError(ResponseError):
 
 class ResponseLimitError(RemoteProtocolError):
     """The endpoint sent more than a limit allows; the cause tells which."""
+
+
+class DecodingError(RemoteProtocolError):
+    """The endpoint sent content that does not decode as its Content-Encoding says."""
 
 
 class IncompleteResponseError(ResponseError):
@@ -182,6 +239,8 @@ def response_error(
     kind: type[ResponseError] = RemoteProtocolError
     if isinstance(error, LimitExceeded):
         kind = ResponseLimitError
+    elif isinstance(error, MalformedContent):
+        kind = DecodingError
     elif isinstance(error, TruncatedMessage):
         kind = IncompleteResponseError
     typed = kind(str(error), host=host, port=port, phase=phase)

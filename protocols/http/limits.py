@@ -10,13 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 __all__ = [
+    "DECODED_PIECE_BYTES",
+    "DECODE_INPUT_BYTES",
     "DEFAULT_LIMITS",
     "DEFAULT_TIMEOUT_SECONDS",
     "LONGEST_TIMEOUT_SECONDS",
     "MAX_BODY_BYTES",
     "MAX_STALE_RETRIES",
     "MAX_URL_LENGTH",
+    "MAX_ZSTD_WINDOW_LOG",
     "PREPARED_REQUESTS",
+    "SMALL_MEMBER_BYTES",
     "STREAM_HIGH_WATER_BYTES",
     "ResponseLimits",
 ]
@@ -68,6 +72,24 @@ class ResponseLimits:
     max_trailer_bytes: int = 16_384
     max_trailers: int = 64
 
+    # One coding is usual, two are a proxy that compressed once more; each costs a window
+    # (16 MiB for br) and a pass over the data.  curl and urllib3 stop at 5
+    # (CVE-2022-32206, CVE-2025-66418).
+    max_codings: int = 5
+
+    # What decodes to much more than was received is a bomb: deflate reaches 1,032 to 1, br
+    # and zstd a million to 1; text, logs and JSON 3 to 50.  Apache's mod_deflate allows 200.
+    # The output of each coding may be the allowance and then so many bytes for each byte
+    # received; the allowance, the window that zstd may ask for anyway, is for small bodies
+    # that repeat themselves.  Received bytes count in steps of DECODE_INPUT_BYTES.
+    decoding_allowance_bytes: int = 8_388_608
+    max_decoding_ratio: int = 200
+
+    # A gzip member costs a microsecond to set up, a zstd frame ten, and either may hold
+    # nothing; honest ones hold kilobytes, or at least a message each.  So many may be small;
+    # above that there may be one for each SMALL_MEMBER_BYTES that were put out.
+    max_small_members: int = 1_024
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
@@ -80,6 +102,18 @@ DEFAULT_LIMITS = ResponseLimits()
 # What a collected body (``response.content``) may not exceed: it lies in memory twice while
 # it is joined.  Larger ones are for streaming, which has no limit.
 MAX_BODY_BYTES = 1_073_741_824
+
+# Encoded content is decoded in steps of so many bytes, into pieces of about so many: the
+# first bounds the copies that the codecs make of input that they leave, the second what lies
+# in memory of a bomb.  64 KiB decode in some 100 microseconds, which hides the cost of a step.
+DECODE_INPUT_BYTES = 16_384
+DECODED_PIECE_BYTES = 65_536
+
+# Below this a gzip member or a zstd frame counts as small; see ResponseLimits.
+SMALL_MEMBER_BYTES = 64
+
+# RFC 9659 section 3: a zstd encoder for HTTP does not exceed a window of 8 MiB (2**23).
+MAX_ZSTD_WINDOW_LOG = 23
 
 # A timeout above this, infinity included, is no limit: a century, and it must fit into
 # nanoseconds beside the clock.

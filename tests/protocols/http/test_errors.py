@@ -5,17 +5,22 @@ import pickle
 import pytest
 
 from protocols.http.errors import (
+    BodyConsumedError,
+    BodySizeError,
+    DecodingError,
     HTTPError,
     IncompleteResponseError,
     InvalidHeader,
     InvalidURL,
     LimitExceeded,
+    MalformedContent,
     MalformedMessage,
     MessageError,
     RemoteProtocolError,
     ResponseError,
     ResponseLimitError,
     StatusError,
+    TruncatedContent,
     TruncatedMessage,
     response_error,
 )
@@ -28,8 +33,13 @@ EVERY_ERROR = [
     MalformedMessage("a line ends with LF alone", "RFC 9112 section 2.2"),
     LimitExceeded("max_head_bytes", 100),
     TruncatedMessage("the connection was closed", 3, 5),
+    MalformedContent("gzip", "incorrect header check"),
+    TruncatedContent("gzip", "the content ends in the middle"),
+    BodySizeError(5, 3),
+    BodyConsumedError("the body was sent"),
     RemoteProtocolError("garbage", host="example.com", port=443, phase="read"),
     ResponseLimitError("too much", host="example.com", port=443, phase="read"),
+    DecodingError("no gzip", host="example.com", port=443, phase="read"),
     IncompleteResponseError("cut", host="example.com", port=443, phase="read"),
 ]
 
@@ -65,6 +75,8 @@ def test_a_status_error_carries_the_response() -> None:
     [
         (MalformedMessage("garbage", "RFC 9112 section 4"), RemoteProtocolError),
         (LimitExceeded("max_headers", 3), ResponseLimitError),
+        (MalformedContent("gzip", "incorrect header check"), DecodingError),
+        (TruncatedContent("gzip", "the content ends in the middle"), DecodingError),
         (TruncatedMessage("cut", 3, 5), IncompleteResponseError),
     ],
 )
@@ -77,6 +89,21 @@ def test_what_the_parser_says_gains_an_endpoint(
     assert (typed.host, typed.port, typed.phase) == ("::1", 8443, "read")
     assert str(typed) == f"read [::1]:8443: {error}"
     assert typed.__cause__ is error
+
+
+def test_a_coding_at_fault_is_named() -> None:
+    error = TruncatedContent("br", "the content ends in the middle")
+    assert isinstance(error, MalformedContent)
+    assert error.coding == "br"
+    assert str(error) == "br: the content ends in the middle (RFC 9110 section 8.4)"
+
+
+def test_a_body_of_the_wrong_size_says_how_much_there_was() -> None:
+    short, long = BodySizeError(5, 3), BodySizeError(5, 6)
+    assert (short.announced, short.actual) == (5, 3)
+    assert str(short) == "the body has 3 bytes, 5 were announced"
+    assert str(long) == "the body has at least 6 bytes, 5 were announced"
+    assert isinstance(short, ValueError)
 
 
 def test_an_incomplete_response_says_how_much_of_it_came() -> None:
