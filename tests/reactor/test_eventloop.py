@@ -169,7 +169,7 @@ def test_unclosed_loop_is_warned_about_and_closed() -> None:
 
 def test_asyncio_run_and_reactor_run_take_the_loop() -> None:
     async def main() -> type[asyncio.AbstractEventLoop]:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
         return type(asyncio.get_running_loop())
 
     assert reactor.run(main()) is EventLoop
@@ -207,7 +207,7 @@ def test_tasks_futures_queues_and_timeouts_work(loop: EventLoop) -> None:
                 queue.task_done()
 
         consumer = asyncio.create_task(consume())
-        await asyncio.gather(produce(), asyncio.sleep(0.001))
+        await asyncio.gather(produce(), asyncio.sleep(0))
         await queue.join()
         consumer.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -227,10 +227,11 @@ def test_tasks_futures_queues_and_timeouts_work(loop: EventLoop) -> None:
 
 def test_task_keeps_its_context(loop: EventLoop) -> None:
     name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
+    all_have_set_it = asyncio.Barrier(10)
 
     async def keep(value: str) -> str:
         name.set(value)
-        await asyncio.sleep(0.001)
+        await all_have_set_it.wait()
         return name.get()
 
     async def main() -> list[str]:
