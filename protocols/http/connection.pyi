@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from protocols.http.limits import ResponseLimits
@@ -22,6 +22,18 @@ class ClientConnection(HTTPProtocol):
         max_body_bytes: int = ...,
     ) -> None: ...
     def exchange(
-        self, head: bytes, method: str, url: Any, deadline_ns: int, stream: bool
+        self,
+        head: bytes,
+        method: str,
+        url: Any,
+        deadline_ns: int,
+        stream: bool,
+        content: bytes | None = None,
+        upload_size: int = 0,
     ) -> asyncio.Future[Response]: ...
+    async def upload(
+        self, pieces: AsyncIterable[bytes], expects: bool, continue_seconds: float
+    ) -> None: ...
+    async def continued(self, seconds: float) -> None: ...
+    def wake_uploader(self) -> None: ...
     def abandon(self) -> None: ...

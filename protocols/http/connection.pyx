@@ -9,7 +9,9 @@ whole or with an error.
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
-from protocols.http.protocol cimport EXCHANGE_FAILED, EXCHANGE_NONE, HTTPProtocol
+from protocols.http.protocol cimport (
+    EXCHANGE_FAILED, EXCHANGE_NONE, UPLOAD_NONE, HTTPProtocol,
+)
 from protocols.http.response cimport Response
 
 from collections import deque
@@ -98,7 +100,7 @@ cdef class ClientConnection(HTTPProtocol):
         self.max_body_bytes = max_body_bytes
 
     def exchange(self, bytes head not None, str method not None, url, int64_t deadline_ns,
-                 bint stream):
+                 bint stream, bytes content=None, int64_t upload_size=0):
         """Send a rendered request head; return a future for the ``Response``.
 
         Args:
@@ -107,11 +109,16 @@ cdef class ClientConnection(HTTPProtocol):
             url: kept in the response.
             deadline_ns: on the reactor's clock, 0 for none.
             stream: the future is done when the head is there; the body is streamed.
+            content: the request's content, sent behind the head; ``None`` without.
+            upload_size: bytes that ``upload`` is going to send, -1 when nobody knows, 0
+                when there are none.
 
         The future's exception is an ``EndpointError``.  ``RuntimeError`` when a request is
         under way or the connection is spent.
         """
-        self.send_request(head, method == "HEAD", deadline_ns)
+        self.send_request(head, content, method == "HEAD", deadline_ns)
+        if upload_size:
+            self.begin_upload(upload_size)
         self.waiter = self.reactor.create_future()
         self.response = None
         self.method = method
@@ -121,7 +128,52 @@ cdef class ClientConnection(HTTPProtocol):
         self.rest = None
         self.body_bytes = 0
         self.stream = None
+        self.informational = None
         return self.waiter
+
+    async def upload(self, pieces, expects, continue_seconds):
+        """Send the content of the request under way, as fast as the peer takes it.
+
+        Args:
+            pieces: an async iterable of bytes.
+            expects: the head said ``Expect: 100-continue``; nothing is sent before the peer
+                says so, or *continue_seconds* are over (RFC 9110 section 10.1.1).
+
+        Returns when all was sent, or nothing more is wanted since the exchange is over.
+        Raises what *pieces* raises, and ``ValueError`` when they are not of the declared size.
+        """
+        if expects:
+            await self.continued(continue_seconds)
+        async for data in pieces:
+            if self.upload_state == UPLOAD_NONE:
+                return
+            self.write_content(data)
+            if self.transport is not None and self.transport._protocol_paused:
+                self.uploader = self.reactor.create_future()
+                try:
+                    await self.uploader
+                finally:
+                    self.uploader = None
+        self.finish_upload()
+
+    async def continued(self, seconds):
+        """Wait for a 100 (Continue), for *seconds*, or for the end of the exchange."""
+        waiter = self.uploader = self.reactor.create_future()
+        timer = self.reactor.call_later(seconds, self.wake_uploader)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self.uploader = None
+
+    def wake_uploader(self):
+        """Let ``upload`` look again."""
+        if self.uploader is not None and not self.uploader.done():
+            self.uploader.set_result(None)
+
+    def resume_writing(self):
+        """The peer has taken what was queued."""
+        self.wake_uploader()
 
     def abandon(self):
         """Give up the exchange under way, if any, and the connection with it."""
@@ -133,11 +185,18 @@ cdef class ClientConnection(HTTPProtocol):
         self.reusable = False
         if self.state != EXCHANGE_NONE:
             self.state = EXCHANGE_FAILED
+            self.upload_state = UPLOAD_NONE
             self.timers.disarm(&self.deadline)
+        self.wake_uploader()
         if self.transport is not None:
             self.transport.abort()
 
     cdef int on_informational(self) except -1:
+        if self.informational is None:
+            self.informational = []
+        self.informational.append((self.parser.status_code, self.parser.make_headers()))
+        if self.parser.status_code == 100:
+            self.wake_uploader()
         return 0
 
     cdef int on_head(self) except -1:
@@ -148,6 +207,7 @@ cdef class ClientConnection(HTTPProtocol):
         response.fields_start = self.parser.fields_start
         response.method = self.method
         response.url = self.url
+        response.informational = self.informational
         self.response = response
         if self.streamed:
             self.stream = response.stream = BodyStream.__new__(BodyStream)
@@ -175,6 +235,8 @@ cdef class ClientConnection(HTTPProtocol):
 
     cdef int on_complete(self) except -1:
         self.response.trailers = self.parser.trailers
+        if self.uploader is not None:
+            self.wake_uploader()
         if self.streamed:
             self.response = None
             if self.stream is not None:
@@ -193,6 +255,7 @@ cdef class ClientConnection(HTTPProtocol):
 
     cdef int on_failed(self, object error) except -1:
         self.first = self.rest = None
+        self.wake_uploader()
         if self.stream is not None:
             self.stream.end(error)
             self.stream = None

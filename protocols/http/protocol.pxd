@@ -18,6 +18,12 @@ cdef enum ExchangeState:
     EXCHANGE_FAILED                 # told; the connection is being closed
 
 
+cdef enum UploadState:
+    UPLOAD_NONE                     # all of the request was written
+    UPLOAD_LENGTH                   # content of a declared length is being written
+    UPLOAD_CHUNKED                  # content in chunks (RFC 9112 section 7.1)
+
+
 cdef class HTTPProtocol(Protocol):
     cdef readonly ResponseParser parser
     cdef readonly str host          # for errors, as the caller gave it
@@ -26,14 +32,24 @@ cdef class HTTPProtocol(Protocol):
     cdef readonly bint reusable     # another request may be sent now or when this one ends
     cdef readonly bint unanswered   # the request failed before a byte of its response came
     cdef ExchangeState state
+    cdef UploadState upload_state
+    cdef int64_t upload_left        # bytes of the declared length not yet written
     cdef bint in_context            # within a call-back of the transport's, in its context
     cdef Reactor reactor            # from connection_made on
     cdef TimerHeap timers           # the reactor's, which it may outlive
     cdef Timer deadline
 
-    # Write a rendered head and expect the response. deadline_ns on the reactor's clock, 0
-    # for none. RuntimeError when a request is under way or the connection is spent.
-    cdef int send_request(self, bytes head, bint head_request, int64_t deadline_ns) except -1
+    # Write a rendered head, and content that it announces (or None), and expect the response.
+    # deadline_ns on the reactor's clock, 0 for none. RuntimeError when a request is under way
+    # or the connection is spent.
+    cdef int send_request(self, bytes head, bytes content, bint head_request,
+                          int64_t deadline_ns) except -1
+
+    # Write content of the request under way, begun with begin_upload; ValueError when it is
+    # more than was declared. What is written after the response came whole is dropped.
+    cdef int begin_upload(self, int64_t size) except -1     # -1: in chunks
+    cdef int write_content(self, bytes data) except -1
+    cdef int finish_upload(self) except -1
 
     # -- what subclasses override; each may do anything to the connection ----------------
     cdef int on_informational(self) except -1

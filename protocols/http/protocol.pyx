@@ -33,8 +33,31 @@ from protocols.http.parser cimport Event, ResponseParser
 
 from reactor.errors import ConnectionLostError, EndpointTimeoutError, endpoint_error
 
-from protocols.http.errors import MessageError, response_error
+from protocols.http.errors import InvalidHeader, MessageError, response_error
 from protocols.http.limits import DEFAULT_LIMITS, LONGEST_TIMEOUT_SECONDS
+
+cdef enum:
+    JOINED_BYTES = 16_384       # content up to this leaves with its head in one segment
+
+
+cdef Headers framed(Headers fields, object content, object size, bint chunked):
+    """Return the fields of a request with those that frame its content (RFC 9112 section 6)."""
+    if (content is not None) + (size is not None) + chunked > 1:
+        raise TypeError("content, content_size and chunked exclude each other")
+    for name in ("Content-Length", "Transfer-Encoding"):
+        if name in fields:
+            raise InvalidHeader(name, "it follows from the content")
+    if content is not None:
+        if not isinstance(content, bytes):
+            raise TypeError(f"content is bytes, not {type(content).__name__}")
+        size = len(content)
+    if size is not None:
+        if size < 0:
+            raise ValueError(f"content_size must not be negative, not {size}")
+        return fields.merged_with((("Content-Length", str(size)),))
+    if chunked:
+        return fields.merged_with((("Transfer-Encoding", "chunked"),))
+    return fields
 
 
 cdef int deadline_passed(void *owner) except -1:
@@ -89,35 +112,97 @@ cdef class HTTPProtocol(Protocol):
 
     # -- requests ----------------------------------------------------------------------
 
-    def request(self, method, target, headers=(), *, host=None, timeout=None):
-        """Send a request without a body.
+    def request(self, method, target, headers=(), *, host=None, timeout=None, content=None,
+                content_size=None, chunked=False):
+        """Send a request.
 
         Args:
             method: a token, such as ``"GET"`` (RFC 9110 section 9.1).
             target: the origin-form, such as ``"/path?query"`` (RFC 9112 section 3.2.1).
-            headers: a mapping or pairs.
+            headers: a mapping or pairs, without Content-Length and Transfer-Encoding.
             host: what the Host field says; by default the connection's host and port.
             timeout: seconds from now to the last byte of the response, or ``None``.
+            content: the request's content, as bytes.
+            content_size: bytes that ``send_content`` is going to send.
+            chunked: ``send_content`` is going to send; nobody knows how much.
 
-        Raises ``InvalidHeader`` (a ``ValueError``) for a string that must not be sent, and
-        ``RuntimeError`` when a request is under way or the connection is spent.
+        At most one of the last three.  Raises ``InvalidHeader`` (a ``ValueError``) for a
+        string that must not be sent, and ``RuntimeError`` when a request is under way or the
+        connection is spent.
         """
         cdef int64_t deadline_ns = 0
-        cdef bytes head = render_request_head(
-            method, target, self.host_field() if host is None else host, Headers(headers))
+        cdef bytes head
+        cdef Headers fields = framed(Headers(headers), content, content_size, chunked)
+        head = render_request_head(
+            method, target, self.host_field() if host is None else host, fields)
         if timeout is not None:
             if not timeout > 0:
                 raise ValueError(f"a timeout must be more than 0 seconds, not {timeout}")
             if self.reactor is not None and timeout <= LONGEST_TIMEOUT_SECONDS:
                 deadline_ns = self.reactor.now_ns() + <int64_t>(<double>timeout * 1e9)
-        self.send_request(head, method == "HEAD", deadline_ns)
+        self.send_request(head, content, method == "HEAD", deadline_ns)
+        if content_size is not None or chunked:
+            self.begin_upload(-1 if chunked else content_size)
+
+    def send_content(self, data):
+        """Send the next bytes of a request that was begun with *content_size* or *chunked*.
+
+        What the socket does not take at once is queued: hold off between ``pause_writing`` and
+        ``resume_writing``.  Raises ``ValueError`` for more than was declared, and
+        ``RuntimeError`` when there is no such request; one whose response has come whole
+        already, or that failed, wants no more and says nothing.
+        """
+        self.write_content(bytes(data))
+
+    def end_content(self):
+        """All of the content was sent.  ``ValueError`` when it is less than was declared."""
+        self.finish_upload()
+
+    cdef int begin_upload(self, int64_t size) except -1:
+        if size != 0 and self.state != EXCHANGE_NONE:
+            self.upload_state = UPLOAD_CHUNKED if size < 0 else UPLOAD_LENGTH
+            self.upload_left = size
+        return 0
+
+    cdef int write_content(self, bytes data) except -1:
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef Transport transport
+        if self.upload_state == UPLOAD_NONE:
+            if self.state == EXCHANGE_NONE and self.reusable:
+                raise RuntimeError("no request wants content")
+            return 0
+        if self.upload_state == UPLOAD_CHUNKED:
+            if size:
+                data = b"%x\r\n%b\r\n" % (size, data)
+        elif size > self.upload_left:
+            raise ValueError(f"the content is {size - self.upload_left} bytes longer than was "
+                             "declared")
+        else:
+            self.upload_left -= size
+        if size and self.transport is not None:
+            transport = self.transport
+            transport.write_chunk(data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        return 0
+
+    cdef int finish_upload(self) except -1:
+        cdef UploadState upload = self.upload_state
+        cdef Transport transport
+        cdef bytes last = b"0\r\n\r\n"
+        if upload == UPLOAD_LENGTH and self.upload_left:
+            raise ValueError(f"the content is {self.upload_left} bytes shorter than was declared")
+        self.upload_state = UPLOAD_NONE
+        if upload == UPLOAD_CHUNKED and self.transport is not None:
+            transport = self.transport
+            transport.write_chunk(last, PyBytes_AS_STRING(last), PyBytes_GET_SIZE(last))
+        return 0
 
     def host_field(self):
         """Return what the Host field says by default (RFC 9110 section 7.2)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}" if self.port else host
 
-    cdef int send_request(self, bytes head, bint head_request, int64_t deadline_ns) except -1:
+    cdef int send_request(self, bytes head, bytes content, bint head_request,
+                          int64_t deadline_ns) except -1:
         cdef Transport transport
         if self.state != EXCHANGE_NONE or not self.reusable or self.transport is None:
             raise RuntimeError("a request is under way, or the connection cannot carry another")
@@ -127,7 +212,12 @@ cdef class HTTPProtocol(Protocol):
         self.exchanges += 1
         if deadline_ns:
             self.timers.arm(&self.deadline, deadline_ns)
+        if content is not None and PyBytes_GET_SIZE(content) <= JOINED_BYTES:
+            head += content
+            content = None
         transport.write_chunk(head, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        if content is not None:
+            transport.write_chunk(content, PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content))
         return 0
 
     @property
@@ -224,12 +314,17 @@ cdef class HTTPProtocol(Protocol):
     cdef int finish(self, bint surplus) except -1:
         self.timers.disarm(&self.deadline)
         self.state = EXCHANGE_NONE
-        self.reusable = self.reusable and self.parser.keep_alive and not surplus
+        self.reusable = (self.reusable and self.parser.keep_alive and not surplus
+                         and self.upload_state == UPLOAD_NONE)
         try:
             self.on_complete()
         finally:
             if not self.reusable and self.state == EXCHANGE_NONE and self.transport is not None:
-                self.transport.close()
+                if self.upload_state == UPLOAD_NONE:
+                    self.transport.close()
+                else:               # an answer that did not wait for all of the content
+                    self.upload_state = UPLOAD_NONE
+                    self.transport.abort()
         return 0
 
     cdef int fail(self, object error) except -1:
@@ -237,6 +332,7 @@ cdef class HTTPProtocol(Protocol):
         self.timers.disarm(&self.deadline)
         self.unanswered = self.state == EXCHANGE_SENT
         self.state = EXCHANGE_FAILED
+        self.upload_state = UPLOAD_NONE
         self.reusable = False
         if self.transport is not None:
             self.transport.abort()

@@ -13,4 +13,5 @@ cdef class Response:
     cdef Headers decoded                    # made of head when first asked for
     cdef readonly Headers trailers          # None when there were none
     cdef bytes body                         # None while it has not been read
+    cdef list informational                 # (status, Headers) of each 1xx, or None
     cdef object stream                      # a BodyStream while the body is streamed, or None
