@@ -58,6 +58,7 @@ SANS_IO = {
     "protocols.http.codings",
     "protocols.http.headers",
     "protocols.http.parser",
+    "protocols.http.query",
     "protocols.http.url",
 }
 IO_MODULES = {"asyncio", "reactor", "select", "selectors", "socket", "ssl"}
