@@ -81,11 +81,6 @@ def ask(protocol: HTTPProtocol) -> None:
     protocol.request("GET", "/")
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
 @pytest.fixture(params=["tcp", "tls"])
 def contexts(request: pytest.FixtureRequest, authority: Authority) -> tuple[Any, Any]:
     """Return the server's and the client's context, or twice nothing."""

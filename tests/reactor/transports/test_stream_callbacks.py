@@ -8,8 +8,8 @@ import pytest
 from reactor.eventloop import EventLoop
 from reactor.testing import pair
 from tests.reactor.recorder import BufferRecorder, Recorder, connected, finish, turn, until
+from tests.reactor.transports.full_buffers import BIG
 
-BIG = 3_000_000  # more than the system's buffers of one connection take
 EVENTS = [
     "connection_made",
     "data_received",

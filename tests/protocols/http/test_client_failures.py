@@ -1,0 +1,181 @@
+"""What AsyncClient raises when the peer, the network or a certificate is at fault."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import ssl
+from typing import Any
+
+import pytest
+
+from protocols.http import IncompleteResponseError, RemoteProtocolError
+from reactor import (
+    ConnectionLostError,
+    ConnectRefusedError,
+    ResolveError,
+    TLSCertificateError,
+    TLSError,
+    TLSTruncatedError,
+)
+from tests.peers.scripted import Authority, Conversation, on_reactor, refusing_port, run, serving
+from tests.peers.scripts import always_ok, ends, says, says_and_closes
+from tests.protocols.http.client_checks import check_failure, failure_of, passes
+
+pytestmark = pytest.mark.usefixtures("nothing_is_told")
+
+
+@on_reactor
+async def test_unknown_host() -> None:
+    error = await failure_of("http://does-not-exist.invalid:81/")
+    check_failure(error, 81, "resolve", ResolveError, socket.gaierror, OSError)
+    assert "does-not-exist.invalid" in str(error)
+    assert isinstance(error.__cause__, socket.gaierror)
+
+
+@on_reactor
+async def test_refused_port() -> None:
+    with refusing_port() as port:
+        error = await failure_of(f"http://127.0.0.1:{port}/")
+        check_failure(error, port, "connect", ConnectRefusedError, ConnectionRefusedError)
+        assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+@pytest.mark.parametrize("fault", ["untrusted", "wrong name", "expired"])
+def test_certificate_that_does_not_verify(
+    fault: str, authority: Authority, trusting: ssl.SSLContext
+) -> None:
+    names = ("elsewhere.example",) if fault == "wrong name" else ()
+    options: dict[str, Any] = {}
+    if fault == "expired":
+        options["not_after"] = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+        options["not_before"] = dt.datetime(2019, 1, 1, tzinfo=dt.UTC)
+    context = authority.server(*names, **options)
+    tls: dict[str, Any] = {} if fault == "untrusted" else {"tls": trusting}
+
+    async def main() -> None:
+        async with serving(always_ok, tls=context) as server:
+            error = await failure_of(server.url(), **tls)
+            check_failure(
+                error, server.port, "tls", TLSCertificateError, ssl.SSLCertVerificationError
+            )
+            assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("garbage", b"\0\1\2garbage, and more of it than a record's head"),
+        ("http", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
+        ("alert", b"\x15\x03\x03\x00\x02\x02\x28"),
+    ],
+)
+def test_tls_port_that_does_not_speak_tls(name: str, data: bytes, trusting: ssl.SSLContext) -> None:
+    async def script(peer: Conversation) -> None:
+        await peer.send(data)
+        await peer.until_closed()
+
+    async def main() -> None:
+        async with serving(script) as server:
+            url = f"https://127.0.0.1:{server.port}/"
+            error = await failure_of(url, tls=trusting)
+            check_failure(error, server.port, "tls", TLSError, ssl.SSLError)
+            assert isinstance(error.__cause__, ssl.SSLError)
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_tls_port_that_closes_in_the_handshake(how: str, trusting: ssl.SSLContext) -> None:
+    async def script(peer: Conversation) -> None:
+        await peer.reader.read(10)
+        ends(peer, how)
+
+    async def main() -> None:
+        async with serving(script) as server:
+            url = f"https://127.0.0.1:{server.port}/"
+            error = await failure_of(url, tls=trusting)
+            check_failure(error, server.port, "tls", TLSError, ssl.SSLError)
+            assert isinstance(error.__cause__, ConnectionError)
+
+    run(main())
+
+
+GARBAGE = {
+    "not http": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "tls alert": b"\x15\x03\x01\x00\x02\x02\x46",
+    "version": b"HTTP/2.0 200 OK\r\n\r\n",
+    "bad length": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+    "bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "unasked 101": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+@on_reactor
+async def test_answer_that_is_not_http(name: str) -> None:
+    async with serving(says(GARBAGE[name])) as server:
+        error = await failure_of(server.url())
+        check_failure(error, server.port, "read", RemoteProtocolError, ConnectionError)
+        assert error.__cause__ is not None
+
+
+CUT = {
+    "head": b"HTTP/1.1 200 OK\r\nConte",
+    "body": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome",
+    "chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nsome",
+    "last chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n",
+}
+
+
+@pytest.mark.parametrize("where", CUT)
+@on_reactor
+async def test_end_in_the_middle_of_a_response(where: str) -> None:
+    async with serving(says_and_closes(CUT[where])) as server:
+        error = await failure_of(server.url())
+        check_failure(error, server.port, "read", IncompleteResponseError, ConnectionError)
+        assert isinstance(error, IncompleteResponseError)
+        if where == "body":
+            assert (error.received, error.expected) == (4, 9)
+
+
+@pytest.mark.parametrize("where", [*CUT, "until close"])
+@on_reactor
+async def test_reset_in_the_middle_of_a_response(where: str) -> None:
+    data = CUT.get(where, b"HTTP/1.1 200 OK\r\n\r\nsome")
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(data)
+        await passes(5)
+        peer.reset()
+
+    async with serving(script) as server:
+        error = await failure_of(server.url())
+        check_failure(error, server.port, "read", ConnectionLostError, ConnectionResetError)
+        assert isinstance(error.__cause__, ConnectionResetError)
+
+
+@pytest.mark.parametrize("where", [*CUT, "until close"])
+def test_tls_that_ends_without_close_notify_in_a_response(
+    where: str, authority: Authority, trusting: ssl.SSLContext
+) -> None:
+    data = CUT.get(where, b"HTTP/1.1 200 OK\r\n\r\nsome")
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(data)
+        await passes(5)
+        peer.cut()
+        await peer.until_closed()
+
+    async def main() -> None:
+        async with serving(script, tls=authority.server()) as server:
+            error = await failure_of(server.url(), tls=trusting)
+            check_failure(error, server.port, "read", TLSTruncatedError, ssl.SSLEOFError)
+            assert isinstance(error.__cause__, ssl.SSLEOFError)
+
+    run(main())
