@@ -156,8 +156,10 @@ class URL:
 
         Args:
             reference: such as a Location field, which may be relative.  Spaces in it are
-                percent-encoded, since servers send them.  A header value that is not ASCII
-                should come as bytes (``value.encode("latin-1")``): its octets are kept.
+                percent-encoded, since servers send them; those around it are no part of
+                it, or " //host" would be a path here and another host to browsers.  A
+                header value that is not ASCII should come as bytes
+                (``value.encode("latin-1")``): its octets are kept.
 
         Raises:
             InvalidURL: what it means cannot be requested.
@@ -224,7 +226,7 @@ def _text(url: str | bytes, *, spaces: bool = False) -> str:
         raise TypeError(f"a URL is str or bytes, not {type(url).__name__}")
     if len(url) > MAX_URL_LENGTH:
         raise InvalidURL("url", f"it is longer than {MAX_URL_LENGTH}")
-    return url.replace(" ", "%20") if spaces else url
+    return url.strip(" ").replace(" ", "%20") if spaces else url
 
 
 def _split(url: str) -> tuple[str | None, str | None, str, str | None, str | None]:

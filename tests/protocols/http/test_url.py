@@ -241,6 +241,12 @@ def test_spaces_in_a_reference_are_encoded() -> None:
     assert URL("http://h/").join("/a b?c d").target == "/a%20b?c%20d"
 
 
+def test_spaces_around_a_reference_are_no_part_of_it() -> None:
+    # As a path it would stay on this host, while browsers go to the other.
+    assert URL("http://h/").join("  //other/a ").origin == ("http", "other", 80)
+    assert URL("http://h/a").join(" ").target == "/a"
+
+
 def test_the_octets_of_a_location_are_kept() -> None:
     assert URL("http://h/").join(b"/\xc3\xa4\xff").target == "/%C3%A4%FF"
 
