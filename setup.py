@@ -8,6 +8,7 @@ modules beside their sources, and a traced build does the same with the C.
 
 Environment:
     CYREACTOR_SANITIZE=1   address and undefined-behaviour sanitizers, little optimisation
+    CYREACTOR_FUZZ=1       the same by clang, and coverage for libFuzzer; CC must be clang
     CYREACTOR_TRACE=1      line tracing, for coverage; build in a copy of the tree
     CYREACTOR_WERROR=1     a warning of Cython or of the compiler ends the build
     CYREACTOR_ANNOTATE=1   an HTML page per module under build/, for reading the C
@@ -38,10 +39,12 @@ def wanted(name: str) -> bool:
 
 
 SANITIZE = wanted("CYREACTOR_SANITIZE")
+FUZZ = wanted("CYREACTOR_FUZZ")
 TRACE = wanted("CYREACTOR_TRACE")
 WERROR = wanted("CYREACTOR_WERROR")
 
-MODE = ("sanitize" if SANITIZE else "trace" if TRACE else "release") + "-strict" * WERROR
+MODE = "sanitize" if SANITIZE else "fuzz" if FUZZ else "trace" if TRACE else "release"
+MODE += "-strict" * WERROR
 BUILD_BASE = Path("build", MODE)
 CYTHON_DIR = BUILD_BASE / "cython"
 
@@ -75,6 +78,12 @@ def compiler_flags() -> tuple[list[str], list[str], list[tuple[str, str]]]:
         compile_flags += ["-O1", "-g", "-fno-omit-frame-pointer", sanitizers]
         compile_flags += ["-fno-sanitize-recover=undefined", "-UNDEBUG"]
         link_flags += [sanitizers]
+    elif FUZZ:
+        # The runtimes are in the library that atheris ships: nothing is linked here.  Traps
+        # need no runtime.
+        compile_flags += ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG"]
+        compile_flags += ["-fsanitize=address,undefined,fuzzer-no-link"]
+        compile_flags += ["-fsanitize-trap=undefined"]
     elif TRACE:
         compile_flags += ["-O0", "-g"]
     else:

@@ -10,6 +10,8 @@ from protocols.http.errors import MessageError
 from protocols.http.limits import DEFAULT_LIMITS, ResponseLimits
 from protocols.http.parser import Body, Head, Informational, MessageComplete, ResponseParser
 
+Fields = list[tuple[bytes, bytes]]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -35,10 +37,10 @@ class Case:
 class Outcome:
     """What came of a stream, however it was cut."""
 
-    heads: list[tuple[str, int, int, str, list[tuple[bytes, bytes]]]] = field(default_factory=list)
+    heads: list[tuple[str, int, int, str, Fields]] = field(default_factory=list)
     body: bytes = b""
     complete: bool = False
-    trailers: list[tuple[bytes, bytes]] | None = None
+    trailers: Fields | None = None
     error: tuple[str, str] | None = None
     surplus: bytes = b""
     keep_alive: bool = False

@@ -1,14 +1,11 @@
-"""The response parser: each rule, every segmentation, two oracles, and a hostile peer."""
+"""The response parser: each rule, every segmentation, and a hostile peer."""
 
 import pickle
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-import h11
-import httptools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -285,174 +282,6 @@ def test_a_generated_message_comes_out_as_it_went_in(
     assert outcome.keep_alive is (framing != "close")
 
 
-# Oracles.
-
-Verdict = tuple[str, int, bytes]
-
-
-def verdict(outcome: Outcome) -> Verdict:
-    if outcome.error is not None:
-        return ("refused", 0, b"")
-    finals = [status for kind, status, *_ in outcome.heads if kind == "Head"]
-    return (
-        "complete" if outcome.complete else "incomplete",
-        finals[0] if finals else 0,
-        outcome.body,
-    )
-
-
-def h11_verdict(case: Case) -> Verdict:
-    connection = h11.Connection(h11.CLIENT)
-    method = case.request if case.request in ("HEAD", "CONNECT") else "GET"
-    headers = [("Host", "x")]
-    if case.request == "UPGRADE":
-        headers += [("Upgrade", "x"), ("Connection", "upgrade")]
-    connection.send(h11.Request(method=method, target="/", headers=headers))
-    connection.send(h11.EndOfMessage())
-    status, body, complete = 0, b"", False
-    try:
-        for data in (case.data, b"") if case.eof else (case.data,):
-            if data or case.eof:
-                connection.receive_data(data)
-            while True:
-                event = connection.next_event()
-                if event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
-                    break
-                if isinstance(event, h11.Response):
-                    status = event.status_code
-                elif isinstance(event, h11.InformationalResponse) and event.status_code == 101:
-                    status, complete = 101, True
-                elif isinstance(event, h11.Data):
-                    body += event.data
-                elif isinstance(event, h11.EndOfMessage):
-                    complete = True
-                    break
-    except h11.RemoteProtocolError:
-        return ("refused", 0, b"")
-    if status == 200 and case.request == "CONNECT":
-        complete = True
-    return ("complete" if complete else "incomplete", status, body)
-
-
-class LlhttpReceiver:
-    """What httptools calls back."""
-
-    def __init__(self) -> None:
-        self.status, self.body, self.complete = 0, b"", False
-        self.parser = httptools.HttpResponseParser(self)
-
-    def on_headers_complete(self) -> None:
-        self.status = self.parser.get_status_code()
-
-    def on_body(self, data: bytes) -> None:
-        self.body += data
-
-    def on_message_complete(self) -> None:
-        if self.status >= 200:
-            self.complete = True
-
-
-def llhttp_verdict(case: Case) -> Verdict:
-    receiver = LlhttpReceiver()
-    try:
-        receiver.parser.feed_data(case.data)
-    except httptools.HttpParserUpgrade:
-        receiver.complete = True
-    except httptools.HttpParserError:
-        return ("refused", 0, b"")
-    return ("complete" if receiver.complete else "incomplete", receiver.status, receiver.body)
-
-
-# Where we differ on purpose; a case that no longer differs must leave its list.
-H11_DIFFERS = {
-    # h11 reads leniently what RFC 9112 lets a recipient read or refuse; we refuse.
-    "rfc9112_2_2_a_bare_lf_after_the_reason_is_refused": "takes LF for CRLF",
-    "rfc9112_2_2_a_bare_lf_after_the_status_is_refused": "takes LF for CRLF",
-    "rfc9112_2_2_a_bare_lf_after_a_value_is_refused": "takes LF for CRLF",
-    "rfc9112_2_2_a_bare_lf_as_the_empty_line_is_refused": "takes LF for CRLF",
-    "rfc9112_7_1_2_a_bare_lf_in_a_trailer_is_refused": "takes LF for CRLF",
-    "rfc9112_7_1_2_a_bare_lf_after_the_last_chunk_is_refused": "takes LF for CRLF",
-    "rfc9112_5_2_obs_fold_with_a_space_is_refused": "unfolds",
-    "rfc9112_5_2_obs_fold_with_a_tab_is_refused": "unfolds",
-    "rfc9112_7_1_2_obs_fold_in_a_trailer_is_refused": "unfolds",
-    "rfc9112_4_del_in_the_reason_is_refused": "refuses only NUL, CR and LF there",
-    "rfc9110_5_5_a_control_character_in_a_value_is_refused": "refuses only NUL, CR, LF there",
-    "rfc9110_5_5_del_in_a_value_is_refused": "refuses only NUL, CR and LF there",
-    "rfc9112_7_1_1_a_bare_cr_in_a_chunk_extension_is_refused": "skips anything up to LF",
-    "rfc9112_7_1_1_nul_in_a_chunk_extension_is_refused": "skips anything up to LF",
-    "rfc9112_7_1_a_space_after_a_chunk_size_is_refused": "skips the padding of old servers",
-    "rfc9112_2_3_http_2_0_is_refused": "takes any version",
-    "rfc9112_2_3_http_0_9_is_refused": "takes any version",
-    "rfc9112_6_3_a_length_before_a_coding_is_refused": "lets the coding win",
-    "rfc9112_6_3_a_length_after_a_coding_is_refused": "lets the coding win",
-    "rfc9112_6_1_a_coding_in_http_1_0_is_refused": "reads it",
-    "rfc9110_8_6_a_length_of_2_to_the_63_is_refused": "has integers of any size",
-    "rfc9112_7_1_a_chunk_size_above_2_to_the_63_is_refused": "has integers of any size",
-    "rfc9112_7_1_seventeen_digits_of_chunk_size_are_refused": "takes up to twenty",
-    # h11 waits for the end of the head.
-    "rfc9112_4_garbage_is_refused_at_its_first_byte": "looks at the first byte only",
-    "rfc9112_2_2_a_bare_cr_as_the_empty_line_is_refused": "waits for the end of the head",
-    # h11 refuses what the RFCs allow.
-    "rfc9112_7_1_1_white_space_before_a_chunk_extension_is_ignored": "knows no BWS there",
-    "rfc9110_6_5_1_a_trailer_frames_nothing": "checks trailers as if they framed",
-    "rfc9112_6_3_a_tunnel_ignores_framing_fields": "checks fields that it MUST ignore",
-}
-LLHTTP_DIFFERS = {
-    # llhttp accepts more.
-    "rfc9112_2_2_an_empty_line_before_the_status_line_is_refused": "skips it, as servers do",
-    "rfc9112_2_3_http_2_0_is_refused": "accepts 0.9 and 2.0",
-    "rfc9112_2_3_http_0_9_is_refused": "accepts 0.9 and 2.0",
-    "rfc9110_15_a_status_below_100_is_refused": "takes any three digits",
-    "rfc9112_4_nul_in_the_reason_is_refused": "refuses only CR and LF there",
-    "rfc9112_4_del_in_the_reason_is_refused": "refuses only CR and LF there",
-    "rfc9110_8_6_a_length_of_2_to_the_63_is_refused": "counts unsigned",
-    "rfc9112_7_1_a_chunk_size_above_2_to_the_63_is_refused": "counts unsigned",
-    "rfc9112_7_1_seventeen_digits_of_chunk_size_are_refused": "takes any number of zeros",
-    "rfc9112_6_1_a_coding_in_http_1_0_is_refused": "reads it",
-    "rfc9112_6_1_chunked_in_two_fields_is_refused": "reads until the close",
-    # llhttp reads until the close and hands on content that is still encoded.
-    "rfc9112_6_1_chunked_twice_is_refused": "reads until the close",
-    "rfc9112_7_4_a_coding_that_was_not_asked_for_is_refused": "leaves gzip to the caller",
-    "rfc9112_6_1_chunked_that_is_not_last_is_refused": "reads until the close",
-    "rfc9112_6_1_identity_is_refused": "reads until the close",
-    "rfc9112_6_1_chunked_with_a_parameter_is_refused": "reads until the close",
-    "rfc9112_6_1_a_comma_around_chunked_is_refused": "reads it",
-    "rfc9112_6_1_xchunked_is_refused": "reads until the close",
-    # llhttp refuses what the RFCs allow.
-    "rfc9112_6_3_equal_lengths_in_two_fields_are_one": "refuses every repetition",
-    "rfc9112_6_3_equal_lengths_in_a_list_are_one": "refuses every list",
-    "rfc9110_2_5_a_higher_minor_version_is_read_as_1_1": "knows 0.9, 1.0, 1.1 and 2.0",
-    "rfc9112_9_6_close_in_an_informational_head_counts": "ends the connection at once",
-    "rfc9112_7_1_1_white_space_before_a_chunk_extension_is_ignored": "knows no BWS there",
-    "rfc9110_6_5_1_a_trailer_frames_nothing": "reads trailers as if they framed",
-}
-
-
-def test_h11_agrees_but_for_the_listed_cases() -> None:
-    differ = {
-        case.name
-        for case in ACCEPTED + REFUSED
-        if h11_verdict(case) != verdict(drive([case.data], case))
-    }
-    assert differ == set(H11_DIFFERS)
-
-
-def llhttp_cases() -> Iterator[Case]:
-    """Cases that llhttp can be asked: it knows neither the request nor the close here."""
-    for case in ACCEPTED + REFUSED:
-        if case.request == "GET" and not case.eof:
-            yield case
-
-
-def test_llhttp_agrees_but_for_the_listed_cases() -> None:
-    differ = {
-        case.name
-        for case in llhttp_cases()
-        if llhttp_verdict(case) != verdict(drive([case.data], case))
-    }
-    assert differ == set(LLHTTP_DIFFERS)
-
-
 # A hostile peer.
 
 FRAGMENTS = [
@@ -491,7 +320,7 @@ def test_mutated_messages_never_do_worse_than_a_typed_error() -> None:
         limits = rng.choice([case.limits, TIGHT])
         case = replace(case, data=data, eof=rng.random() < 0.5, limits=limits)
         whole = drive([data], case)
-        outcomes[verdict(whole)[0]] += 1
+        outcomes[end_of(whole)] += 1
         cut = rng.randint(0, len(data))
         places = sorted([0, cut, rng.randint(0, len(data)), len(data)])
         pieces = [data[a:b] for a, b in pairwise(places)]
@@ -502,6 +331,12 @@ def test_mutated_messages_never_do_worse_than_a_typed_error() -> None:
             break
     # The mutations reach every kind of end.
     assert min(outcomes.values()) > 0
+
+
+def end_of(outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return "refused"
+    return "complete" if outcome.complete else "incomplete"
 
 
 def assert_limits_held(outcome: Outcome, limits: ResponseLimits) -> None:
