@@ -55,8 +55,10 @@ PUBLIC_CIMPORTS = {
 
 # Codecs turn bytes into events and back and know of no socket.
 SANS_IO = {
+    "protocols.http.bodies",
     "protocols.http.codings",
     "protocols.http.headers",
+    "protocols.http.multipart",
     "protocols.http.parser",
     "protocols.http.query",
     "protocols.http.url",

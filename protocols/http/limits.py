@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 __all__ = [
+    "BODY_PIECE_BYTES",
     "DECODED_PIECE_BYTES",
     "DECODE_INPUT_BYTES",
     "DEFAULT_LIMITS",
@@ -102,6 +103,10 @@ DEFAULT_LIMITS = ResponseLimits()
 # What a collected body (``response.content``) may not exceed: it lies in memory twice while
 # it is joined.  Larger ones are for streaming, which has no limit.
 MAX_BODY_BYTES = 1_073_741_824
+
+# What a request's body is read from a file in, and what a large one goes to the transport in:
+# enough that the call costs nothing beside the copy, little beside the kernel's own buffer.
+BODY_PIECE_BYTES = 65_536
 
 # Encoded content is decoded in steps of so many bytes, into pieces of about so many: the
 # first bounds the copies that the codecs make of input that they leave, the second what lies
