@@ -6,7 +6,10 @@ The rooms, from the door down:
     fetch                 the fetcher, ``cyfetch``
     connection            one exchange is one future; bodies collected or streamed
     protocol              HTTPProtocol: one connection with call-backs
-    response              what comes back
+    request, response     what is asked and what comes back
+    redirects             where a redirect leads, and what may go there
+    reading, codings      bodies as they are read: decoded, as text, as lines
+    query                 params as a query string
     parser, headers       sans-I/O: responses in, request heads out
     url, errors, limits   the leaves
 """
@@ -17,14 +20,17 @@ from protocols.http.errors import (
     IncompleteResponseError,
     InvalidHeader,
     InvalidURL,
+    RedirectError,
     RemoteProtocolError,
     ResponseError,
     ResponseLimitError,
     StatusError,
+    TooManyRedirects,
 )
 from protocols.http.headers import Headers
 from protocols.http.limits import ResponseLimits
 from protocols.http.protocol import HTTPProtocol
+from protocols.http.request import Request
 from protocols.http.response import BodyNotReadError, Response
 from protocols.http.sync_client import Client
 from protocols.http.url import URL
@@ -41,10 +47,13 @@ __all__ = [
     "IncompleteResponseError",
     "InvalidHeader",
     "InvalidURL",
+    "RedirectError",
     "RemoteProtocolError",
+    "Request",
     "Response",
     "ResponseError",
     "ResponseLimitError",
     "ResponseLimits",
     "StatusError",
+    "TooManyRedirects",
 ]

@@ -1,9 +1,16 @@
 """The asyncio face of the HTTP client.
 
-Owns: what a request is made of before it is sent, and which connection carries it.  May not
-touch: bytes on the wire (``protocols.http.connection``), sockets.
+Owns: the way of a request: which connection carries it, and where a redirect sends it.  May not
+touch: bytes on the wire (``protocols.http.connection``), sockets; what a redirect may take along
+is decided in ``protocols.http.redirects``.
 Invariant: a connection that was acquired is released, or discarded, on every way out:
 success, error, cancellation.
+
+::
+
+    Request --> [hooks] --> connection --> Response --> decoded --> [hooks] --> caller
+                   ^                          |
+                   +------- redirected -------+
 """
 
 from __future__ import annotations
@@ -11,23 +18,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import inspect
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self
 from urllib.parse import unquote_to_bytes
 
+from protocols.http.codings import accept_encoding
 from protocols.http.connection import ClientConnection
-from protocols.http.errors import HTTPError, InvalidHeader
-from protocols.http.headers import Headers, render_request_head
+from protocols.http.errors import HTTPError, RedirectError, TooManyRedirects
+from protocols.http.headers import Headers
 from protocols.http.limits import (
+    DEFAULT_LIMITS,
     DEFAULT_TIMEOUT_SECONDS,
     LONGEST_TIMEOUT_SECONDS,
     MAX_BODY_BYTES,
+    MAX_DRAINED_BYTES,
+    MAX_REDIRECTS,
     MAX_STALE_RETRIES,
     PREPARED_REQUESTS,
     ResponseLimits,
 )
+from protocols.http.query import Params, extend_query
+from protocols.http.redirects import is_redirect, redirected
+from protocols.http.request import HeaderSource, Request
 from protocols.http.response import Response
 from protocols.http.url import URL
 from reactor import (
@@ -41,15 +56,14 @@ from reactor import (
 
 __all__ = ["AsyncClient", "ClientClosedError", "Default"]
 
-HeaderSource = Mapping[str, str] | Iterable[tuple[str, str]]
-
-_DEFAULT_HEADERS = (("Accept", "*/*"), ("Accept-Encoding", "identity"))
+Hook = Callable[[Any], Awaitable[None] | None]
+Hooks = Mapping[str, Iterable[Hook]]
 
 
 class Default(enum.Enum):
-    """Stands for "as the client has it", where ``None`` means something of its own."""
+    """Stands for "as the client has it", where ``None`` and ``False`` mean something."""
 
-    TIMEOUT = "the client's timeout"
+    CLIENT = "as the client has it"
 
 
 class ClientClosedError(HTTPError, RuntimeError):
@@ -57,25 +71,32 @@ class ClientClosedError(HTTPError, RuntimeError):
 
 
 class _Prepared(NamedTuple):
-    """A request as it will be sent: rendered once, used for every request like it."""
+    """A request that was made with nothing but its URL: built and rendered once."""
 
+    request: Request
     endpoint: Endpoint
-    head: bytes
-    url: URL
 
 
 class AsyncClient:
     """An HTTP/1.1 client for asyncio code on a ``reactor`` event loop.
 
     Args:
+        base_url: what the URLs of requests are relative to.
+        params: query parameters of every request.
         headers: sent with every request.
         timeout: seconds from the call to the last byte of the response, name resolution,
-            waiting for a connection, TLS and all; ``None`` for no limit.
+            waiting for a connection, TLS, redirects and all; ``None`` for no limit.
+        follow_redirects: whether redirects are followed (RFC 9110 section 15.4).
+        max_redirects: for one request; the next one raises ``TooManyRedirects``.
+        event_hooks: ``{"request": [...], "response": [...]}``: called with each ``Request``
+            before it is sent and each ``Response`` when its head is there (for a response
+            that is not streamed: its body too), redirects included.  A coroutine function is
+            awaited.  What they raise goes to the caller.
         tls: the ``ssl.SSLContext`` of https; by default one that verifies against the
             system's or certifi's roots and is shared by all clients.
         max_connections, max_per_host, idle_seconds: see ``reactor.ConnectionManager``.
-        limits: what a response may cost before its body.
-        max_body_bytes: what a body that is not streamed may not exceed.
+        limits: what a response may cost beside the content itself.
+        max_body_bytes: what a body that is not streamed may not exceed, decoded.
 
     Use it as ``async with AsyncClient() as client`` or call ``aclose``.  One client belongs
     to one loop, the one on which it is first used.
@@ -84,8 +105,13 @@ class AsyncClient:
     def __init__(
         self,
         *,
+        base_url: str | URL | None = None,
+        params: Params | None = None,
         headers: HeaderSource | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
+        follow_redirects: bool = False,
+        max_redirects: int = MAX_REDIRECTS,
+        event_hooks: Hooks | None = None,
         tls: ssl.SSLContext | None = None,
         max_connections: int = 1_000,
         max_per_host: int = 100,
@@ -98,10 +124,20 @@ class AsyncClient:
             raise TypeError(f"tls is an ssl.SSLContext, not {type(tls).__name__}")
         if max_body_bytes < 0:
             raise ValueError(f"max_body_bytes must not be negative, not {max_body_bytes}")
-        self._headers = Headers(_DEFAULT_HEADERS).merged_with(headers or ())
+        if max_redirects < 0:
+            raise ValueError(f"max_redirects must not be negative, not {max_redirects}")
+        self._base_url = (
+            base_url if base_url is None or isinstance(base_url, URL) else URL(base_url)
+        )
+        self._params = params
+        own = (("Accept", "*/*"), ("Accept-Encoding", accept_encoding()))
+        self._headers = Headers(own).merged_with(headers or ())
         self._timeout = timeout
+        self._follow = follow_redirects
+        self._max_redirects = max_redirects
+        self._request_hooks, self._response_hooks = _hooks(event_hooks)
         self._tls = tls
-        self._limits = limits
+        self._limits = DEFAULT_LIMITS if limits is None else limits
         self._max_body_bytes = max_body_bytes
         self._manager = ConnectionManager(
             max_connections=max_connections,
@@ -118,21 +154,14 @@ class AsyncClient:
         self,
         url: str | URL,
         *,
+        params: Params | None = None,
         headers: HeaderSource | None = None,
-        timeout: float | Default | None = Default.TIMEOUT,
+        follow_redirects: bool | Default = Default.CLIENT,
+        timeout: float | Default | None = Default.CLIENT,
     ) -> Response:
-        """GET *url* and return the response with its whole body.
-
-        Args:
-            url: absolute, http or https; user information becomes Basic credentials.
-            headers: sent in place of, or in addition to, the client's.
-            timeout: as the client's, which is the default.
-
-        Raises ``InvalidURL`` and ``InvalidHeader`` (``ValueError``) before any I/O, and the
-        ``EndpointError`` of whatever went wrong after that.  A status is never an error;
-        see ``Response.raise_for_status``.
-        """
-        connection, response = await self._exchange("GET", url, headers, timeout, False)
+        """GET *url*; see ``request``."""
+        prepared = self._prepare("GET", url, params, headers, None)
+        connection, response = await self._send(prepared, follow_redirects, timeout, False)
         self._manager.release(connection)
         return response
 
@@ -140,11 +169,66 @@ class AsyncClient:
         self,
         url: str | URL,
         *,
+        params: Params | None = None,
         headers: HeaderSource | None = None,
-        timeout: float | Default | None = Default.TIMEOUT,
+        follow_redirects: bool | Default = Default.CLIENT,
+        timeout: float | Default | None = Default.CLIENT,
     ) -> Response:
-        """HEAD *url*; like ``get`` without a body (RFC 9110 section 9.3.2)."""
-        connection, response = await self._exchange("HEAD", url, headers, timeout, False)
+        """HEAD *url*: the response is without a body (RFC 9110 section 9.3.2)."""
+        prepared = self._prepare("HEAD", url, params, headers, None)
+        connection, response = await self._send(prepared, follow_redirects, timeout, False)
+        self._manager.release(connection)
+        return response
+
+    async def options(self, url: str | URL, **options: Any) -> Response:
+        """OPTIONS *url*; see ``request``."""
+        return await self.request("OPTIONS", url, **options)
+
+    async def delete(self, url: str | URL, **options: Any) -> Response:
+        """DELETE *url*; see ``request``."""
+        return await self.request("DELETE", url, **options)
+
+    async def post(self, url: str | URL, **options: Any) -> Response:
+        """POST to *url*; see ``request``."""
+        return await self.request("POST", url, **options)
+
+    async def put(self, url: str | URL, **options: Any) -> Response:
+        """PUT *url*; see ``request``."""
+        return await self.request("PUT", url, **options)
+
+    async def patch(self, url: str | URL, **options: Any) -> Response:
+        """PATCH *url*; see ``request``."""
+        return await self.request("PATCH", url, **options)
+
+    async def request(
+        self,
+        method: str,
+        url: str | URL,
+        *,
+        content: bytes | None = None,
+        params: Params | None = None,
+        headers: HeaderSource | None = None,
+        follow_redirects: bool | Default = Default.CLIENT,
+        timeout: float | Default | None = Default.CLIENT,
+    ) -> Response:
+        """Send a request and return the response with its whole body, decoded.
+
+        Args:
+            method: a token, sent as it is written (RFC 9110 section 9.1).
+            url: absolute, http or https, or relative to the client's *base_url*; user
+                information becomes Basic credentials.
+            content: what is sent, as bytes.
+            params: added to the URL's query, after the client's own.
+            headers: sent in place of, or in addition to, the client's.
+            follow_redirects: as the client's, which is the default.
+            timeout: as the client's, which is the default.
+
+        Raises ``InvalidURL`` and ``InvalidHeader`` (``ValueError``) before any I/O, and the
+        ``EndpointError`` of whatever went wrong after that; ``RedirectError`` where a redirect
+        leads nowhere.  A status is never an error; see ``Response.raise_for_status``.
+        """
+        prepared = self._prepare(method, url, params, headers, content)
+        connection, response = await self._send(prepared, follow_redirects, timeout, False)
         self._manager.release(connection)
         return response
 
@@ -154,48 +238,105 @@ class AsyncClient:
         method: str,
         url: str | URL,
         *,
+        content: bytes | None = None,
+        params: Params | None = None,
         headers: HeaderSource | None = None,
-        timeout: float | Default | None = Default.TIMEOUT,
+        follow_redirects: bool | Default = Default.CLIENT,
+        timeout: float | Default | None = Default.CLIENT,
     ) -> AsyncIterator[Response]:
         """Send a request for an ``async with`` block; the response's body is streamed.
 
         Read it with ``response.aiter_bytes()`` or ``aread()``.  A body that was not read to
-        its end when the block is left costs the connection.  Only methods that have no
-        request body and may be repeated: GET, HEAD, OPTIONS, TRACE.
+        its end when the block is left costs the connection.  Arguments as for ``request``.
         """
-        if method not in ("GET", "HEAD", "OPTIONS", "TRACE"):
-            raise ValueError(f"stream cannot send {method!r}")
-        connection, response = await self._exchange(method, url, headers, timeout, True)
+        prepared = self._prepare(method, url, params, headers, content)
+        connection, response = await self._send(prepared, follow_redirects, timeout, True)
         try:
             yield response
         finally:
-            if connection.is_idle:
-                self._manager.release(connection)
-            else:
-                connection.abandon()
-                self._manager.discard(connection)
+            self._let_go(connection)
 
-    async def _exchange(
+    def build_request(
         self,
         method: str,
         url: str | URL,
+        *,
+        content: bytes | None = None,
+        params: Params | None = None,
+        headers: HeaderSource | None = None,
+    ) -> Request:
+        """Return the request that ``request`` would send.  Arguments and errors are its own."""
+        if self._base_url is not None and not isinstance(url, URL):
+            target = self._base_url.join(url)
+        else:
+            target = url if isinstance(url, URL) else URL(url)
+        query = extend_query(extend_query(target.query, self._params), params)
+        if query != target.query:
+            target = target.with_query(query)
+        fields = self._headers if headers is None else self._headers.merged_with(headers)
+        if target.userinfo and "Authorization" not in fields:
+            fields = fields.merged_with((("Authorization", _basic(target.userinfo)),))
+        return Request(method, target, headers=fields, content=content)
+
+    async def send(
+        self,
+        request: Request,
+        *,
+        follow_redirects: bool | Default = Default.CLIENT,
+        timeout: float | Default | None = Default.CLIENT,
+    ) -> Response:
+        """Send what ``build_request`` or ``Request`` made; see ``request``."""
+        prepared = _Prepared(request, self._endpoint(request.url))
+        connection, response = await self._send(prepared, follow_redirects, timeout, False)
+        self._manager.release(connection)
+        return response
+
+    # -- the way of a request ------------------------------------------------------------
+
+    def _prepare(
+        self,
+        method: str,
+        url: str | URL,
+        params: Params | None,
         headers: HeaderSource | None,
+        content: bytes | None,
+    ) -> _Prepared:
+        """Check and render a request; one with nothing of its own is kept for the next."""
+        plain = params is None and headers is None and content is None
+        if plain:
+            prepared = self._prepared.get((method, url))
+            if prepared is not None:
+                return prepared
+        request = self.build_request(method, url, content=content, params=params, headers=headers)
+        prepared = _Prepared(request, self._endpoint(request.url))
+        if plain:
+            if len(self._prepared) >= PREPARED_REQUESTS:
+                del self._prepared[next(iter(self._prepared))]
+            self._prepared[method, url] = prepared
+        return prepared
+
+    def _endpoint(self, url: URL) -> Endpoint:
+        tls = None
+        if url.scheme == "https":
+            tls = self._tls if self._tls is not None else shared_client_context(("http/1.1",))
+        return Endpoint(url.scheme, url.host, url.port, tls)
+
+    async def _send(
+        self,
+        prepared: _Prepared,
+        follow: bool | Default,
         timeout: float | Default | None,
         stream: bool,
     ) -> tuple[ClientConnection, Response]:
-        """Send a request and wait for its response, or (streamed) for the head of it.
+        """Send a request, and those to which it is redirected.
 
-        The connection is the caller's to release.  A connection from the pool that was
-        closed before a byte of the response came did not see the request processed, or its
-        server may as well do it again: these methods are safe (RFC 9110 section 9.2.2).
+        Returns the last response, streamed or whole, and its connection, which is the caller's
+        to release.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._bind(loop)
-        prepared = self._prepared.get((method, url)) if headers is None else None
-        if prepared is None:
-            prepared = self._prepare(method, url, headers)
-        if timeout is Default.TIMEOUT:
+        if timeout is Default.CLIENT:
             timeout = self._timeout
         else:
             _check_timeout(timeout)
@@ -204,18 +345,75 @@ class AsyncClient:
         else:
             deadline = loop.time() + timeout
             deadline_ns = int(deadline * 1e9)
+        if follow is Default.CLIENT:
+            follow = self._follow
+        history: list[Response] = []
+        while True:
+            if self._request_hooks:
+                await _call(self._request_hooks, prepared.request)
+            connection, response = await self._exchange(prepared, deadline, deadline_ns, stream)
+            try:
+                response.request = prepared.request
+                if history:
+                    response.history = history
+                if response.is_encoded:
+                    response.decode(self._limits, self._max_body_bytes)
+                if self._response_hooks:
+                    await _call(self._response_hooks, response)
+                if not (follow and is_redirect(response.status_code, response.headers)):
+                    return connection, response
+                prepared = self._redirected(prepared.request, response, len(history))
+                if stream:
+                    await _drain(response)
+            except BaseException:
+                self._let_go(connection)
+                raise
+            self._let_go(connection)
+            history = [*history, response]
+
+    def _redirected(self, request: Request, response: Response, followed: int) -> _Prepared:
+        try:
+            if followed == self._max_redirects:
+                raise TooManyRedirects(
+                    f"{request.method} {request.url}: {followed} redirects were followed already"
+                )
+            following = redirected(request, response.status_code, response.headers)
+        except RedirectError as error:
+            error.response = response
+            raise
+        return _Prepared(following, self._endpoint(following.url))
+
+    async def _exchange(
+        self,
+        prepared: _Prepared,
+        deadline: float | None,
+        deadline_ns: int,
+        stream: bool,
+    ) -> tuple[ClientConnection, Response]:
+        """Send one request and wait for its response, or (streamed) for the head of it.
+
+        A connection from the pool that was closed before a byte of the response came did not
+        see the request processed, or its server may as well do it again: where the method is
+        safe (RFC 9110 section 9.2.2).
+        """
+        request, endpoint = prepared
         manager = self._manager
         retries = 0
         while True:
-            connection = None if retries else manager.take(prepared.endpoint)
+            connection = None if retries else manager.take(endpoint)
             if connection is None:
                 connection = await manager.acquire(
-                    prepared.endpoint, self._factory(prepared), deadline, fresh=retries > 0
+                    endpoint, self._factory(request.url), deadline, fresh=retries > 0
                 )
             was_used = connection.exchanges > 0
             try:
                 return connection, await connection.exchange(
-                    prepared.head, method, prepared.url, deadline_ns, stream
+                    request.head(),
+                    request.method,
+                    request.url,
+                    deadline_ns,
+                    stream,
+                    request.content,
                 )
             except BaseException as error:
                 connection.abandon()
@@ -224,13 +422,21 @@ class AsyncClient:
                     was_used
                     and connection.unanswered
                     and retries < MAX_STALE_RETRIES
+                    and request.is_safe
                     and _is_stale(error)
                 ):
                     raise
                 retries += 1
 
-    def _factory(self, prepared: _Prepared) -> Callable[[], ClientConnection]:
-        url = prepared.url
+    def _let_go(self, connection: ClientConnection) -> None:
+        """Give a connection back if its response was read to the end."""
+        if connection.is_idle:
+            self._manager.release(connection)
+        else:
+            connection.abandon()
+            self._manager.discard(connection)
+
+    def _factory(self, url: URL) -> Callable[[], ClientConnection]:
         return lambda: ClientConnection(url.host, url.port, self._limits, self._max_body_bytes)
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -245,27 +451,6 @@ class AsyncClient:
                 "asyncio.Runner(loop_factory=reactor.new_event_loop) or reactor.run(main())"
             )
         self._loop = loop
-
-    def _prepare(self, method: str, url: str | URL, headers: HeaderSource | None) -> _Prepared:
-        """Check and render a request; without headers of its own it is kept for the next."""
-        parsed = url if isinstance(url, URL) else URL(url)
-        tls = None
-        if parsed.scheme == "https":
-            tls = self._tls if self._tls is not None else shared_client_context(("http/1.1",))
-        endpoint = Endpoint(parsed.scheme, parsed.host, parsed.port, tls)
-        fields = self._headers if headers is None else self._headers.merged_with(headers)
-        for name in ("Content-Length", "Transfer-Encoding"):
-            if name in fields:
-                raise InvalidHeader(name, "the request has no body to frame")
-        if parsed.userinfo and "Authorization" not in fields:
-            fields = fields.merged_with((("Authorization", _basic(parsed.userinfo)),))
-        head = render_request_head(method, parsed.target, parsed.host_header, fields)
-        prepared = _Prepared(endpoint, head, parsed)
-        if headers is None:
-            if len(self._prepared) >= PREPARED_REQUESTS:
-                del self._prepared[next(iter(self._prepared))]
-            self._prepared[method, url] = prepared
-        return prepared
 
     # -- the client --------------------------------------------------------------------
 
@@ -312,3 +497,31 @@ def _is_stale(error: BaseException) -> bool:
 def _check_timeout(timeout: float | None) -> None:
     if timeout is not None and not timeout > 0:
         raise ValueError(f"a timeout must be more than 0 seconds, not {timeout}")
+
+
+def _hooks(hooks: Hooks | None) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
+    """Return the hooks of requests and those of responses, checked."""
+    given = dict(hooks or {})
+    sorts = tuple(given.pop("request", ())), tuple(given.pop("response", ()))
+    if given:
+        raise ValueError(f'event_hooks has "request" and "response", not {", ".join(given)}')
+    for hook in (*sorts[0], *sorts[1]):
+        if not callable(hook):
+            raise TypeError(f"an event hook is callable, not {hook!r}")
+    return sorts
+
+
+async def _call(hooks: tuple[Hook, ...], argument: Request | Response) -> None:
+    for hook in hooks:
+        result = hook(argument)
+        if inspect.isawaitable(result):
+            await result
+
+
+async def _drain(response: Response) -> None:
+    """Read what is left of a streamed body that nobody wants, unless it is long."""
+    left = MAX_DRAINED_BYTES
+    async for data in response.aiter_raw():
+        left -= len(data)
+        if left < 0:
+            return

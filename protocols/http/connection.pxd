@@ -30,6 +30,7 @@ cdef class ClientConnection(HTTPProtocol):
     cdef Py_ssize_t body_bytes          # their size together,
     cdef Py_ssize_t max_body_bytes      # and what it may not exceed
     cdef BodyStream stream
+    cdef int64_t began_ns
     cdef object uploader                # what upload() waits for, or None
     cdef list informational             # (status, Headers) of 1xx responses, or None
 

@@ -119,6 +119,7 @@ cdef class ClientConnection(HTTPProtocol):
         self.send_request(head, content, method == "HEAD", deadline_ns)
         if upload_size:
             self.begin_upload(upload_size)
+        self.began_ns = self.reactor.now_ns()
         self.waiter = self.reactor.create_future()
         self.response = None
         self.method = method
@@ -212,6 +213,7 @@ cdef class ClientConnection(HTTPProtocol):
         if self.streamed:
             self.stream = response.stream = BodyStream.__new__(BodyStream)
             self.stream.connection = self
+            response.elapsed_ns = self.reactor.now_ns() - self.began_ns
             self.settle(None)
         return 0
 
@@ -249,6 +251,7 @@ cdef class ClientConnection(HTTPProtocol):
         else:
             self.response.body = b"" if self.first is None else self.first
         self.first = None
+        self.response.elapsed_ns = self.reactor.now_ns() - self.began_ns
         self.settle(None)
         self.response = None
         return 0

@@ -7,6 +7,8 @@ the sans-I/O codecs raise knows no endpoint and is wrapped in one place, `respon
     HTTPError
       InvalidURL               ValueError         a URL that cannot be requested
       InvalidHeader            ValueError         a string that may not enter a request head
+      RedirectError                               a redirect that cannot be followed
+        TooManyRedirects                          max_redirects were followed already
       StatusError                                 raise_for_status() on a 4xx or 5xx
       MessageError             ValueError         sans-I/O: what a codec says of its input
         MalformedMessage                          the bytes are not HTTP, or not safely so
@@ -39,10 +41,12 @@ __all__ = [
     "MalformedContent",
     "MalformedMessage",
     "MessageError",
+    "RedirectError",
     "RemoteProtocolError",
     "ResponseError",
     "ResponseLimitError",
     "StatusError",
+    "TooManyRedirects",
     "TruncatedContent",
     "TruncatedMessage",
     "response_error",
@@ -86,6 +90,20 @@ class InvalidHeader(HTTPError, ValueError):
 
     def __str__(self) -> str:
         return f"invalid request head: {self.name!r}: {self.reason}"
+
+
+class RedirectError(HTTPError):
+    """The response is a redirect that cannot, or may not, be followed.
+
+    Attributes:
+        response: the response with the redirect, when the client raised it; else ``None``.
+    """
+
+    response: object = None
+
+
+class TooManyRedirects(RedirectError):
+    """One redirect more than the client follows."""
 
 
 class StatusError(HTTPError):

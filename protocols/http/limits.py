@@ -17,6 +17,8 @@ __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
     "LONGEST_TIMEOUT_SECONDS",
     "MAX_BODY_BYTES",
+    "MAX_DRAINED_BYTES",
+    "MAX_REDIRECTS",
     "MAX_STALE_RETRIES",
     "MAX_URL_LENGTH",
     "MAX_ZSTD_WINDOW_LOG",
@@ -140,3 +142,11 @@ PREPARED_REQUESTS = 4_096
 # The second goes to a new connection, or to one that was handed over at this moment, which
 # may end in the same way; a server that closes every one of them is out of order.
 MAX_STALE_RETRIES = 3
+
+# How many redirects are followed for one request, as in httpx; browsers stop at 20 too.  A
+# loop ends with it, since one that comes back with another cookie is none.
+MAX_REDIRECTS = 20
+
+# What is read of the body of a redirect or of a 401, so that the connection can be used again.
+# Beyond it a new connection is cheaper.
+MAX_DRAINED_BYTES = 65_536

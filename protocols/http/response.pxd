@@ -1,5 +1,7 @@
 """The response as the client returns it; its C face."""
 
+from libc.stdint cimport int64_t
+
 from protocols.http.headers cimport Headers
 
 
@@ -11,7 +13,14 @@ cdef class Response:
     cdef Py_ssize_t fields_start
     cdef int minor_version
     cdef Headers decoded                    # made of head when first asked for
+    cdef public object request             # the Request that was answered
+    cdef list earlier                       # responses of the redirects that led here, or None
+    cdef int64_t elapsed_ns                 # from the request to the end, or the head if streamed
     cdef readonly Headers trailers          # None when there were none
     cdef bytes body                         # None while it has not been read
     cdef list informational                 # (status, Headers) of each 1xx, or None
     cdef object stream                      # a BodyStream while the body is streamed, or None
+    cdef public object run                  # runs a coroutine function to its end, or None
+    cdef object decoded_pieces              # DecodedPieces over the stream, or None
+
+    cdef Headers fields(self)

@@ -6,12 +6,15 @@ Invariant: ``content`` is the whole body or raises; a short body is never handed
 
 cimport cython
 
-from protocols.http.headers cimport headers_over
+from protocols.http.headers cimport Headers, headers_over
 
 import codecs
 import json
+from datetime import timedelta
 
-from protocols.http.errors import HTTPError, StatusError
+from protocols.http.codings import decoder_for
+from protocols.http.errors import HTTPError, MessageError, StatusError, response_error
+from protocols.http.reading import DecodedPieces, Lines, TextPieces, blocking, decoded_body
 
 
 cdef frozenset NOT_CHARSETS = frozenset(
@@ -30,18 +33,44 @@ cdef class Response:
         status_code: 200 to 999 (RFC 9110 section 15).
         url: the ``URL`` that answered.
         method: the request's method.
+        request: the ``Request``.
         trailers: fields after a chunked body as ``Headers``, or ``None``.
     """
 
     def __cinit__(self):
         self.head = b""
 
-    @property
-    def headers(self):
-        """The fields of the head, as ``Headers``."""
+    cdef Headers fields(self):
         if self.decoded is None:
             self.decoded = headers_over(self.head, self.fields_start)
         return self.decoded
+
+    @property
+    def headers(self):
+        """The fields of the head, as ``Headers``."""
+        return self.fields()
+
+    @property
+    def history(self):
+        """The responses of the redirects that led here, the first one first."""
+        return self.earlier if self.earlier is not None else []
+
+    @history.setter
+    def history(self, responses):
+        self.earlier = responses
+
+    @property
+    def informational_responses(self):
+        """(status code, ``Headers``) of each 1xx response that came before this one."""
+        return list(self.informational) if self.informational is not None else []
+
+    @property
+    def elapsed(self):
+        """The time from sending the request to the end of the response, as ``timedelta``.
+
+        For a streamed response: to the end of its head.
+        """
+        return timedelta(microseconds=self.elapsed_ns / 1000)
 
     @property
     def http_version(self):
@@ -88,6 +117,33 @@ cdef class Response:
         return json.loads(self.content, **kwargs)
 
     @property
+    def is_encoded(self):
+        """Whether there is a Content-Encoding."""
+        cdef const char *value
+        cdef Py_ssize_t size
+        return self.fields().find(b"content-encoding", 16, &value, &size)
+
+    def decode(self, limits, max_body_bytes):
+        """Take the content codings off the body; one that is streamed, as it is read.
+
+        The client does that.  Codings that are not known are left (see ``codings``).  Raises
+        the ``ResponseError`` of what is wrong with the body.
+        """
+        codings = self.headers.get_list("content-encoding", split_commas=True)
+        if self.body is None:
+            max_body_bytes = None
+        try:
+            decoder = decoder_for(codings, limits=limits, max_body_bytes=max_body_bytes)
+        except MessageError as error:
+            raise response_error(error, host=self.url.host, port=self.url.port) from error
+        if decoder is None:
+            return
+        if self.body is not None:
+            self.body = decoded_body(decoder, self.body, self.url)
+        else:
+            self.decoded_pieces = DecodedPieces(self.stream, decoder, self.url)
+
+    @property
     def is_success(self):
         """Whether the status is 2xx."""
         return 200 <= self.status_code <= 299
@@ -102,21 +158,60 @@ cdef class Response:
         return self
 
     def aiter_bytes(self):
-        """Return an async iterator over the body's pieces as they come.
+        """Return an async iterator over the body's pieces as they come, decoded.
 
         Each is a non-empty ``bytes``.  The peer is slowed down while nobody asks for the
         next one.  Raises the ``EndpointError`` of a body that does not come whole.
         """
+        return self.aiter_raw() if self.decoded_pieces is None else self.decoded_pieces
+
+    def aiter_raw(self):
+        """Like ``aiter_bytes``, with the content codings that the server put on."""
         if self.stream is None:
             raise RuntimeError("the response was not streamed; its body is in content")
         return self.stream
+
+    def aiter_text(self):
+        """Return an async iterator over the body as str, in pieces as they come."""
+        return TextPieces(self.aiter_bytes(), self.encoding)
+
+    def aiter_lines(self):
+        """Return an async iterator over the body's lines, without CR, LF or CRLF."""
+        return Lines(self.aiter_text())
 
     async def aread(self):
         """Read the rest of a streamed body; afterwards ``content`` has it.  Returns it."""
         if self.body is None:
             if self.stream is None:
                 raise BodyNotReadError("the response has no body to read")
-            self.body = b"".join([chunk async for chunk in self.stream])
+            self.body = b"".join([chunk async for chunk in self.aiter_bytes()])
+        return self.body
+
+    # For the blocking client, which sets ``run`` on what it streams.
+
+    def iter_bytes(self):
+        """Return an iterator over the body's pieces as they come, decoded.
+
+        For a response of ``Client.stream``; otherwise like ``aiter_bytes``.
+        """
+        return blocking(self.run, self.aiter_bytes())
+
+    def iter_raw(self):
+        """Like ``iter_bytes``, with the content codings that the server put on."""
+        return blocking(self.run, self.aiter_raw())
+
+    def iter_text(self):
+        """Return an iterator over the body as str, in pieces as they come."""
+        return blocking(self.run, self.aiter_text())
+
+    def iter_lines(self):
+        """Return an iterator over the body's lines, without CR, LF or CRLF."""
+        return blocking(self.run, self.aiter_lines())
+
+    def read(self):
+        """Read the rest of a streamed body; afterwards ``content`` has it.  Returns it."""
+        if self.body is None:
+            self.body = b"".join(self.iter_bytes())
         return self.body
 
     def __repr__(self):

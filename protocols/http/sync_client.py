@@ -20,13 +20,15 @@ there is no moment at which a leader could leave and forget it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self, TypeVar
 
-from protocols.http.client import AsyncClient, ClientClosedError, Default, HeaderSource
+from protocols.http.client import AsyncClient, ClientClosedError
+from protocols.http.request import Request
 from protocols.http.response import Response
 from protocols.http.url import URL
 from reactor import new_event_loop
@@ -77,25 +79,59 @@ class Client:
 
     # -- requests ----------------------------------------------------------------------
 
-    def get(
-        self,
-        url: str | URL,
-        *,
-        headers: HeaderSource | None = None,
-        timeout: float | Default | None = Default.TIMEOUT,
-    ) -> Response:
-        """GET *url* and return the response; see ``AsyncClient.get``."""
-        return self._run(lambda: self._async.get(url, headers=headers, timeout=timeout))
+    def get(self, url: str | URL, **options: Any) -> Response:
+        """GET *url*; see ``AsyncClient.get``."""
+        return self._run(lambda: self._async.get(url, **options))
 
-    def head(
-        self,
-        url: str | URL,
-        *,
-        headers: HeaderSource | None = None,
-        timeout: float | Default | None = Default.TIMEOUT,
-    ) -> Response:
+    def head(self, url: str | URL, **options: Any) -> Response:
         """HEAD *url*; see ``AsyncClient.head``."""
-        return self._run(lambda: self._async.head(url, headers=headers, timeout=timeout))
+        return self._run(lambda: self._async.head(url, **options))
+
+    def options(self, url: str | URL, **options: Any) -> Response:
+        """OPTIONS *url*; see ``request``."""
+        return self.request("OPTIONS", url, **options)
+
+    def delete(self, url: str | URL, **options: Any) -> Response:
+        """DELETE *url*; see ``request``."""
+        return self.request("DELETE", url, **options)
+
+    def post(self, url: str | URL, **options: Any) -> Response:
+        """POST to *url*; see ``request``."""
+        return self.request("POST", url, **options)
+
+    def put(self, url: str | URL, **options: Any) -> Response:
+        """PUT *url*; see ``request``."""
+        return self.request("PUT", url, **options)
+
+    def patch(self, url: str | URL, **options: Any) -> Response:
+        """PATCH *url*; see ``request``."""
+        return self.request("PATCH", url, **options)
+
+    def request(self, method: str, url: str | URL, **options: Any) -> Response:
+        """Send a request; see ``AsyncClient.request`` for the options."""
+        return self._run(lambda: self._async.request(method, url, **options))
+
+    def build_request(self, method: str, url: str | URL, **options: Any) -> Request:
+        """Return the request that ``request`` would send; see ``AsyncClient``."""
+        return self._async.build_request(method, url, **options)
+
+    def send(self, request: Request, **options: Any) -> Response:
+        """Send what ``build_request`` or ``Request`` made; see ``AsyncClient.send``."""
+        return self._run(lambda: self._async.send(request, **options))
+
+    @contextlib.contextmanager
+    def stream(self, method: str, url: str | URL, **options: Any) -> Iterator[Response]:
+        """Send a request for a ``with`` block; the response's body is streamed.
+
+        Read it with ``response.iter_bytes()`` or ``read()``; see ``AsyncClient.stream``.
+        """
+        context = self._async.stream(method, url, **options)
+        response = self._run(context.__aenter__)
+        response.run = self._run
+        try:
+            yield response
+        finally:
+            self._run(lambda: context.__aexit__(None, None, None))
 
     # -- leader and followers ------------------------------------------------------------
 

@@ -132,6 +132,14 @@ class URL:
         put(self, "target", path if query is None else f"{path}?{query}")
         put(self, "_key", (scheme, userinfo, host, port, path, query, fragment))
 
+    def with_query(self, query: str | None) -> URL:
+        """Return the URL with another query; None for none.  Raises ``InvalidURL``."""
+        changed = URL.__new__(URL)
+        changed._fill(
+            self.scheme, self.userinfo, self.host, self.port, self.path, query, self.fragment
+        )
+        return changed
+
     @property
     def host_header(self) -> str:
         """Host and, unless it is the default, port: what the Host field says."""

@@ -162,7 +162,7 @@ async def test_prepared_requests_are_bounded() -> None:
 
     async with AsyncClient() as client:
         for number in range(PREPARED_REQUESTS + 10):
-            client._prepare("GET", f"http://127.0.0.1/{number}", None)
+            client._prepare("GET", f"http://127.0.0.1/{number}", None, None, None)
         assert len(client._prepared) == PREPARED_REQUESTS
 
 
@@ -204,7 +204,7 @@ async def test_rfc7617_2_userinfo_of_a_url_becomes_basic_credentials_and_goes_no
 async def test_request_without_a_body_may_not_announce_one(name: str) -> None:
     value = "3" if name == "Content-Length" else "chunked"
     async with AsyncClient() as client:
-        with pytest.raises(InvalidHeader, match="no body"):
+        with pytest.raises(InvalidHeader, match="follows from"):
             await client.get("http://127.0.0.1:1/", headers={name: value})
 
 

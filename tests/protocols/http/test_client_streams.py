@@ -203,10 +203,9 @@ async def test_stream_that_is_cut_gives_what_came_and_then_the_error(how: str) -
         assert counts(client) == NOTHING
 
 
-@pytest.mark.parametrize("method", ["POST", "get", "", "CONNECT"])
+@pytest.mark.parametrize("method", ["", "CONNECT", "GE T", "GET\r\n"])
 @on_reactor
-async def test_stream_refuses_methods_that_may_not_be_repeated(method: str) -> None:
+async def test_method_that_is_no_token_or_makes_no_response_raises(method: str) -> None:
     async with AsyncClient() as client:
-        with pytest.raises(ValueError, match="cannot send"):
-            async with client.stream(method, "http://127.0.0.1/"):
-                pass
+        with pytest.raises(ValueError, match=r"method|tunnel"):
+            await client.request(method, "http://127.0.0.1:1/")

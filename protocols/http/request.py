@@ -1,0 +1,83 @@
+"""The request: what is asked for, before it is known which connection carries it.
+
+Owns: a method, a URL, header fields and content that fit together.  May not touch: connections,
+pools, what other requests were (``protocols.http.redirects`` and the client know that).
+Invariant: the fields that frame the content follow from it; nobody else writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from protocols.http.errors import InvalidHeader
+from protocols.http.headers import Headers, render_request_head
+from protocols.http.url import URL
+
+__all__ = ["HeaderSource", "Request"]
+
+HeaderSource = Mapping[str, str] | Iterable[tuple[str, str]]
+
+# Methods with which a server expects content, so that its absence is told (RFC 9110 section 8.6).
+_WITH_CONTENT = frozenset(["POST", "PUT", "PATCH"])
+_SAFE = frozenset(["GET", "HEAD", "OPTIONS", "TRACE"])
+
+
+class Request:
+    """A request as it is sent; not to be changed once it was.
+
+    Args:
+        method: a token, sent as it is written (RFC 9110 section 9.1).
+        url: absolute, http or https.
+        headers: without Content-Length and Transfer-Encoding, which follow from the content.
+        content: bytes, or ``None`` for a request without content.
+
+    Raises ``InvalidURL`` and ``InvalidHeader`` (``ValueError``), ``TypeError`` for content
+    that is not bytes, ``ValueError`` for CONNECT.
+
+    Attributes:
+        method, url, headers, content: as given; *url* a ``URL``, *headers* a ``Headers``.
+    """
+
+    __slots__ = ("_head", "content", "headers", "method", "url")
+
+    def __init__(
+        self,
+        method: str,
+        url: str | URL,
+        *,
+        headers: HeaderSource | Headers | None = None,
+        content: bytes | None = None,
+    ) -> None:
+        fields = headers if isinstance(headers, Headers) else Headers(headers)
+        for name in ("Content-Length", "Transfer-Encoding"):
+            if name in fields:
+                raise InvalidHeader(name, "it follows from the request's content")
+        if method == "CONNECT":
+            raise ValueError("CONNECT makes a tunnel and no response (RFC 9110 section 9.3.6)")
+        if content is not None and not isinstance(content, bytes):
+            raise TypeError(f"content is bytes, not {type(content).__name__}")
+        self.method = method
+        self.url = url if isinstance(url, URL) else URL(url)
+        self.headers = fields
+        self.content = content
+        self._head = self._render(fields)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether the method changes nothing on the server (RFC 9110 section 9.2.1)."""
+        return self.method in _SAFE
+
+    def head(self, more: HeaderSource | None = None) -> bytes:
+        """Return the head as it goes over the wire, with the fields of *more* in place of its own.
+
+        Raises ``InvalidHeader``.
+        """
+        return self._head if more is None else self._render(self.headers.merged_with(more))
+
+    def _render(self, fields: Headers) -> bytes:
+        if self.content is not None or self.method in _WITH_CONTENT:
+            fields = fields.merged_with((("Content-Length", str(len(self.content or b""))),))
+        return render_request_head(self.method, self.url.target, self.url.host_header, fields)
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.url!r}>"

@@ -1,0 +1,273 @@
+"""Requests as the caller describes them: methods, params, base URLs, hooks, codings."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from protocols.http import AsyncClient, Client, InvalidHeader, InvalidURL, Request
+from protocols.http.errors import ResponseError
+from tests.peers.scripted import (
+    OK,
+    Conversation,
+    answer,
+    on_reactor,
+    serving,
+    serving_in_thread,
+)
+from tests.peers.scripts import says
+from tests.protocols.http.client_checks import NOTHING, counts
+
+VERBS = ["options", "delete", "post", "put", "patch"]
+
+
+def echo(heads: list[bytes]) -> Any:
+    """Answer with the request's content; note the heads."""
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            heads.append(head)
+            size = 0
+            if b"Content-Length: " in head:
+                size = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+            await peer.send(answer(await peer.reader.readexactly(size)))
+
+    return script
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@on_reactor
+async def test_each_verb_sends_its_method(verb: str) -> None:
+    heads: list[bytes] = []
+    async with serving(echo(heads)) as server, AsyncClient() as client:
+        response = await getattr(client, verb)(server.url("/x"), content=b"some")
+        assert response.content == b"some"
+        assert heads[0].startswith(f"{verb.upper()} /x HTTP/1.1\r\n".encode())
+        assert (response.method, response.request.content) == (verb.upper(), b"some")
+        assert timedelta() < response.elapsed < timedelta(seconds=20)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_of_the_blocking_client(verb: str) -> None:
+    with serving_in_thread(echo([])) as server, Client() as client:
+        assert getattr(client, verb)(server.url(), content=b"some").content == b"some"
+
+
+@pytest.mark.parametrize(
+    ("method", "told"), [("POST", True), ("PUT", True), ("PATCH", True), ("DELETE", False)]
+)
+@on_reactor
+async def test_rfc9110_8_6_absent_content_is_told_where_it_is_expected(
+    method: str, told: bool
+) -> None:
+    heads: list[bytes] = []
+    async with serving(echo(heads)) as server, AsyncClient() as client:
+        await client.request(method, server.url())
+        assert (b"Content-Length: 0\r\n" in heads[0]) is told
+
+
+@pytest.mark.parametrize(
+    ("base", "url", "target"),
+    [
+        ("http://a.example/v1/", "users", "/v1/users?key=1"),
+        ("http://a.example/v1/", "/users?x=2", "/users?x=2&key=1"),
+        ("http://a.example", "", "/?key=1"),
+    ],
+)
+def test_url_is_relative_to_the_base_and_has_the_clients_params(
+    base: str, url: str, target: str
+) -> None:
+    request = AsyncClient(base_url=base, params={"key": 1}).build_request("GET", url)
+    assert (request.url.host, request.url.target) == ("a.example", target)
+
+
+def test_params_come_behind_the_urls_own_query() -> None:
+    client = AsyncClient(params={"a": 1})
+    request = client.build_request("GET", "http://a.example/?q", params=[("b", "x y"), ("b", "&")])
+    assert request.url.query == "q&a=1&b=x+y&b=%26"
+
+
+@on_reactor
+async def test_requests_with_params_are_not_taken_for_those_without() -> None:
+    heads: list[bytes] = []
+    async with serving(echo(heads)) as server, AsyncClient() as client:
+        for params in (None, {"a": 1}, {"a": 2}, None):
+            await client.get(server.url(), params=params)
+    assert [head.split()[1] for head in heads] == [b"/", b"/?a=1", b"/?a=2", b"/"]
+
+
+@pytest.mark.parametrize("text", ["a\r\nb", "a\nb", "a\0b", "a\x7fb"])
+@on_reactor
+async def test_control_characters_never_leave(text: str) -> None:
+    async with serving(says(OK)) as server, AsyncClient() as client:
+        with pytest.raises(InvalidHeader):
+            await client.get(server.url(), headers={"X": text})
+        with pytest.raises(InvalidHeader):
+            await client.get(server.url(), headers={text: "x"})
+        with pytest.raises(InvalidHeader):
+            await client.request(text, server.url())
+        with pytest.raises(InvalidURL):
+            await client.get(server.url(f"/{text}"))
+        request = client.build_request("GET", server.url(), params={text: text})
+        assert request.url.target.isprintable()
+        assert server.connections == 0
+
+
+def test_content_that_is_not_bytes_raises() -> None:
+    with pytest.raises(TypeError, match="content is bytes, not str"):
+        Request("POST", "http://a.example/", content="text")  # type: ignore[arg-type]
+
+
+@on_reactor
+async def test_send_sends_what_was_built() -> None:
+    async with serving(echo([])) as server, AsyncClient() as client:
+        request = Request("PUT", server.url(), headers={"X": "1"}, content=b"built")
+        assert (await client.send(request)).content == b"built"
+        assert (await client.send(request)).request is request
+
+
+# -- hooks ----------------------------------------------------------------------------------------
+
+
+@on_reactor
+async def test_hooks_see_each_request_and_each_response() -> None:
+    moved = b"HTTP/1.1 302 Found\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n"
+    seen: list[str] = []
+
+    async def ask(request: Request) -> None:
+        seen.append(f"{request.method} {request.url.path}")
+
+    def told(response: Any) -> None:
+        seen.append(str(response.status_code))
+
+    hooks: dict[str, list[Any]] = {"request": [ask], "response": [told]}
+    async with (
+        serving(says(moved, OK)) as server,
+        AsyncClient(event_hooks=hooks, follow_redirects=True) as client,
+    ):
+        await client.get(server.url("/first"))
+    assert seen == ["GET /first", "302", "GET /next", "200"]
+
+
+@pytest.mark.parametrize("kind", ["request", "response"])
+@on_reactor
+async def test_what_a_hook_raises_reaches_the_caller_and_leaves_nothing(kind: str) -> None:
+    def refuse(_: object) -> None:
+        raise ZeroDivisionError
+
+    answers = says(OK, OK)
+    async with serving(answers) as server, AsyncClient(event_hooks={kind: [refuse]}) as client:
+        with pytest.raises(ZeroDivisionError):
+            await client.get(server.url())
+        with pytest.raises(ZeroDivisionError):
+            async with client.stream("GET", server.url()):
+                pass
+        assert {**counts(client), "idle": 0} == NOTHING
+
+
+def test_unknown_hook_raises() -> None:
+    with pytest.raises(ValueError, match="not respond"):
+        AsyncClient(event_hooks={"respond": [print]})
+    with pytest.raises(TypeError, match="callable"):
+        AsyncClient(event_hooks={"request": ["print"]})  # type: ignore[list-item]
+
+
+# -- codings --------------------------------------------------------------------------------------
+
+TEXT = "l\u00e4nge\r\nzwei\n\ndrei".encode() * 1000
+LINES = TEXT.decode().splitlines()
+
+
+def encoded(coding: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+GZIPPED = encoded("gzip", gzip.compress(TEXT))
+
+
+@on_reactor
+async def test_encoded_body_is_decoded() -> None:
+    both = encoded("deflate, gzip", gzip.compress(zlib.compress(TEXT)))
+    odd = encoded("x-odd", b"as it is")
+    async with serving(says(GZIPPED, both, odd)) as server, AsyncClient() as client:
+        assert (await client.get(server.url())).content == TEXT
+        assert (await client.get(server.url())).content == TEXT
+        assert (await client.get(server.url())).content == b"as it is"
+
+
+@on_reactor
+async def test_streamed_body_is_decoded_as_it_is_read() -> None:
+    async with serving(says(*[GZIPPED] * 4)) as server, AsyncClient() as client:
+        async with client.stream("GET", server.url()) as response:
+            assert b"".join([each async for each in response.aiter_raw()]) in GZIPPED
+        async with client.stream("GET", server.url()) as response:
+            assert "".join([each async for each in response.aiter_text()]) == TEXT.decode()
+        async with client.stream("GET", server.url()) as response:
+            assert [each async for each in response.aiter_lines()] == LINES
+        async with client.stream("GET", server.url()) as response:
+            assert await response.aread() == TEXT
+        assert client.manager.stats()["opened"] == 1
+
+
+def test_blocking_client_streams() -> None:
+    with serving_in_thread(says(GZIPPED, GZIPPED, GZIPPED, OK)) as server, Client() as client:
+        with client.stream("GET", server.url()) as response:
+            assert b"".join(response.iter_bytes()) == TEXT
+        with client.stream("GET", server.url()) as response:
+            assert list(response.iter_lines()) == LINES
+        with client.stream("GET", server.url()) as response:
+            assert response.read() == TEXT == response.content
+        whole = client.get(server.url())
+        with pytest.raises(RuntimeError, match="not streamed"):
+            whole.iter_bytes()
+        assert server.connections == 1
+
+
+def test_blocking_stream_that_is_left_early_costs_the_connection() -> None:
+    with serving_in_thread(says(answer(bytes(1 << 22)))) as server, Client() as client:
+        with client.stream("GET", server.url()) as response:
+            assert next(response.iter_bytes())
+        assert client._async.manager.stats()["leased"] == 0
+
+
+async def read(client: AsyncClient, url: str, streamed: bool) -> None:
+    if not streamed:
+        await client.get(url)
+        return
+    async with client.stream("GET", url) as response:
+        async for _ in response.aiter_bytes():
+            pass
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (encoded("gzip", gzip.compress(TEXT)[:-9]), "ends in the middle"),
+        (encoded("gzip", b"no gzip at all"), "gzip"),
+        (encoded("gzip", gzip.compress(bytes(1 << 26))), "limit"),
+    ],
+)
+@on_reactor
+async def test_body_that_cannot_be_decoded_is_an_error(
+    data: bytes, words: str, streamed: bool
+) -> None:
+    async with serving(says(data)) as server, AsyncClient() as client:
+        with pytest.raises(ResponseError, match=words) as caught:
+            await read(client, server.url(), streamed)
+        assert caught.value.port == server.port
+        assert counts(client)["leased"] == 0
+
+
+@on_reactor
+async def test_informational_responses_are_kept() -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    async with serving(says(hints + OK)) as server, AsyncClient() as client:
+        response = await client.get(server.url())
+        [(status_code, headers)] = response.informational_responses
+        assert (status_code, headers["link"]) == (103, "</a>")
