@@ -25,11 +25,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Any, NamedTuple, Self
 from urllib.parse import unquote_to_bytes
 
+from protocols.http.bodies import Body, Content, FileSource, FormSource, encode_body
 from protocols.http.codings import accept_encoding
 from protocols.http.connection import ClientConnection
-from protocols.http.errors import HTTPError, RedirectError, TooManyRedirects
+from protocols.http.errors import HTTPError, InvalidHeader, RedirectError, TooManyRedirects
 from protocols.http.headers import Headers
 from protocols.http.limits import (
+    CONTINUE_SECONDS,
     DEFAULT_LIMITS,
     DEFAULT_TIMEOUT_SECONDS,
     LONGEST_TIMEOUT_SECONDS,
@@ -205,7 +207,10 @@ class AsyncClient:
         method: str,
         url: str | URL,
         *,
-        content: bytes | None = None,
+        content: Content | None = None,
+        data: FormSource | None = None,
+        files: FileSource | None = None,
+        json: Any = None,
         params: Params | None = None,
         headers: HeaderSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
@@ -217,7 +222,13 @@ class AsyncClient:
             method: a token, sent as it is written (RFC 9110 section 9.1).
             url: absolute, http or https, or relative to the client's *base_url*; user
                 information becomes Basic credentials.
-            content: what is sent, as bytes.
+            content: what is sent: bytes, str, a binary file, an iterable or asynchronous
+                iterable of bytes.
+            data: the names and values of a form.
+            files: the files of a form, for names or pairs: a content, or (file name, content
+                [, content type [, headers]]); *data* are its other fields.
+            json: sent as JSON.  One of *content*, *json* and the form is given; see
+                ``protocols.http.bodies``.
             params: added to the URL's query, after the client's own.
             headers: sent in place of, or in addition to, the client's.
             follow_redirects: as the client's, which is the default.
@@ -227,7 +238,8 @@ class AsyncClient:
         ``EndpointError`` of whatever went wrong after that; ``RedirectError`` where a redirect
         leads nowhere.  A status is never an error; see ``Response.raise_for_status``.
         """
-        prepared = self._prepare(method, url, params, headers, content)
+        body = _body(content, data, files, json, headers)
+        prepared = self._prepare(method, url, params, headers, body)
         connection, response = await self._send(prepared, follow_redirects, timeout, False)
         self._manager.release(connection)
         return response
@@ -238,7 +250,10 @@ class AsyncClient:
         method: str,
         url: str | URL,
         *,
-        content: bytes | None = None,
+        content: Content | None = None,
+        data: FormSource | None = None,
+        files: FileSource | None = None,
+        json: Any = None,
         params: Params | None = None,
         headers: HeaderSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
@@ -249,7 +264,8 @@ class AsyncClient:
         Read it with ``response.aiter_bytes()`` or ``aread()``.  A body that was not read to
         its end when the block is left costs the connection.  Arguments as for ``request``.
         """
-        prepared = self._prepare(method, url, params, headers, content)
+        body = _body(content, data, files, json, headers)
+        prepared = self._prepare(method, url, params, headers, body)
         connection, response = await self._send(prepared, follow_redirects, timeout, True)
         try:
             yield response
@@ -261,11 +277,25 @@ class AsyncClient:
         method: str,
         url: str | URL,
         *,
-        content: bytes | None = None,
+        content: Content | None = None,
+        data: FormSource | None = None,
+        files: FileSource | None = None,
+        json: Any = None,
         params: Params | None = None,
         headers: HeaderSource | None = None,
     ) -> Request:
         """Return the request that ``request`` would send.  Arguments and errors are its own."""
+        body = _body(content, data, files, json, headers)
+        return self._build(method, url, params, headers, body)
+
+    def _build(
+        self,
+        method: str,
+        url: str | URL,
+        params: Params | None,
+        headers: HeaderSource | None,
+        body: Body | None,
+    ) -> Request:
         if self._base_url is not None and not isinstance(url, URL):
             target = self._base_url.join(url)
         else:
@@ -276,7 +306,10 @@ class AsyncClient:
         fields = self._headers if headers is None else self._headers.merged_with(headers)
         if target.userinfo and "Authorization" not in fields:
             fields = fields.merged_with((("Authorization", _basic(target.userinfo)),))
-        return Request(method, target, headers=fields, content=content)
+        if body is not None and "Content-Length" in fields:  # _body has seen to it
+            pairs = [pair for pair in fields.raw if pair[0].lower() != b"content-length"]
+            fields = Headers(pairs)
+        return Request(method, target, headers=fields, content=body)
 
     async def send(
         self,
@@ -299,15 +332,15 @@ class AsyncClient:
         url: str | URL,
         params: Params | None,
         headers: HeaderSource | None,
-        content: bytes | None,
+        body: Body | None,
     ) -> _Prepared:
         """Check and render a request; one with nothing of its own is kept for the next."""
-        plain = params is None and headers is None and content is None
+        plain = params is None and headers is None and body is None
         if plain:
             prepared = self._prepared.get((method, url))
             if prepared is not None:
                 return prepared
-        request = self.build_request(method, url, content=content, params=params, headers=headers)
+        request = self._build(method, url, params, headers, body)
         prepared = _Prepared(request, self._endpoint(request.url))
         if plain:
             if len(self._prepared) >= PREPARED_REQUESTS:
@@ -407,13 +440,14 @@ class AsyncClient:
                 )
             was_used = connection.exchanges > 0
             try:
+                body = request.body
+                content = None
+                if body is not None:
+                    content = body.whole
+                    if content is None:
+                        return connection, await _upload(connection, request, deadline_ns, stream)
                 return connection, await connection.exchange(
-                    request.head(),
-                    request.method,
-                    request.url,
-                    deadline_ns,
-                    stream,
-                    request.content,
+                    request.head(), request.method, request.url, deadline_ns, stream, content
                 )
             except BaseException as error:
                 connection.abandon()
@@ -423,6 +457,7 @@ class AsyncClient:
                     and connection.unanswered
                     and retries < MAX_STALE_RETRIES
                     and request.is_safe
+                    and (body is None or body.replayable)
                     and _is_stale(error)
                 ):
                     raise
@@ -516,6 +551,61 @@ async def _call(hooks: tuple[Hook, ...], argument: Request | Response) -> None:
         result = hook(argument)
         if inspect.isawaitable(result):
             await result
+
+
+def _body(
+    content: Content | None,
+    data: FormSource | None,
+    files: FileSource | None,
+    json: Any,
+    headers: HeaderSource | None,
+) -> Body | None:
+    """Return what a request's arguments say that its content is."""
+    if content is None and data is None and files is None and json is None:
+        return None
+    own = Headers(headers)
+    size = own.get("Content-Length")
+    if size is not None and not (size.isascii() and size.isdigit() and len(size) < 19):
+        raise InvalidHeader("Content-Length", "it is not one number (RFC 9110 section 8.6)")
+    return encode_body(
+        content=content,
+        data=data,
+        files=files,
+        json=json,
+        content_type=own.get("Content-Type"),
+        size=None if size is None else int(size),
+    )
+
+
+async def _upload(
+    connection: ClientConnection, request: Request, deadline_ns: int, stream: bool
+) -> Response:
+    """Send a request and its content piece by piece; return its response.
+
+    A whole response ends the sending, and so does the head of a streamed one that says that the
+    request failed; whatever else may come while the content is still on its way.
+    """
+    body = request.body
+    assert body is not None
+    size = -1 if body.size is None else body.size
+    expects = "100-continue" in request.headers.get("Expect", "").lower()
+    answer = connection.exchange(
+        request.head(), request.method, request.url, deadline_ns, stream, None, size
+    )
+    sending = asyncio.ensure_future(connection.upload(body, expects, CONTINUE_SECONDS))
+    try:
+        await asyncio.wait((answer, sending), return_when=asyncio.FIRST_COMPLETED)
+        if (
+            sending.done()  # and may have failed, whatever came in the same pass
+            or not answer.done()
+            or (stream and (await answer).status_code < 400)
+        ):
+            await sending
+        return await answer
+    finally:
+        # The connection is of no more use when it has not sent all, so nobody waits for this.
+        if not sending.cancel() and not sending.cancelled():
+            sending.exception()  # which is told already, or of no interest beside an answer
 
 
 async def _drain(response: Response) -> None:

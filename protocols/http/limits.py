@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 __all__ = [
     "BODY_PIECE_BYTES",
+    "CONTINUE_SECONDS",
     "DECODED_PIECE_BYTES",
     "DECODE_INPUT_BYTES",
     "DEFAULT_LIMITS",
@@ -150,3 +151,7 @@ MAX_REDIRECTS = 20
 # What is read of the body of a redirect or of a 401, so that the connection can be used again.
 # Beyond it a new connection is cheaper.
 MAX_DRAINED_BYTES = 65_536
+
+# How long content waits for the 100 (Continue) that it asked for: RFC 9110 section 10.1.1 wants
+# no indefinite wait, since servers of HTTP/1.0 never send one; curl waits as long.
+CONTINUE_SECONDS = 1.0

@@ -51,22 +51,27 @@ def redirected(request: Request, status_code: int, headers: Headers) -> Request:
     """Return the request that follows *request* when it was answered with a redirect.
 
     Raises ``RedirectError`` for a Location that cannot be followed (``InvalidURL`` is its
-    cause), or two of them.
+    cause), two of them, or content that has to go along and cannot be read again.
     """
     url = _location(request, headers)
-    method, content = request.method, request.content
+    method, body = request.method, request.body
     dropped: set[str] = set()
     if (status_code in (301, 302) and method == "POST") or (
         status_code == 303 and method not in ("GET", "HEAD")
     ):
-        method, content = "GET", None
+        method, body = "GET", None
         dropped.update(_OF_CONTENT)
+    elif body is not None and not body.replayable:
+        raise RedirectError(
+            f"{request.method} {request.url} was redirected with {status_code}, "
+            "and its content can be sent only once"
+        )
     if url.origin != request.url.origin:
         dropped.update(_OF_ONE_ORIGIN)
     fields = request.headers
     if dropped:
         fields = Headers([pair for pair in fields.raw if pair[0].decode().lower() not in dropped])
-    return Request(method, url, headers=fields, content=content)
+    return Request(method, url, headers=fields, content=body)
 
 
 def _location(request: Request, headers: Headers) -> URL:

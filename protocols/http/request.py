@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from protocols.http.bodies import Body, Content, body_of
 from protocols.http.errors import InvalidHeader
 from protocols.http.headers import Headers, render_request_head
 from protocols.http.url import URL
@@ -29,16 +30,18 @@ class Request:
         method: a token, sent as it is written (RFC 9110 section 9.1).
         url: absolute, http or https.
         headers: without Content-Length and Transfer-Encoding, which follow from the content.
-        content: bytes, or ``None`` for a request without content.
+        content: a ``Body``, or what ``protocols.http.bodies`` makes one of: bytes, str, a binary
+            file, an iterable of bytes; ``None`` for a request without content.
 
-    Raises ``InvalidURL`` and ``InvalidHeader`` (``ValueError``), ``TypeError`` for content
-    that is not bytes, ``ValueError`` for CONNECT.
+    Raises ``InvalidURL`` and ``InvalidHeader`` (``ValueError``), ``TypeError`` for what cannot be
+    content, ``ValueError`` for CONNECT.
 
     Attributes:
-        method, url, headers, content: as given; *url* a ``URL``, *headers* a ``Headers``.
+        method, url, headers: as given; *url* a ``URL``, *headers* a ``Headers``.
+        body: the content as a ``Body``, or ``None``.
     """
 
-    __slots__ = ("_head", "content", "headers", "method", "url")
+    __slots__ = ("_head", "body", "headers", "method", "url")
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class Request:
         url: str | URL,
         *,
         headers: HeaderSource | Headers | None = None,
-        content: bytes | None = None,
+        content: Body | Content | None = None,
     ) -> None:
         fields = headers if isinstance(headers, Headers) else Headers(headers)
         for name in ("Content-Length", "Transfer-Encoding"):
@@ -54,12 +57,10 @@ class Request:
                 raise InvalidHeader(name, "it follows from the request's content")
         if method == "CONNECT":
             raise ValueError("CONNECT makes a tunnel and no response (RFC 9110 section 9.3.6)")
-        if content is not None and not isinstance(content, bytes):
-            raise TypeError(f"content is bytes, not {type(content).__name__}")
         self.method = method
         self.url = url if isinstance(url, URL) else URL(url)
         self.headers = fields
-        self.content = content
+        self.body = content if content is None or isinstance(content, Body) else body_of(content)
         self._head = self._render(fields)
 
     @property
@@ -75,8 +76,17 @@ class Request:
         return self._head if more is None else self._render(self.headers.merged_with(more))
 
     def _render(self, fields: Headers) -> bytes:
-        if self.content is not None or self.method in _WITH_CONTENT:
-            fields = fields.merged_with((("Content-Length", str(len(self.content or b""))),))
+        body = self.body
+        if body is None:
+            if self.method in _WITH_CONTENT:
+                fields = fields.merged_with((("Content-Length", "0"),))
+        else:
+            framing = ("Transfer-Encoding", "chunked")
+            if body.size is not None:
+                framing = ("Content-Length", str(body.size))
+            fields = fields.merged_with((framing,))
+            if body.content_type is not None and "Content-Type" not in fields:
+                fields = fields.merged_with((("Content-Type", body.content_type),))
         return render_request_head(self.method, self.url.target, self.url.host_header, fields)
 
     def __repr__(self) -> str:

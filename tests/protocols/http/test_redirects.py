@@ -41,10 +41,11 @@ def test_rfc9110_15_4_method_and_content_after_a_redirect(
     following = follow(status_code, "/y", request)
     assert (following.method, str(following.url)) == (becomes, "http://a.example/y")
     if becomes == method:
-        assert following.content == b"body"
+        assert following.body is not None
+        assert following.body.whole == b"body"
         assert following.headers == ABOUT_CONTENT
     else:
-        assert (following.content, len(following.headers)) == (None, 0)
+        assert (following.body, len(following.headers)) == (None, 0)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,16 @@ def test_two_locations_raise_and_twice_the_same_do_not() -> None:
         redirected(request, 302, Headers([("Location", "/a"), ("Location", "/b")]))
     twice = Headers([("Location", "/a"), ("Location", "/a")])
     assert redirected(request, 302, twice).url.path == "/a"
+
+
+def test_content_that_can_be_read_only_once_is_not_redirected_once_it_was() -> None:
+    request = Request("POST", "http://a.example/", content=iter([b"once"]))
+    assert request.body is not None
+    assert follow(307, "/b", request).body is request.body
+    assert list(request.body) == [b"once"]
+    with pytest.raises(RedirectError, match="only once"):
+        follow(307, "/b", request)
+    assert follow(303, "/b", request).body is None
 
 
 @pytest.mark.parametrize("status_code", [200, 300, 304, 305, 306, 309, 400])
