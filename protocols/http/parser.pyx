@@ -526,25 +526,24 @@ cdef class ResponseParser:
         return FAULT_NONE
 
     cdef void _note_connection(self, const char* p, const char* end) noexcept nogil:
-        """Look for close and keep-alive in a list of tokens (RFC 9110 section 7.6.1)."""
+        """Look for close and keep-alive in a list of tokens (RFC 9110 section 7.6.1); where
+        a comma is missing, close counts and keep-alive does not: the safe reading."""
         cdef const char* last
+        cdef const char* after
+        cdef bint first = True
         p = skip_space(p, end)
         end = trim_space(p, end)
-        # The whole field, nearly always.
-        if end - p == 10 and http_is(p, b"keep-alive", 10):
-            self.says_keep_alive = True
-            return
         while p < end:
             last = p
             while last < end and last[0] != c',' and not is_space(last[0]):
                 last += 1
+            after = skip_space(last, end)
             if last - p == 5 and http_is(p, b"close", 5):
                 self.says_close = True
-            elif last - p == 10 and http_is(p, b"keep-alive", 10):
-                self.says_keep_alive = True
-            p = last
-            while p < end and (p[0] == c',' or is_space(p[0])):
-                p += 1
+            elif last - p == 10 and first and (after == end or after[0] == c','):
+                self.says_keep_alive = self.says_keep_alive or http_is(p, b"keep-alive", 10)
+            first = after < end and after[0] == c','
+            p = skip_space(after + first, end)
 
     cdef Event _finish_head(self) except EVENT_ERROR:
         """Decide how the message is framed (RFC 9112 section 6.3)."""

@@ -129,6 +129,8 @@ ACCEPTED = [
     Case("rfc9112_9_6_close_in_an_informational_head_counts", b"HTTP/1.1 103 E\r\nConnection: close\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n", keep_alive=False),
     Case("rfc9112_9_3_http_1_0_does_not_persist", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", body=b"hi", keep_alive=False),
     Case("rfc9112_9_3_http_1_0_persists_with_keep_alive", b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nhi", body=b"hi"),
+    Case("rfc9112_9_3_http_1_0_persists_with_keep_alive_in_a_list", b"HTTP/1.0 200 OK\r\nConnection: ,x , keep-alive\t, y\r\nContent-Length: 0\r\n\r\n"),
+    Case("rfc9110_7_6_1_keep_alive_is_a_whole_element_before_it_counts", b"HTTP/1.0 200 OK\r\nConnection: x keep-alive, keep-alive y\r\nContent-Length: 0\r\n\r\n", keep_alive=False),
     Case("rfc9112_9_3_close_wins_over_keep_alive", OK + b"Connection: keep-alive , close\r\nContent-Length: 0\r\n\r\n", keep_alive=False),
     Case("rfc9110_7_6_1_close_is_found_in_a_list", OK + b"Connection: x, ,\tclose,y\r\nContent-Length: 0\r\n\r\n", keep_alive=False),
     Case("rfc9110_7_6_1_close_is_a_whole_token", OK + b"Connection: closed, enclose\r\nContent-Length: 0\r\n\r\n"),

@@ -80,6 +80,7 @@ CONNECTIONS = [
     b"keep-alive, close", b"keep-alive,close", b"x, close", b"close;x", b"close x", b"x close", b"closed",
     b"clos", b"upgrade", b"", b",", b",close", b"close,", b"\tclose", b"keep-alive , x", b"\xa0close",
     b'"close"', b"c\xcc\xa7lose", b"keep\xe2\x80\x91alive", b"keep-alive;timeout=5", b"closekeep-alive",
+    b"x keep-alive", b"keep-alive x", b"x, keep-alive", b", ,keep-alive", b"keep-alive\t,", b"keep-alive,x close",
 ]  # fmt: skip
 
 # One message of each framing; every line end and many bytes of them are varied.
