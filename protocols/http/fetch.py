@@ -56,6 +56,9 @@ DEFAULT_CONCURRENCY = 16
 DEFAULT_TIMEOUT_SECONDS = 300.0
 MAX_CONCURRENCY = 65_536
 TICK_SECONDS = 0.1
+
+# A file is to be what the server has: not compressed for the way, and not decoded if it is.
+AS_STORED = (("Accept-Encoding", "identity"),)
 # They would make the server wait for a body, or read the next request as one.
 FRAMING_FIELDS = ("content-length", "transfer-encoding")
 
@@ -352,7 +355,7 @@ async def _fetch(
     """Fetch everything, or until the interruption; the report's totals tell what was done."""
     totals = report.totals
     async with AsyncClient(
-        headers=options.headers,
+        headers=Headers(AS_STORED).merged_with(options.headers),
         timeout=options.timeout,
         tls=options.tls,
         max_connections=options.concurrency,

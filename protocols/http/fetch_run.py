@@ -199,7 +199,7 @@ class Fetcher:
                 return
             job.expected = _content_length(response)
             with target:
-                async for data in response.aiter_bytes():
+                async for data in response.aiter_raw():
                     job.received += len(data)
                     target.write(data)
                 target.commit()
@@ -228,7 +228,7 @@ def _content_length(response: Response) -> int | None:
 
 
 async def _read_unwanted(response: Response, job: Job) -> None:
-    async for data in response.aiter_bytes():
+    async for data in response.aiter_raw():
         job.received += len(data)
         if job.received > MAX_UNWANTED_BYTES:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import gzip
 import json
 import os
 import pty
@@ -138,6 +139,17 @@ async def test_quiet_run_with_json_has_the_summary_alone() -> None:
         ended = await fetch("--quiet", "--json", site.url("/page"))
     assert json.loads(ended.out)["succeeded"] == 1
     assert ended.err == ""
+
+
+@on_reactor
+async def test_file_is_what_the_server_stores(tmp_path: Path) -> None:
+    packed = gzip.compress(b"hello")
+    async with Site() as site:
+        site.routes["/page"] = page(packed, fields="Content-Encoding: gzip\r\n")
+        ended = await fetch("--output-dir", str(tmp_path), site.url("/page"))
+    assert ended.status == 0
+    [path] = [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert path.read_bytes() == packed
 
 
 @on_reactor
