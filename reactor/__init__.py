@@ -33,7 +33,7 @@ from reactor.errors import (
     TLSTruncatedError,
     endpoint_error,
 )
-from reactor.eventloop import EventLoop, new_event_loop
+from reactor.eventloop import EventLoop, install, new_event_loop
 from reactor.manager import ConnectionManager, Endpoint, PoolFullError
 from reactor.pollers import available_pollers, new_poller
 from reactor.protocol import BufferedProtocol, Protocol
@@ -67,6 +67,7 @@ __all__ = [
     "client_context",
     "connect",
     "endpoint_error",
+    "install",
     "new_event_loop",
     "new_poller",
     "run",
@@ -78,6 +79,12 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
-    """Run *main* on a new event loop and return its result; like ``asyncio.run``."""
+    """Run *main* on a new event loop and return its result; like ``asyncio.run``.
+
+    At the end tasks that are left are cancelled, asynchronous generators and the default
+    executor shut down, and the loop closed.  Raises ``RuntimeError`` where a loop runs already.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("reactor.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)

@@ -27,12 +27,25 @@ ACCEPT_RETRY_SECONDS = 1.0
 # they are the resolver's own, so that work in the default executor cannot starve it.
 RESOLVER_THREADS = 8
 
+# What a ReconnectingFactory waits before a retry, at first and at most.  A server that restarts
+# is back in about a second; one that stays away is asked once a minute by each client.
+FIRST_RETRY_SECONDS = 0.5
+MAX_RETRY_SECONDS = 60.0
+
+# One attempt of a ReconnectingFactory, from the name to TLS: connect(2) alone would take two
+# minutes to give up on a host that does not answer.
+ATTEMPT_SECONDS = 30.0
+
 # Happy Eyeballs: how long an attempt runs alone before the next address is tried too
 # (RFC 8305 section 5, "Connection Attempt Delay").
 ATTEMPT_DELAY_SECONDS = 0.25
 
 # Addresses of one name that are tried; a hostile or broken zone may hold thousands.
 MAX_ADDRESSES = 32
+
+# How long a loop that closes waits for the end of a child that it has killed; only one that
+# sleeps in the kernel, on a dead disk say, takes longer than a moment.
+KILLED_SECONDS = 1.0
 
 # The connection manager's defaults.  Idle connections go before a typical server's or
 # balancer's own timer (60 s) ends them under a request; a total of 1,000 keeps well clear

@@ -39,7 +39,6 @@ from reactor.transports.transport cimport RECEIVER_BUFFER, Transport
 import logging
 import os
 import socket
-import sys
 import warnings
 from asyncio import SendfileNotAvailableError, constants
 from asyncio.trsock import TransportSocket
@@ -50,8 +49,6 @@ cdef extern from "errno.h" nogil:
 
 cdef object logger = logging.getLogger("asyncio")
 cdef tuple QUIET = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
-# asyncio.Server counts its connections before 3.13 and knows them since.
-cdef bint ATTACH_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 cdef enum:
     KEEP_WHOLE = 16_384                 # below this a remainder is copied, not referenced
@@ -100,10 +97,7 @@ cdef class StreamTransport(Transport):
 
     cdef int made(self) except -1:
         if self.server is not None:
-            if ATTACH_TAKES_TRANSPORT:
-                self.server._attach(self)
-            else:
-                self.server._attach()
+            self.server._attach(self)
         return self.call_connection_made()
 
     cdef int start(self) except -1:
@@ -490,10 +484,7 @@ cdef class StreamTransport(Transport):
             self._loop.poller.detach(fd)
             sock.close()
         if server is not None:
-            if ATTACH_TAKES_TRANSPORT:
-                server._detach(self)
-            else:
-                server._detach()
+            server._detach(self)
         return 0
 
     def orphan(self):

@@ -62,6 +62,12 @@ def loop(request: pytest.FixtureRequest) -> Iterator[EventLoop]:
         yield from closing(EventLoop(new_poller(request.param)))
 
 
+@pytest.fixture
+def real() -> Iterator[EventLoop]:
+    """Return a loop on the platform's own poller, for what only real descriptors can show."""
+    yield from closing(EventLoop())
+
+
 @pytest.fixture(params=list(SIMULATED))
 def simulated(request: pytest.FixtureRequest) -> Iterator[Callable[..., EventLoop]]:
     """Return a function that makes a simulated loop with faults, in line and deferred."""

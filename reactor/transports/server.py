@@ -1,0 +1,70 @@
+"""The server: asyncio's, with what its later versions added, on every version.
+
+Owns: which connections a server has.  May not touch: listening sockets (the listener's), what
+the connections carry.
+Invariant: a connection is in ``_clients`` from its ``connection_made`` until its descriptor is
+closed, also when the server was closed while it was being accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from typing import Any
+
+from reactor.transports.tls import TLSProtocol
+
+__all__ = ["Server"]
+
+COUNTS_CLIENTS = sys.version_info < (3, 13)  # asyncio's own server knows them since
+
+
+class Server(asyncio.base_events.Server):
+    """What ``create_server`` and ``create_unix_server`` return; see ``asyncio.Server``.
+
+    ``close_clients`` and ``abort_clients`` are there before Python 3.13 as well.
+    """
+
+    _sockets: list[Any] | None
+    _waiters: list[asyncio.Future[None]] | None
+    _clients: weakref.WeakSet[Any]
+    _active_count: int
+
+    def __init__(self, stock: Any) -> None:
+        """Take over from *stock*, a server of asyncio's that does not serve."""
+        super().__init__(
+            stock._loop,
+            stock._sockets,
+            stock._protocol_factory,
+            stock._ssl_context,
+            stock._backlog,
+            stock._ssl_handshake_timeout,
+            stock._ssl_shutdown_timeout,
+        )
+        self._clients = weakref.WeakSet()
+
+    def _attach(self, transport: Any) -> None:
+        self._clients.add(transport)
+        if COUNTS_CLIENTS:
+            self._active_count += 1
+
+    def _detach(self, transport: Any) -> None:
+        self._clients.discard(transport)
+        if COUNTS_CLIENTS:
+            self._active_count -= 1
+        gone = not (self._active_count if COUNTS_CLIENTS else self._clients)
+        if gone and self._sockets is None and self._waiters is not None:
+            self._wakeup()  # type: ignore[attr-defined]
+
+    def close_clients(self) -> None:
+        """Close every connection; what was written is sent, and over TLS its end is told."""
+        for transport in self._clients.copy():
+            while isinstance(layer := transport.get_protocol(), TLSProtocol):
+                transport = layer.app_transport  # noqa: PLW2901 - or TLS inside of TLS
+            transport.close()
+
+    def abort_clients(self) -> None:
+        """Close every connection at once; what was not sent is discarded."""
+        for transport in self._clients.copy():
+            transport.abort()

@@ -1,0 +1,457 @@
+"""Client connections of the event loop: every way that asyncio has to make one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from reactor.eventloop import EventLoop
+from reactor.transports.stream import StreamTransport
+from tests.leaks import leaked, live_resources
+from tests.reactor.conftest import closing
+from tests.reactor.transports.tls_ends import HOST, client_default, server_default
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sockets of POSIX systems")
+
+HERE = "127.0.0.1"
+
+
+class Named(EventLoop):
+    """A loop whose names are what the test says; it notes the addresses that it tries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[tuple[str, int]] = []
+        self.tried: list[str] = []
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        if host != "name.example":
+            return await super().getaddrinfo(host, port, **options)
+        return [
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                socket.IPPROTO_TCP,
+                "",
+                (address, number, 0, 0) if ":" in address else (address, number),
+            )
+            for address, number in self.addresses
+        ]
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        self.tried.append(address[0])
+        await super().sock_connect(sock, address)
+
+
+@pytest.fixture
+def named() -> Iterator[Named]:
+    for loop in closing(Named()):
+        assert isinstance(loop, Named)
+        yield loop
+
+
+@pytest.fixture
+def hole() -> Iterator[tuple[str, int]]:
+    """Return an address that answers nobody: its queue is full and stays so."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", 0))
+        listener.listen(0)
+        stack.enter_context(socket.create_connection(listener.getsockname()))
+        yield listener.getsockname()
+
+
+@pytest.fixture
+def refused() -> tuple[str, int]:
+    """Return an address where nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.3", 0))
+        return sock.getsockname()  # type: ignore[no-any-return]
+
+
+class Listening:
+    """A plain listening socket at which a test looks by hand."""
+
+    def __init__(self, host: str = HERE) -> None:
+        self.sock = socket.create_server((host, 0))
+        self.sock.settimeout(10)
+        self.address: tuple[str, int] = self.sock.getsockname()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+async def gone(transport: Any) -> None:
+    """Abort a connection and let its loop see to it."""
+    transport.abort()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+# -- create_connection ----------------------------------------------------------------------------
+
+
+def test_connection_has_our_own_transport(real: EventLoop) -> None:
+    async def main() -> None:
+        with Listening() as there:
+            link, protocol = await real.create_connection(asyncio.Protocol, *there.address)
+            assert type(link) is StreamTransport
+            assert link.get_protocol() is protocol
+            assert link.get_extra_info("peername") == there.address
+            sock = link.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            await gone(link)
+
+    real.run_until_complete(main())
+
+
+def test_connection_comes_from_the_local_address(real: EventLoop) -> None:
+    async def main() -> None:
+        with Listening() as there:
+            link, _ = await real.create_connection(
+                asyncio.Protocol, *there.address, local_addr=("127.0.0.5", 0)
+            )
+            assert link.get_extra_info("sockname")[0] == "127.0.0.5"
+            await gone(link)
+
+    real.run_until_complete(main())
+
+
+def test_connection_takes_a_connected_socket(real: EventLoop) -> None:
+    async def main() -> None:
+        one, two = socket.socketpair()
+        with two:
+            one.setblocking(False)
+            link, _ = await real.create_connection(asyncio.Protocol, sock=one)
+            link.write(b"hello")
+            assert two.recv(5) == b"hello"
+            await gone(link)
+        assert one.fileno() == -1
+
+    real.run_until_complete(main())
+
+
+def test_next_address_is_tried_when_one_refuses(named: Named, refused: tuple[str, int]) -> None:
+    async def main() -> None:
+        with Listening() as there:
+            named.addresses = [refused, there.address]
+            link, _ = await named.create_connection(asyncio.Protocol, "name.example", 1)
+            assert named.tried == [refused[0], there.address[0]]
+            await gone(link)
+
+    named.run_until_complete(main())
+
+
+def test_all_addresses_that_fail_are_told_of(named: Named, refused: tuple[str, int]) -> None:
+    async def main() -> None:
+        named.addresses = [refused, ("127.0.0.4", refused[1])]
+        with pytest.raises(OSError, match="Multiple exceptions"):
+            # one port for both, so that the texts differ
+            await named.create_connection(asyncio.Protocol, "name.example", 1)
+        if sys.version_info >= (3, 12):
+            with pytest.raises(ExceptionGroup) as caught:
+                await named.create_connection(asyncio.Protocol, "name.example", 1, all_errors=True)
+            assert caught.group_contains(ConnectionRefusedError)
+
+    named.run_until_complete(main())
+
+
+def test_happy_eyeballs_does_not_wait_for_a_host_that_is_silent(
+    named: Named, hole: tuple[str, int]
+) -> None:
+    async def main() -> None:
+        with Listening() as there:
+            named.addresses = [hole, there.address]
+            link, _ = await named.create_connection(
+                asyncio.Protocol, "name.example", 1, happy_eyeballs_delay=0.01
+            )
+            assert link.get_extra_info("peername") == there.address
+            assert named.tried == [hole[0], there.address[0]]
+            await gone(link)
+
+    named.run_until_complete(main())
+
+
+def test_happy_eyeballs_goes_on_at_once_from_a_host_that_refuses(
+    named: Named, refused: tuple[str, int]
+) -> None:
+    async def main() -> None:
+        with Listening() as there:
+            named.addresses = [refused, there.address]
+            link, _ = await named.create_connection(
+                asyncio.Protocol, "name.example", 1, happy_eyeballs_delay=1000
+            )
+            assert link.get_extra_info("peername") == there.address
+            await gone(link)
+
+    named.run_until_complete(main())
+
+
+@pytest.mark.parametrize(
+    ("interleave", "order"),
+    [(0, ["127.0.0.3", "127.0.0.4", "::2"]), (1, ["127.0.0.3", "::2", "127.0.0.4"])],
+)
+def test_interleave_mixes_the_families(named: Named, interleave: int, order: list[str]) -> None:
+    async def main() -> None:
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.3", 0))
+            port = bound.getsockname()[1]
+        named.addresses = [("127.0.0.3", port), ("127.0.0.4", port), ("::2", port)]
+        with pytest.raises((OSError, ExceptionGroup)):
+            await named.create_connection(
+                asyncio.Protocol,
+                "name.example",
+                1,
+                interleave=interleave,
+                happy_eyeballs_delay=1000,
+            )
+
+    named.run_until_complete(main())
+    assert named.tried == order
+
+
+def test_connection_that_is_given_up_leaves_nothing(real: EventLoop, hole: Any) -> None:
+    async def main() -> None:
+        before = live_resources()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await real.create_connection(asyncio.Protocol, *hole)
+        assert leaked(before) == {}
+
+    real.run_until_complete(main())
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("passes", range(12))
+def test_connection_may_be_cancelled_at_every_await(
+    real: EventLoop, passes: int, tls: bool
+) -> None:
+    lost: list[Any] = []
+
+    class Noting(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(exc)
+
+    async def main() -> None:
+        options: dict[str, Any] = {"ssl": client_default(), "server_hostname": HOST} if tls else {}
+        server = await real.create_server(
+            asyncio.Protocol, HERE, 0, ssl=server_default() if tls else None
+        )
+        address = server.sockets[0].getsockname()
+        task = asyncio.ensure_future(real.create_connection(Noting, *address, **options))
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            link, _ = await task
+        except asyncio.CancelledError:
+            pass
+        else:
+            link.abort()
+        server.close()
+        server.abort_clients()
+        await settled(real)
+
+    real.run_until_complete(main())
+
+
+async def settled(loop: EventLoop) -> None:
+    """Wait until no connection is alive."""
+    while loop.stats()["live_ops"]:  # noqa: ASYNC110 - the loop has no event for that
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+# -- UNIX -----------------------------------------------------------------------------------------
+
+
+def test_unix_connection_has_our_own_transport(real: EventLoop, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            link, _ = await real.create_unix_connection(asyncio.Protocol, path)  # type: ignore[arg-type]
+            assert type(link) is StreamTransport
+            peer, _ = listener.accept()
+            with peer:
+                link.write(b"hello")
+                assert peer.recv(5) == b"hello"
+            assert link.get_extra_info("peername") == str(path)
+            await gone(link)
+        with pytest.raises(ConnectionRefusedError):
+            await real.create_unix_connection(asyncio.Protocol, str(path))
+        with pytest.raises(FileNotFoundError):
+            await real.create_unix_connection(asyncio.Protocol, str(tmp_path / "none"))
+        with pytest.raises(ValueError, match="no path and sock"):
+            await real.create_unix_connection(asyncio.Protocol)
+
+    real.run_until_complete(main())
+
+
+def test_unix_connection_takes_a_connected_socket(real: EventLoop) -> None:
+    async def main() -> None:
+        one, two = socket.socketpair()
+        with two:
+            link, _ = await real.create_unix_connection(asyncio.Protocol, sock=one)
+            link.write(b"hello")
+            assert two.recv(5) == b"hello"
+            await gone(link)
+
+    real.run_until_complete(main())
+
+
+# -- accepted elsewhere ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_accepted_socket_is_served(real: EventLoop, tls: bool) -> None:
+    class Shout(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data.upper())
+
+    async def main() -> None:
+        with Listening() as there:
+            there.sock.setblocking(False)
+            options: dict[str, Any] = (
+                {"ssl": client_default(), "server_hostname": HOST} if tls else {}
+            )
+            opening = asyncio.ensure_future(asyncio.open_connection(*there.address, **options))
+            accepted, _ = await real.sock_accept(there.sock)
+            link, protocol = await real.connect_accepted_socket(
+                Shout, accepted, ssl=server_default() if tls else None
+            )
+            assert protocol.transport is link
+            reader, writer = await opening
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"HELLO"
+            writer.close()
+            await writer.wait_closed()
+        with (
+            socket.socket(type=socket.SOCK_DGRAM) as sock,
+            pytest.raises(ValueError, match="Stream Socket was expected"),
+        ):
+            await real.connect_accepted_socket(Shout, sock)
+
+    real.run_until_complete(main())
+
+
+# -- kinds of protocols ---------------------------------------------------------------------------
+
+
+def test_buffered_protocol_of_asyncio_receives_into_its_own_memory(real: EventLoop) -> None:
+    class Buffered(asyncio.BufferedProtocol):
+        def __init__(self) -> None:
+            self.memory = bytearray(1000)
+            self.received = bytearray()
+            self.ended = asyncio.Event()
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.memory
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self.received += self.memory[:nbytes]
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.ended.set()
+
+    async def main() -> None:
+        text = bytes(range(256)) * 1000
+        made: asyncio.Queue[Buffered] = asyncio.Queue()
+
+        def make() -> Buffered:
+            protocol = Buffered()
+            made.put_nowait(protocol)
+            return protocol
+
+        server = await real.create_server(make, HERE, 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(text)
+        writer.close()
+        await writer.wait_closed()
+        protocol = await made.get()
+        await protocol.ended.wait()
+        assert protocol.received == text
+        server.close()
+        await server.wait_closed()
+
+    real.run_until_complete(main())
+
+
+@pytest.mark.parametrize("passes", range(8))
+def test_start_tls_may_be_cancelled_at_every_await(real: EventLoop, passes: int) -> None:
+    async def main() -> None:
+        ends: list[Any] = []
+        server = await real.create_server(asyncio.Protocol, HERE, 0, ssl=server_default())
+        link, protocol = await real.create_connection(
+            asyncio.Protocol, *server.sockets[0].getsockname()
+        )
+        task = asyncio.ensure_future(
+            real.start_tls(link, protocol, client_default(), server_hostname=HOST)
+        )
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            ends.append(await task)
+        for end in ends:
+            end.abort()
+        link.abort()
+        server.close()
+        server.abort_clients()
+        await settled(real)
+
+    real.run_until_complete(main())
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def test_names_and_addresses_are_looked_up(real: EventLoop) -> None:
+    async def main() -> None:
+        infos = await real.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+        assert {info[4] for info in infos} == {("127.0.0.1", 80)}
+        infos = await real.getaddrinfo("localhost", "http", proto=socket.IPPROTO_TCP)
+        assert {info[4][1] for info in infos} == {80}
+        flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+        assert await real.getnameinfo(("127.0.0.1", 80), flags) == ("127.0.0.1", "80")
+        with pytest.raises(socket.gaierror):
+            await real.getaddrinfo("name.invalid", 80)
+        await real.shutdown_default_executor()
+
+    real.run_until_complete(main())
+
+
+Calls = list[Callable[[], Any]]
+
+
+def test_connection_refuses_what_cannot_work(real: EventLoop) -> None:
+    async def main() -> None:
+        create: Any = real.create_connection
+        calls: Calls = [
+            lambda: create(asyncio.Protocol),
+            lambda: create(asyncio.Protocol, HERE, 1, server_hostname="x"),
+            lambda: create(asyncio.Protocol, HERE, 1, ssl_handshake_timeout=1),
+            lambda: create(asyncio.Protocol, sock=datagram),
+            lambda: create(asyncio.Protocol, HERE, 1, sock=datagram),
+        ]
+        with socket.socket(type=socket.SOCK_DGRAM) as datagram:
+            for call in calls:
+                with pytest.raises(ValueError, match=r"\w"):
+                    await call()
+
+    real.run_until_complete(main())
