@@ -4,6 +4,7 @@ The house, from the door down; each room opens with what it owns and may not tou
 
     reactor.manager       pools, reuses, limits and cleans up connections of any protocol
     reactor.eventloop     the reactor as an asyncio event loop
+    reactor.factory       makes protocols; keeps a connection up
     reactor.transports    stream, tcp, tls, listener, connect (by name, all phases)
     reactor.resolver      names to addresses; Happy Eyeballs
     reactor.protocol      what a driver subclasses
@@ -34,6 +35,7 @@ from reactor.errors import (
     endpoint_error,
 )
 from reactor.eventloop import EventLoop, install, new_event_loop
+from reactor.factory import Factory, ReconnectingFactory
 from reactor.manager import ConnectionManager, Endpoint, PoolFullError
 from reactor.pollers import available_pollers, new_poller
 from reactor.protocol import BufferedProtocol, Protocol
@@ -55,9 +57,11 @@ __all__ = [
     "EndpointError",
     "EndpointTimeoutError",
     "EventLoop",
+    "Factory",
     "PoolFullError",
     "Protocol",
     "Reactor",
+    "ReconnectingFactory",
     "ResolveError",
     "Resolver",
     "TLSCertificateError",

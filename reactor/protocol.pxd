@@ -5,6 +5,7 @@ cdef class Protocol:
     """Base of drivers. The Python face is in ``reactor.protocol``."""
 
     cdef public object transport    # set before connection_made, dropped after connection_lost
+    cdef public object factory      # the reactor.Factory that made it, or None
     # Set in __cinit__ by a Cython subclass that overrides bytes_received: it is then called
     # instead of data_received, in whatever context the reactor runs in.
     cdef bint native

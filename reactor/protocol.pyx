@@ -24,6 +24,7 @@ cdef class Protocol:
     Attributes:
         transport: the connection's transport from just before ``connection_made`` until
             ``connection_lost`` has returned, else ``None``.
+        factory: the ``reactor.Factory`` that made the protocol, else ``None``.
     """
 
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
@@ -60,7 +61,7 @@ class BufferedProtocol:
     ``buffer_updated(nbytes)`` tells that its first *nbytes* bytes were filled.
     """
 
-    __slots__ = ("transport",)
+    __slots__ = ("factory", "transport")
 
     def connection_made(self, transport):
         """Called once when *transport* is ready to be written to."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -74,6 +76,36 @@ def test_client_names_a_port_where_nobody_listens() -> None:
         assert ended.status == 1
         assert ended.err.startswith(f"echo_client: connect 127.0.0.1:{port}: ")
         assert ended.err.count("\n") == 1
+
+    reactor.run(test())
+
+
+def test_follower_comes_back_to_a_server_that_goes_and_comes() -> None:
+    class Greeter(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            transport.write(b"hello")
+            transport.close()
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        held = socket.socket()  # its port is nobody else's, and refuses until it listens
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        options = ("--first-delay", "0.01", str(port))
+        async with running(str(EXAMPLES / "follow.py"), *options) as child:
+            assert child.process.stdout is not None
+            assert child.process.stderr is not None
+            refused = f"follow: connect 127.0.0.1:{port}: Connection refused\n"
+            assert (await child.process.stderr.readline()).decode() == refused
+            server = await loop.create_server(Greeter, sock=held)
+            lines = [(await child.process.stdout.readline()).decode() for _ in range(4)]
+            assert lines == ["connection 1\n", "hello\n", "connection 2\n", "hello\n"]
+            child.process.send_signal(signal.SIGINT)
+            ended = await child.end()
+            assert ended.status == 0
+            assert ended.out.endswith("stopped\n")
+        server.close()
+        await server.wait_closed()
 
     reactor.run(test())
 

@@ -35,7 +35,7 @@ RANKS = (
     {"reactor.protocol"},
     {"reactor.resolver"},
     {"reactor.transports"},
-    {"reactor.eventloop"},
+    {"reactor.eventloop", "reactor.factory"},
     {"reactor.manager"},
     {"reactor"},
     {"reactor.testing"},

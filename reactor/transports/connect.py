@@ -18,7 +18,7 @@ from reactor.resolver import AddressInfo, Resolver, race
 from reactor.transports.tcp import Connector
 from reactor.transports.tls import TLSProtocol
 
-__all__ = ["connect"]
+__all__ = ["check_endpoint", "connect"]
 
 ProtocolT = TypeVar("ProtocolT")
 
@@ -51,7 +51,7 @@ async def connect(
     Raises the ``EndpointError`` of the phase in which it failed; ``ValueError`` and
     ``TypeError`` at once for a bad host or port.  Must run on a ``reactor`` event loop.
     """
-    _check(host, port)
+    check_endpoint(host, port)
     loop = asyncio.get_running_loop()
     if not isinstance(loop, Reactor):
         raise RuntimeError(f"connect needs a reactor event loop, not {loop!r}")
@@ -109,7 +109,8 @@ async def _secure(
     return layer.app_transport, protocol
 
 
-def _check(host: str, port: int) -> None:
+def check_endpoint(host: str, port: int) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what is not a host or not a port."""
     if not isinstance(host, str):
         raise TypeError(f"a host is a str, not {type(host).__name__}")
     if not host or "\0" in host:
