@@ -55,12 +55,15 @@ PUBLIC_CIMPORTS = {
 
 # Codecs turn bytes into events and back and know of no socket.
 SANS_IO = {
+    "protocols.http.auth",
     "protocols.http.bodies",
     "protocols.http.codings",
+    "protocols.http.cookies",
     "protocols.http.headers",
     "protocols.http.multipart",
     "protocols.http.parser",
     "protocols.http.query",
+    "protocols.http.set_cookie",
     "protocols.http.url",
 }
 IO_MODULES = {"asyncio", "reactor", "select", "selectors", "socket", "ssl"}

@@ -11,6 +11,9 @@ from dataclasses import dataclass, fields
 
 __all__ = [
     "BODY_PIECE_BYTES",
+    "COOKIES_KEPT",
+    "COOKIES_KEPT_PER_DOMAIN",
+    "COOKIE_HOSTS_INDEXED",
     "CONTINUE_SECONDS",
     "DECODED_PIECE_BYTES",
     "DECODE_INPUT_BYTES",
@@ -18,6 +21,13 @@ __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
     "LONGEST_TIMEOUT_SECONDS",
     "MAX_BODY_BYTES",
+    "MAX_COOKIES",
+    "MAX_COOKIES_PER_DOMAIN",
+    "MAX_COOKIE_AGE_SECONDS",
+    "MAX_COOKIE_ATTRIBUTE_BYTES",
+    "MAX_COOKIE_BYTES",
+    "MAX_COOKIE_FILE_BYTES",
+    "MAX_COOKIE_HEADER_BYTES",
     "MAX_DRAINED_BYTES",
     "MAX_REDIRECTS",
     "MAX_STALE_RETRIES",
@@ -155,3 +165,32 @@ MAX_DRAINED_BYTES = 65_536
 # How long content waits for the 100 (Continue) that it asked for: RFC 9110 section 10.1.1 wants
 # no indefinite wait, since servers of HTTP/1.0 never send one; curl waits as long.
 CONTINUE_SECONDS = 1.0
+
+# RFC 6265bis section 5.6: a cookie whose name and value are longer together is ignored, and
+# so is an attribute whose value is longer.
+MAX_COOKIE_BYTES = 4_096
+MAX_COOKIE_ATTRIBUTE_BYTES = 1_024
+
+# RFC 6265bis section 5.5: 400 days, after which a cookie nobody renewed is forgotten.
+MAX_COOKIE_AGE_SECONDS = 400 * 86_400
+
+# RFC 6265bis section 6.1 asks for at least 50 cookies of a domain and 3,000 in all.  Browsers
+# have 180 and 3,300; above that they evict down to 150 and 3,000 at once, so that a server
+# which sets one more each time does not have all of them sorted each time.
+MAX_COOKIES_PER_DOMAIN = 180
+COOKIES_KEPT_PER_DOMAIN = 150
+MAX_COOKIES = 3_300
+COOKIES_KEPT = 3_000
+
+# The whole line, "Cookie: " too.  Apache refuses a request with a longer one, nginx takes
+# 8,192: a server that sets too many cookies must not make its neighbours under the same
+# domain unreachable (CVE-2022-32205).
+MAX_COOKIE_HEADER_BYTES = 8_190
+
+# For how many hosts a jar remembers which of its cookies may concern them, so that asking
+# for a host without cookies is one look-up.  Some 100 bytes each.
+COOKIE_HOSTS_INDEXED = 4_096
+
+# Room for MAX_COOKIES of the largest size in JSON, whose escapes double a character; a file
+# that is larger was not written by a jar.
+MAX_COOKIE_FILE_BYTES = 67_108_864
