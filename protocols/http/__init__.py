@@ -15,6 +15,7 @@ The rooms, from the door down:
 """
 
 from protocols.http.client import AsyncClient, ClientClosedError
+from protocols.http.cookies import CookieJar
 from protocols.http.errors import (
     HTTPError,
     IncompleteResponseError,
@@ -41,6 +42,7 @@ __all__ = [
     "BodyNotReadError",
     "Client",
     "ClientClosedError",
+    "CookieJar",
     "HTTPError",
     "HTTPProtocol",
     "Headers",

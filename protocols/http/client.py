@@ -28,6 +28,7 @@ from urllib.parse import unquote_to_bytes
 from protocols.http.bodies import Body, Content, FileSource, FormSource, encode_body
 from protocols.http.codings import accept_encoding
 from protocols.http.connection import ClientConnection
+from protocols.http.cookies import CookieJar, CookieSource
 from protocols.http.errors import HTTPError, InvalidHeader, RedirectError, TooManyRedirects
 from protocols.http.headers import Headers
 from protocols.http.limits import (
@@ -86,6 +87,7 @@ class AsyncClient:
         base_url: what the URLs of requests are relative to.
         params: query parameters of every request.
         headers: sent with every request.
+        cookies: what the jar begins with (see ``CookieJar``), or a jar, which is then shared.
         timeout: seconds from the call to the last byte of the response, name resolution,
             waiting for a connection, TLS, redirects and all; ``None`` for no limit.
         follow_redirects: whether redirects are followed (RFC 9110 section 15.4).
@@ -110,6 +112,7 @@ class AsyncClient:
         base_url: str | URL | None = None,
         params: Params | None = None,
         headers: HeaderSource | None = None,
+        cookies: CookieJar | CookieSource | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
         follow_redirects: bool = False,
         max_redirects: int = MAX_REDIRECTS,
@@ -134,6 +137,7 @@ class AsyncClient:
         self._params = params
         own = (("Accept", "*/*"), ("Accept-Encoding", accept_encoding()))
         self._headers = Headers(own).merged_with(headers or ())
+        self._cookies = cookies if isinstance(cookies, CookieJar) else CookieJar(cookies)
         self._timeout = timeout
         self._follow = follow_redirects
         self._max_redirects = max_redirects
@@ -158,12 +162,13 @@ class AsyncClient:
         *,
         params: Params | None = None,
         headers: HeaderSource | None = None,
+        cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
         timeout: float | Default | None = Default.CLIENT,
     ) -> Response:
         """GET *url*; see ``request``."""
         prepared = self._prepare("GET", url, params, headers, None)
-        connection, response = await self._send(prepared, follow_redirects, timeout, False)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False)
         self._manager.release(connection)
         return response
 
@@ -173,12 +178,13 @@ class AsyncClient:
         *,
         params: Params | None = None,
         headers: HeaderSource | None = None,
+        cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
         timeout: float | Default | None = Default.CLIENT,
     ) -> Response:
         """HEAD *url*: the response is without a body (RFC 9110 section 9.3.2)."""
         prepared = self._prepare("HEAD", url, params, headers, None)
-        connection, response = await self._send(prepared, follow_redirects, timeout, False)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False)
         self._manager.release(connection)
         return response
 
@@ -213,6 +219,7 @@ class AsyncClient:
         json: Any = None,
         params: Params | None = None,
         headers: HeaderSource | None = None,
+        cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
         timeout: float | Default | None = Default.CLIENT,
     ) -> Response:
@@ -231,6 +238,8 @@ class AsyncClient:
                 ``protocols.http.bodies``.
             params: added to the URL's query, after the client's own.
             headers: sent in place of, or in addition to, the client's.
+            cookies: of this request alone; they go to its origin and to no other.  A Cookie
+                among the *headers* is sent in place of all cookies.
             follow_redirects: as the client's, which is the default.
             timeout: as the client's, which is the default.
 
@@ -240,7 +249,7 @@ class AsyncClient:
         """
         body = _body(content, data, files, json, headers)
         prepared = self._prepare(method, url, params, headers, body)
-        connection, response = await self._send(prepared, follow_redirects, timeout, False)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False)
         self._manager.release(connection)
         return response
 
@@ -256,6 +265,7 @@ class AsyncClient:
         json: Any = None,
         params: Params | None = None,
         headers: HeaderSource | None = None,
+        cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
         timeout: float | Default | None = Default.CLIENT,
     ) -> AsyncIterator[Response]:
@@ -266,7 +276,7 @@ class AsyncClient:
         """
         body = _body(content, data, files, json, headers)
         prepared = self._prepare(method, url, params, headers, body)
-        connection, response = await self._send(prepared, follow_redirects, timeout, True)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, True)
         try:
             yield response
         finally:
@@ -315,12 +325,13 @@ class AsyncClient:
         self,
         request: Request,
         *,
+        cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
         timeout: float | Default | None = Default.CLIENT,
     ) -> Response:
         """Send what ``build_request`` or ``Request`` made; see ``request``."""
         prepared = _Prepared(request, self._endpoint(request.url))
-        connection, response = await self._send(prepared, follow_redirects, timeout, False)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False)
         self._manager.release(connection)
         return response
 
@@ -357,6 +368,7 @@ class AsyncClient:
     async def _send(
         self,
         prepared: _Prepared,
+        cookies: CookieSource | None,
         follow: bool | Default,
         timeout: float | Default | None,
         stream: bool,
@@ -380,13 +392,23 @@ class AsyncClient:
             deadline_ns = int(deadline * 1e9)
         if follow is Default.CLIENT:
             follow = self._follow
+        also = None if cookies is None else CookieJar(cookies)
         history: list[Response] = []
         while True:
+            request = prepared.request
             if self._request_hooks:
-                await _call(self._request_hooks, prepared.request)
-            connection, response = await self._exchange(prepared, deadline, deadline_ns, stream)
+                await _call(self._request_hooks, request)
+            cookie = self._cookies.header_for(request.url, also)
+            head = request.head()
+            if cookie is not None and "Cookie" not in request.headers:
+                head = request.head((("Cookie", cookie),))
+            connection, response = await self._exchange(
+                prepared, head, deadline, deadline_ns, stream
+            )
             try:
-                response.request = prepared.request
+                response.request = request
+                if response.sets_cookies:
+                    self._cookies.store(request.url, response.headers)
                 if history:
                     response.history = history
                 if response.is_encoded:
@@ -395,7 +417,7 @@ class AsyncClient:
                     await _call(self._response_hooks, response)
                 if not (follow and is_redirect(response.status_code, response.headers)):
                     return connection, response
-                prepared = self._redirected(prepared.request, response, len(history))
+                prepared = self._redirected(request, response, len(history))
                 if stream:
                     await _drain(response)
             except BaseException:
@@ -419,6 +441,7 @@ class AsyncClient:
     async def _exchange(
         self,
         prepared: _Prepared,
+        head: bytes,
         deadline: float | None,
         deadline_ns: int,
         stream: bool,
@@ -445,9 +468,11 @@ class AsyncClient:
                 if body is not None:
                     content = body.whole
                     if content is None:
-                        return connection, await _upload(connection, request, deadline_ns, stream)
+                        return connection, await _upload(
+                            connection, request, head, deadline_ns, stream
+                        )
                 return connection, await connection.exchange(
-                    request.head(), request.method, request.url, deadline_ns, stream, content
+                    head, request.method, request.url, deadline_ns, stream, content
                 )
             except BaseException as error:
                 connection.abandon()
@@ -488,6 +513,11 @@ class AsyncClient:
         self._loop = loop
 
     # -- the client --------------------------------------------------------------------
+
+    @property
+    def cookies(self) -> CookieJar:
+        """The jar: what servers have set, and what is sent to them."""
+        return self._cookies
 
     @property
     def manager(self) -> ConnectionManager:
@@ -578,7 +608,7 @@ def _body(
 
 
 async def _upload(
-    connection: ClientConnection, request: Request, deadline_ns: int, stream: bool
+    connection: ClientConnection, request: Request, head: bytes, deadline_ns: int, stream: bool
 ) -> Response:
     """Send a request and its content piece by piece; return its response.
 
@@ -589,9 +619,7 @@ async def _upload(
     assert body is not None
     size = -1 if body.size is None else body.size
     expects = "100-continue" in request.headers.get("Expect", "").lower()
-    answer = connection.exchange(
-        request.head(), request.method, request.url, deadline_ns, stream, None, size
-    )
+    answer = connection.exchange(head, request.method, request.url, deadline_ns, stream, None, size)
     sending = asyncio.ensure_future(connection.upload(body, expects, CONTINUE_SECONDS))
     try:
         await asyncio.wait((answer, sending), return_when=asyncio.FIRST_COMPLETED)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 
 __all__ = [
     "BODY_PIECE_BYTES",
+    "CONTINUE_SECONDS",
     "COOKIES_KEPT",
     "COOKIES_KEPT_PER_DOMAIN",
     "COOKIE_HOSTS_INDEXED",
-    "CONTINUE_SECONDS",
     "DECODED_PIECE_BYTES",
     "DECODE_INPUT_BYTES",
     "DEFAULT_LIMITS",

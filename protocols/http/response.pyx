@@ -123,6 +123,13 @@ cdef class Response:
         cdef Py_ssize_t size
         return self.fields().find(b"content-encoding", 16, &value, &size)
 
+    @property
+    def sets_cookies(self):
+        """Whether there is a Set-Cookie."""
+        cdef const char *value
+        cdef Py_ssize_t size
+        return self.fields().find(b"set-cookie", 10, &value, &size)
+
     def decode(self, limits, max_body_bytes):
         """Take the content codings off the body; one that is streamed, as it is read.
 

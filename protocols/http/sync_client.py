@@ -28,6 +28,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self, TypeVar
 
 from protocols.http.client import AsyncClient, ClientClosedError
+from protocols.http.cookies import CookieJar
 from protocols.http.request import Request
 from protocols.http.response import Response
 from protocols.http.url import URL
@@ -132,6 +133,11 @@ class Client:
             yield response
         finally:
             self._run(lambda: context.__aexit__(None, None, None))
+
+    @property
+    def cookies(self) -> CookieJar:
+        """The jar, which any thread may use; see ``AsyncClient.cookies``."""
+        return self._async.cookies
 
     # -- leader and followers ------------------------------------------------------------
 
