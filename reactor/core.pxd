@@ -100,5 +100,6 @@ cdef inline void unlist(LiveLink *link) noexcept nogil:
 # None without), but for SystemExit and KeyboardInterrupt, which come through.
 cdef object call_in_context(object context, object callback, object args)
 
-# A handle that is in no queue: for whoever calls it at a time of its own.
-cpdef Handle make_handle(Reactor loop, object callback, tuple args, object context=*)
+# Set up a new handle, of a subclass maybe; context None means a copy of the current one.
+cdef int fill_handle(Handle handle, Reactor loop, object callback, tuple args,
+                     object context) except -1

@@ -138,16 +138,15 @@ cdef class Handle:
         return f"<{' '.join(self._repr_info())}>"
 
 
-cpdef Handle make_handle(Reactor loop, object callback, tuple args, object context=None):
-    """Return a handle that is in no queue: for whoever calls it at a time of its own."""
-    cdef Handle handle = Handle.__new__(Handle)
+cdef int fill_handle(Handle handle, Reactor loop, object callback, tuple args,
+                     object context) except -1:
     handle._loop = loop
     handle._callback = callback
     handle._args = args
     handle._context = PyContext_CopyCurrent() if context is None else context
     if loop._debug:
         handle._source_traceback = extract_stack()
-    return handle
+    return 0
 
 
 def describe_callback(callback, args):
@@ -245,7 +244,8 @@ cdef class Reactor:
         cdef Handle handle
         if self._closed:
             raise RuntimeError("Event loop is closed")
-        handle = make_handle(self, callback, args, context)
+        handle = Handle.__new__(Handle)
+        fill_handle(handle, self, callback, args, context)
         self.push(handle)
         return handle
 
@@ -264,12 +264,7 @@ cdef class Reactor:
         handle.timer.fire = fire_handle
         handle.timer.owner = <void *>handle
         handle.due = when
-        handle._loop = self
-        handle._callback = callback
-        handle._args = args
-        handle._context = PyContext_CopyCurrent() if context is None else context
-        if self._debug:
-            handle._source_traceback = extract_stack()
+        fill_handle(handle, self, callback, args, context)
         self.timers.arm(&handle.timer, nanoseconds(when))
         Py_INCREF(handle)
         return handle

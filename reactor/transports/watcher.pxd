@@ -13,3 +13,8 @@ cdef class Watcher(OpOwner):
     cdef bint leaving               # closed while the op was live, and it is not back yet
 
     cdef int submit(self) except -1
+    cdef int again(self) except -1
+
+
+cdef class WatchHandle(Handle):
+    cdef Watcher watcher            # whose op is submitted anew once the call-back was called

@@ -1,8 +1,13 @@
 """Watchers: ``add_reader`` and ``add_writer`` for descriptors that others own.
 
 Owns: one readiness op for one direction of a descriptor.  May not touch: the descriptor.
-Invariant: while the watcher is open its op is submitted, but for the time of its call-back;
-readiness is level-triggered, so a call-back that reads nothing is called again.
+Invariant: while the watcher is open its op is submitted, but for the time from its completion
+to the end of its call-back; readiness is level-triggered, so a call-back that reads nothing is
+called again.
+
+The call-back goes through the ready queue, behind what was queued before the descriptor became
+ready, as on asyncio's own loops: a task that was just made gets to its first ``await`` before
+the datagram comes that it is about to await.
 
 One watcher serves its direction of a number for good: who watches anew changes its handle, so
 that there are never two ops, whatever the poller takes its time to cancel.
@@ -11,7 +16,7 @@ that there are never two ops, whatever the poller takes its time to cancel.
 from libc.stdint cimport intptr_t
 from libc.string cimport memset
 
-from reactor.core cimport Handle, Reactor
+from reactor.core cimport Handle, Reactor, fill_handle
 from reactor.pollers.contract cimport OP_IDLE, OP_READABLE, OP_WRITABLE, Op, OpOwner
 
 import os
@@ -19,6 +24,18 @@ import os
 cdef extern from "errno.h" nogil:
     enum:
         ECANCELED
+
+
+cdef class WatchHandle(Handle):
+    """The call-back of a watcher, which watches on once it was called."""
+
+    cdef int run(self) except -1:
+        try:
+            Handle.run(self)
+        finally:                        # an exit leaves the loop, not the watcher
+            if self.watcher.handle is self:
+                self.watcher.again()
+        return 0
 
 
 cdef class Watcher(OpOwner):
@@ -31,13 +48,16 @@ cdef class Watcher(OpOwner):
         self.op.kind = OP_WRITABLE if writes else OP_READABLE
         self.op.owner = <void *>self
 
-    def watch(self, Handle handle not None):
-        """Call *handle* from now on whenever the descriptor is ready, and none from before.
+    def watch(self, callback, tuple args not None):
+        """Call *callback* from now on whenever the descriptor is ready, and none from before.
 
-        Raises ``OSError`` when the descriptor cannot be watched: not open, or a regular file,
-        or, ``FileExistsError``, of somebody who waits for the same already.
+        Returns its handle.  Raises ``OSError`` when the descriptor cannot be watched: not open,
+        or a regular file, or, ``FileExistsError``, of somebody who waits for the same already.
         """
+        cdef WatchHandle handle = WatchHandle.__new__(WatchHandle)
         cdef int error
+        fill_handle(handle, self._loop, callback, args, None)
+        handle.watcher = self
         if self.handle is not None:
             self.handle.cancel()
         self.handle = handle
@@ -50,23 +70,38 @@ cdef class Watcher(OpOwner):
         except OSError:
             self.close()
             raise
+        return handle
 
     cdef int submit(self) except -1:
         if self._loop.poller.submit(&self.op) == OP_IDLE:
             raise OSError(-self.op.result, os.strerror(-self.op.result))
         return 0
 
+    cdef int again(self) except -1:
+        """Watch on; when that fails, the loop's exception handler hears of it."""
+        if self.op.state != OP_IDLE:
+            return 0
+        try:
+            self.submit()
+        except OSError as error:
+            handle = self.handle
+            self.close()
+            self._loop.report("A descriptor can no longer be watched", error, handle, None, None)
+        return 0
+
     cdef int op_done(self, Op *op) except -1:
         cdef bint late = self.leaving
         self.leaving = False
-        if self.handle is None or (op.result == -ECANCELED and not late):
+        if self.handle is None:
             return 0
-        try:
-            if op.result == 0 and not late and not self.handle._cancelled:
-                self.handle.run()
-        finally:                        # an exit leaves the loop, not the watcher
-            if self.handle is not None and self.op.state == OP_IDLE:
-                self.submit()
+        if self.handle._cancelled:      # by whoever holds it, and nobody removed it
+            self.close()
+        elif late:
+            self.again()
+        elif op.result == 0:
+            self._loop.push(self.handle)
+        elif op.result != -ECANCELED:
+            self.again()
         return 0
 
     def close(self):

@@ -1,0 +1,145 @@
+"""Watchers: when the call-back of somebody else's descriptor runs."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from reactor.eventloop import EventLoop, new_event_loop
+from tests.reactor.recorder import turn
+
+
+@pytest.fixture
+def loop() -> Iterator[EventLoop]:
+    loop = new_event_loop()
+    yield loop
+    turn(loop)
+    assert not any(loop.stats().values()), loop.stats()
+    loop.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, two = socket.socketpair()
+    with one, two:
+        one.setblocking(False)
+        two.setblocking(False)
+        yield one, two
+
+
+def test_reader_runs_after_what_was_queued_before_it_was_ready(loop: EventLoop, pair: Any) -> None:
+    one, two = pair
+    order: list[str] = []
+
+    def read() -> None:
+        order.append("reader")
+        loop.remove_reader(two)
+        loop.stop()
+
+    loop.add_reader(two, read)
+    one.send(b"x")
+    loop.call_soon(order.append, "queued")
+    loop.run_forever()
+    assert order == ["queued", "reader"]
+
+
+def test_datagram_that_waits_comes_once_a_new_task_awaits_it(loop: EventLoop) -> None:
+    class Receiver(asyncio.DatagramProtocol):
+        future: asyncio.Future[bytes] | None = None
+
+        def datagram_received(self, data: bytes, address: Any) -> None:
+            assert self.future is not None
+            self.future.set_result(data)
+
+    receiver = Receiver()
+
+    async def receive() -> bytes:
+        receiver.future = loop.create_future()
+        return await asyncio.wait_for(receiver.future, 5)
+
+    link, _ = loop.run_until_complete(
+        loop.create_datagram_endpoint(lambda: receiver, ("127.0.0.1", 0))
+    )
+    turn(loop)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"hello", link.get_extra_info("sockname"))
+    assert loop.run_until_complete(receive()) == b"hello"
+    link.close()
+
+
+def test_reader_that_is_removed_while_it_is_queued_is_not_called(
+    loop: EventLoop, pair: Any
+) -> None:
+    one, two = pair
+    three, four = socket.socketpair()
+    seen: list[str] = []
+
+    def read(name: str, other: socket.socket) -> None:
+        seen.append(name)
+        loop.remove_reader(other)
+        loop.stop()
+
+    with three, four:
+        loop.add_reader(two, read, "two", four)
+        loop.add_reader(four, read, "four", two)
+        one.send(b"x")
+        three.send(b"x")
+        loop.run_forever()
+        turn(loop)
+        assert len(seen) >= 1
+        assert set(seen) in ({"two"}, {"four"})
+        loop.remove_reader(two)
+        loop.remove_reader(four)
+
+
+def test_reader_whose_handle_somebody_cancels_is_watched_no_longer(
+    loop: EventLoop, pair: Any
+) -> None:
+    one, two = pair
+    loop._add_reader(two, pytest.fail).cancel()
+    one.send(b"x")
+    turn(loop)
+    assert loop.stats()["live_ops"] == 0
+    assert not loop.remove_reader(two)
+
+
+def test_reader_that_is_slow_is_warned_about_in_debug_mode(
+    loop: EventLoop, pair: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = pair
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0
+
+    def read() -> None:
+        loop.remove_reader(two)
+        loop.stop()
+
+    loop.add_reader(two, read)
+    one.send(b"x")
+    loop.run_forever()
+    assert any("read()" in message and "took" in message for message in caplog.messages)
+
+
+def test_descriptor_that_cannot_be_watched_on_is_reported_once(loop: EventLoop) -> None:
+    reports: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    reading, writing = os.pipe()
+
+    def leave() -> None:
+        raise KeyboardInterrupt
+
+    loop.add_reader(reading, os.close, reading)
+    os.write(writing, b"x")
+    # The call-back stays queued over a pass in which epoll tells of the descriptor, and
+    # nobody waits for it: so it leaves the set and has to enter it again.
+    loop.call_soon(leave)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    turn(loop)
+    os.close(writing)
+    assert [report["message"] for report in reports] == ["A descriptor can no longer be watched"]
+    assert isinstance(reports[0]["exception"], OSError)
+    assert not loop.remove_reader(reading)
