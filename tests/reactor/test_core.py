@@ -386,28 +386,37 @@ def test_simulated_loop_without_anything_to_do_is_a_deadlock() -> None:
 
 
 def test_calls_from_sixteen_threads_are_each_made_once() -> None:
+    threads_count, calls_count = 16, 100_000
     loop = EventLoop()
-    seen: dict[int, list[int]] = {at: [] for at in range(16)}
-    left = 16
+    expected = [0] * threads_count  # the number with which each thread's next call must come
+    begin = threading.Barrier(threads_count)
 
-    def finished() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
+    def called(at: int, number: int) -> None:
+        assert number == expected[at]  # what is lost, doubled or late stops the count
+        expected[at] += 1
+        if number == calls_count - 1 and min(expected) == calls_count:
             loop.stop()
 
     def pester(at: int) -> None:
-        for number in range(500):
-            loop.call_soon_threadsafe(seen[at].append, number)
-        loop.call_soon_threadsafe(finished)
+        begin.wait()
+        for number in range(calls_count):
+            loop.call_soon_threadsafe(called, at, number)
 
-    threads = [threading.Thread(target=pester, args=(at,)) for at in range(16)]
+    reports: list[dict[str, Any]] = []
+
+    def failed(_: Any, context: dict[str, Any]) -> None:
+        reports.append(context)
+        loop.stop()
+
+    loop.set_exception_handler(failed)
+    threads = [threading.Thread(target=pester, args=(at,)) for at in range(threads_count)]
     for thread in threads:
         loop.call_soon(thread.start)
     loop.run_forever()
     for thread in threads:
         thread.join()
-    assert all(numbers == list(range(500)) for numbers in seen.values())
+    assert reports == []
+    assert expected == [calls_count] * threads_count
     assert loop.stats()["ready"] == 0
     loop.close()
 
