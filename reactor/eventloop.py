@@ -1,7 +1,7 @@
 """The reactor as an asyncio event loop.
 
 Owns: asyncio's cold surface: running, closing, making transports for the standard library's
-``create_connection`` and ``create_server``.  May not touch: the order of a pass
+``create_connection`` and ``create_server``, and their servers.  May not touch: the order of a pass
 (``reactor.core``), descriptors of live transports.
 Invariant: the methods that are called per event are ``Reactor``'s; what is inherited from
 ``asyncio.BaseEventLoop`` is called per connection, per run or less.
@@ -10,6 +10,7 @@ Invariant: the methods that are called per event are ``Reactor``'s; what is inhe
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import selectors
@@ -25,16 +26,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVarTuple, Unpack
 
-from reactor.core import Handle, Reactor
+from reactor.core import Handle, Reactor, make_handle
 from reactor.pollers import new_poller
 from reactor.pollers.contract import Poller
 from reactor.resolver import Resolver
 from reactor.transports.listener import Listener
+from reactor.transports.server import Server
 from reactor.transports.stream import adopt_stream
 from reactor.transports.tls import TLSProtocol
 from reactor.transports.watcher import Watcher
 
-__all__ = ["EventLoop", "new_event_loop"]
+if sys.platform != "win32":
+    from reactor.transports.inherited import (
+        DatagramTransport,
+        ProcessTransport,
+        ReadPipeTransport,
+        WritePipeTransport,
+    )
+
+__all__ = ["EventLoop", "install", "new_event_loop"]
 
 Ts = TypeVarTuple("Ts")
 
@@ -49,6 +59,8 @@ if TYPE_CHECKING:
         def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
         def _asyncgen_firstiter_hook(self, agen: Any) -> None: ...
         def _asyncgen_finalizer_hook(self, agen: Any) -> None: ...
+
+        async def _make_subprocess_transport(self, *args: Any, **options: Any) -> Any: ...
 
         _transports: weakref.WeakValueDictionary[int, Any]
 
@@ -106,8 +118,11 @@ class EventLoop(Reactor, _Cold):
         self._readers: dict[int, Watcher] = {}
         self._writers: dict[int, Watcher] = {}
         self._listeners: dict[int, Listener] = {}
+        self._inherited: weakref.WeakSet[Any] = weakref.WeakSet()  # asyncio's transports
+        self._signal_fd = -1  # what signals are written to while the loop runs
         self.resolver = Resolver()
         _Cold.__init__(self, _Watched(self._readers, self._writers))  # type: ignore[arg-type]
+        _loops.add(self)
 
     # -- running ---------------------------------------------------------------------
 
@@ -125,11 +140,11 @@ class EventLoop(Reactor, _Cold):
                 firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
             )
             events._set_running_loop(self)
-            wakeup_fd = self._arm_signals()
+            self._arm_signals()
             try:
                 self._run()
             finally:
-                _disarm_signals(wakeup_fd)
+                self._disarm_signals()
         finally:
             self._stopping = False
             self._thread_id = None
@@ -151,8 +166,11 @@ class EventLoop(Reactor, _Cold):
         self._readers.clear()
         self._writers.clear()
         self.resolver.close()
-        _Cold.close(self)
-        self._close_reactor()
+        with contextlib.ExitStack() as last_first:  # all of it, though a warning be an error
+            last_first.callback(self._close_reactor)
+            last_first.callback(_Cold.close, self)
+            for transport in list(self._inherited):
+                last_first.callback(transport.orphan)
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if not self._closed:
@@ -172,15 +190,17 @@ class EventLoop(Reactor, _Cold):
     ) -> Handle:
         self._check_closed()
         number = _descriptor(fd)
+        handle = make_handle(self, callback, args)
         watcher = watchers.get(number)
         if watcher is None:
             watcher = watchers[number] = Watcher(self, number, writes)
         try:
-            return watcher.watch(callback, args)
+            watcher.watch(handle)
         except FileExistsError:
             raise RuntimeError(
                 f"File descriptor {fd!r} is used by transport {self._transports.get(number)!r}"
             ) from None
+        return handle
 
     def _unwatch(self, watchers: dict[int, Watcher], fd: Any) -> bool:
         watcher = watchers.get(_descriptor(fd))
@@ -205,20 +225,28 @@ class EventLoop(Reactor, _Cold):
 
     # -- signals -------------------------------------------------------------------------
 
-    def _arm_signals(self) -> int:
+    def _arm_signals(self) -> None:
         """Let each signal wake the loop, whatever thread it is delivered to.
 
-        Returns the descriptor for ``_disarm_signals``; -1 when this is not the main thread, or
-        somebody else's descriptor is there, as after ``add_signal_handler``.
+        Not when this is not the main thread, or somebody else's descriptor is there, as after
+        ``add_signal_handler``.
         """
         wakeup_fd = self._wakeup_fd()
         if wakeup_fd is None or threading.current_thread() is not threading.main_thread():
-            return -1
+            return
         previous = signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
-        if previous == -1:
-            return wakeup_fd
-        signal.set_wakeup_fd(previous)
-        return -1
+        if previous in (-1, wakeup_fd):
+            self._signal_fd = wakeup_fd
+        else:
+            signal.set_wakeup_fd(previous)
+
+    def _disarm_signals(self) -> None:
+        """Take our descriptor back, unless another has taken its place."""
+        wakeup_fd, self._signal_fd = self._signal_fd, -1
+        if wakeup_fd != -1:
+            present = signal.set_wakeup_fd(-1)
+            if present != wakeup_fd:
+                signal.set_wakeup_fd(present)
 
     def _make_self_pipe(self) -> None:
         """Make the pipe that signals are written to only once a handler is added."""
@@ -234,6 +262,13 @@ class EventLoop(Reactor, _Cold):
         if self._ssock is None:
             _Cold._make_self_pipe(self)
         _Cold.add_signal_handler(self, sig, callback, *args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Do not handle signal *sig* any more; return whether it was handled."""
+        removed = _Cold.remove_signal_handler(self, sig)
+        if removed and self.is_running():
+            self._arm_signals()  # with the last handler asyncio takes the descriptor away
+        return removed
 
     def _add_callback(self, handle: asyncio.Handle) -> None:
         if not handle._cancelled:
@@ -346,6 +381,47 @@ class EventLoop(Reactor, _Cold):
         await waiter
         return layer.app_transport
 
+    # create_server and create_unix_server return our own server, which can close its clients.
+
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], Any],
+        host: Any = None,
+        port: Any = None,
+        *,
+        start_serving: bool = True,
+        **options: Any,
+    ) -> Server:
+        """Return a server that listens on *host* and *port*; see ``loop.create_server``."""
+        stock = await _Cold.create_server(
+            self, protocol_factory, host, port, start_serving=False, **options
+        )
+        return await self._serve(stock, start_serving)
+
+    async def create_unix_server(
+        self,
+        protocol_factory: Callable[[], Any],
+        path: Any = None,
+        *,
+        start_serving: bool = True,
+        **options: Any,
+    ) -> Server:
+        """Return a server that listens on the UNIX socket *path*; see asyncio's method."""
+        stock = await _Cold.create_unix_server(
+            self, protocol_factory, path, start_serving=False, **options
+        )
+        return await self._serve(stock, start_serving)
+
+    async def _serve(self, stock: Any, start_serving: bool) -> Server:
+        server = Server(stock)
+        if start_serving:
+            try:
+                await server.start_serving()
+            except BaseException:
+                server.close()
+                raise
+        return server
+
     def _start_serving(
         self,
         protocol_factory: Callable[[], Any],
@@ -385,6 +461,39 @@ class EventLoop(Reactor, _Cold):
                 if Path(path).stat().st_ino == inode:
                     Path(path).unlink()
 
+    # -- datagrams, pipes and child processes: asyncio's transports, freed with the loop ------
+
+    if sys.platform != "win32":
+
+        def _make_datagram_transport(self, *args: Any) -> Any:
+            return self._inherit(DatagramTransport(self, *args))
+
+        def _make_read_pipe_transport(self, *args: Any) -> Any:
+            return self._inherit(ReadPipeTransport(self, *args))
+
+        def _make_write_pipe_transport(self, *args: Any) -> Any:
+            return self._inherit(WritePipeTransport(self, *args))
+
+        def _inherit(self, transport: Any) -> Any:
+            self._inherited.add(transport)
+            return transport
+
+        async def _make_subprocess_transport(self, *args: Any, **options: Any) -> Any:
+            if _has_child_watcher():
+                return await _Cold._make_subprocess_transport(self, *args, **options)
+            ready = self.create_future()
+            transport = self._inherit(ProcessTransport(self, *args, waiter=ready, **options))
+            transport.watch()
+            try:
+                await ready
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException:
+                transport.close()
+                await transport._wait()
+                raise
+            return transport
+
 
 def _descriptor(fd: Any) -> int:
     """Return the number of a descriptor or of an object that has one."""
@@ -394,12 +503,13 @@ def _descriptor(fd: Any) -> int:
     return number
 
 
-def _disarm_signals(wakeup_fd: int) -> None:
-    """Take *wakeup_fd* back, unless another has taken its place."""
-    if wakeup_fd != -1:
-        present = signal.set_wakeup_fd(-1)
-        if present != wakeup_fd:
-            signal.set_wakeup_fd(present)
+def _has_child_watcher() -> bool:
+    """Return whether the program chose a child watcher that wants to reap every child."""
+    if sys.version_info >= (3, 14):
+        return False
+    watcher = getattr(asyncio.get_event_loop_policy(), "_watcher", None)
+    needless = (type(None), asyncio.ThreadedChildWatcher, asyncio.PidfdChildWatcher)
+    return not isinstance(watcher, needless)
 
 
 def _nothing() -> None:
@@ -409,3 +519,38 @@ def _nothing() -> None:
 def new_event_loop() -> EventLoop:
     """Return a new event loop on the platform's best poller."""
     return EventLoop()
+
+
+def install() -> None:
+    """Make this loop the one that asyncio's event loop policy makes, from now on.
+
+    For programs that leave no other way.  Where there is one, ``reactor.run(main())`` and
+    ``asyncio.Runner(loop_factory=reactor.new_event_loop)`` need no policy.  Raises
+    ``RuntimeError`` from Python 3.14 on, which deprecates policies.
+    """
+    if sys.version_info >= (3, 14):
+        raise RuntimeError(
+            "Python 3.14 deprecates event loop policies: use reactor.run(main()), or "
+            "asyncio.run(main(), loop_factory=reactor.new_event_loop)"
+        )
+
+    class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self) -> EventLoop:
+            return new_event_loop()
+
+    asyncio.set_event_loop_policy(EventLoopPolicy())
+
+
+_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close the loops that were not, with a warning each.
+
+    One that has timers or operations is not collected when it is dropped, so nothing else
+    would say so (docs/decisions/0007).
+    """
+    for loop in list(_loops):
+        if not loop.is_running() and not loop.poller.foreign:
+            loop.__del__()
