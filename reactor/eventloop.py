@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVarTuple, Unpack
 
-from reactor.core import Handle, Reactor, make_handle
+from reactor.core import Handle, Reactor
 from reactor.pollers import new_poller
 from reactor.pollers.contract import Poller
 from reactor.resolver import Resolver
@@ -190,17 +190,15 @@ class EventLoop(Reactor, _Cold):
     ) -> Handle:
         self._check_closed()
         number = _descriptor(fd)
-        handle = make_handle(self, callback, args)
         watcher = watchers.get(number)
         if watcher is None:
             watcher = watchers[number] = Watcher(self, number, writes)
         try:
-            watcher.watch(handle)
+            return watcher.watch(callback, args)
         except FileExistsError:
             raise RuntimeError(
                 f"File descriptor {fd!r} is used by transport {self._transports.get(number)!r}"
             ) from None
-        return handle
 
     def _unwatch(self, watchers: dict[int, Watcher], fd: Any) -> bool:
         watcher = watchers.get(_descriptor(fd))
