@@ -145,6 +145,8 @@ cdef class ClientConnection(HTTPProtocol):
         """
         if expects:
             await self.continued(continue_seconds)
+            if self.upload_state == UPLOAD_NONE:  # refused: nothing of *pieces* is taken
+                return
         async for data in pieces:
             if self.upload_state == UPLOAD_NONE:
                 return
@@ -155,6 +157,8 @@ cdef class ClientConnection(HTTPProtocol):
                     await self.uploader
                 finally:
                     self.uploader = None
+                if self.upload_state == UPLOAD_NONE:
+                    return
         self.finish_upload()
 
     async def continued(self, seconds):

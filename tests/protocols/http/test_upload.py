@@ -12,7 +12,7 @@ import reactor
 from protocols.http import HTTPProtocol, InvalidHeader, Response
 from protocols.http.connection import ClientConnection
 from reactor import ConnectionLostError
-from tests.peers.scripted import OK, Conversation, Server, run, serving
+from tests.peers.scripted import OK, Conversation, Server, answer, run, serving
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 HEAD = b"POST / HTTP/1.1\r\nHost: peer.example\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -276,6 +276,37 @@ def test_refusal_in_place_of_a_continue_leaves_the_content_unread() -> None:
         async with serving(script) as server:
             response = await exchange(server, EXPECTING, content())
             assert response.status_code == 417
+            assert asked == []
+
+    run(main())
+
+
+def test_answer_while_the_upload_waits_leaves_the_rest_of_the_content_unread() -> None:
+    taken: list[int] = []
+    gate = asyncio.Event()
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await gate.wait()
+        await peer.send(answer(b"", "Connection: close", status="413 Content Too Large"))
+        await peer.until_closed()
+
+    async def content() -> AsyncIterator[bytes]:
+        while True:
+            taken.append(1)
+            yield b"x" * 65_536
+
+    async def main() -> None:
+        async with serving(script) as server:
+            future = asyncio.ensure_future(exchange(server, HEAD, content()))
+            before = -1
+            while before != len(taken) or not taken:  # until it no longer moves
+                before = len(taken)
+                for _ in range(50):
+                    await asyncio.sleep(0)
+            gate.set()
+            assert (await future).status_code == 413
+            assert len(taken) == before
 
     run(main())
 
