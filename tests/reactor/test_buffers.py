@@ -52,7 +52,7 @@ def test_pop_of_what_is_not_there_raises(size: int) -> None:
 
 
 def test_only_bytes_are_queued() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="expected bytes, got bytearray"):
         WriteQueue().push(bytearray(b"x"))  # type: ignore[arg-type]
 
 

@@ -324,14 +324,19 @@ def test_timer_cancelled_by_another_of_the_same_time_does_not_run(loop: EventLoo
 
 def test_timer_cancelled_inside_its_own_call_is_harmless(loop: EventLoop) -> None:
     handles: list[Any] = []
+    fired: list[float] = []
 
     def fire() -> None:
+        fired.append(loop.time())
         handles[0].cancel()
         loop.stop()
 
     handles.append(loop.call_later(0, fire))
     loop.run_forever()
     turn(loop)
+    assert len(fired) == 1
+    assert handles[0].cancelled()
+    assert loop.stats()["timers"] == 0
 
 
 @pytest.mark.parametrize("when", [0, -5.0, -math.inf])
@@ -356,9 +361,9 @@ def test_time_that_is_no_number_raises(loop: EventLoop) -> None:
     with pytest.raises(ValueError, match="NaN"):
         loop.call_at(math.nan, fail)
     for schedule in (loop.call_at, loop.call_later):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="None"):
             schedule(None, fail)  # type: ignore[arg-type]
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="str"):
             schedule("1", fail)  # type: ignore[arg-type]
     assert loop.stats()["timers"] == 0
 
@@ -539,10 +544,10 @@ def test_debug_mode_tells_where_a_handle_was_made(debugging: EventLoop) -> None:
 def test_debug_mode_refuses_what_cannot_be_called(debugging: EventLoop) -> None:
     async def coroutine() -> None: ...
 
-    for wrong in (coroutine, 5):
-        with pytest.raises(TypeError):
+    for wrong, words in ((coroutine, "coroutines cannot"), (5, "callable object was expected")):
+        with pytest.raises(TypeError, match=rf"{words} .* call_soon\(\)"):
             debugging.call_soon(wrong)  # type: ignore[arg-type]
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=rf"{words} .* call_later\(\)"):
             debugging.call_later(1, wrong)  # type: ignore[arg-type]
 
 

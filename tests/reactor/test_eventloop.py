@@ -125,7 +125,7 @@ def test_loop_knows_whether_it_runs(loop: EventLoop) -> None:
     loop.call_soon(lambda: seen.append((loop.is_running(), asyncio.get_running_loop())))
     turn(loop, 1)
     assert seen == [(True, loop)]
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="no running event loop"):
         asyncio.get_running_loop()
 
 
@@ -470,9 +470,13 @@ def sockets() -> Any:
 @pytest.fixture
 def real() -> Any:
     loop = new_event_loop()
+    reported: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
     yield loop
+    loop.run_until_complete(loop.shutdown_default_executor())  # which joins its threads
     assert loop.stats()["live_ops"] == 0
     loop.close()
+    assert reported == []
 
 
 def test_reader_is_called_as_long_as_there_is_something(real: EventLoop, sockets: Any) -> None:

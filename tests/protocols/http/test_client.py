@@ -263,7 +263,7 @@ async def test_bad_url_raises_at_once(url: str) -> None:
 @on_reactor
 async def test_url_of_a_wrong_type_raises_at_once(url: Any) -> None:
     async with AsyncClient() as client:
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"a URL is str or bytes, not|unhashable type"):
             await client.get(url)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import reactor
-from protocols.http import BodyNotReadError, Response
+from protocols.http import BodyNotReadError, IncompleteResponseError, Response
 from protocols.http.connection import BodyStream, ClientConnection
 from protocols.http.errors import ResponseLimitError
 from reactor import ConnectionLostError, EndpointTimeoutError
@@ -108,7 +108,7 @@ async def test_unanswered_tells_whether_a_byte_had_come() -> None:
     async with serving(script) as server:
         for expected in (True, False):
             connection = await connected(server.port)
-            with pytest.raises(ConnectionError):
+            with pytest.raises(IncompleteResponseError, match=r"read 127\.0\.0\.1:"):
                 await exchange(connection)
             assert connection.unanswered is expected
 

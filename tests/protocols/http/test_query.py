@@ -91,7 +91,9 @@ def test_what_is_no_text_is_written_as_str_says() -> None:
     ids=repr,
 )
 def test_what_has_no_one_meaning_is_refused(source: object) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(
+        TypeError, match=r"are a mapping or pairs|each pair is|a name is|a value is"
+    ):
         encode_form(source)  # type: ignore[arg-type]
 
 

@@ -491,9 +491,12 @@ def test_use_after_close_raises_and_a_second_close_does_nothing() -> None:
 
 
 def test_client_that_was_never_used_closes() -> None:
-    Client().close()
-    with Client():
+    client = Client()
+    client.close()
+    with Client() as other:
         pass
+    assert client._loop.is_closed()
+    assert other._loop.is_closed()
 
 
 def test_close_with_others_under_way_ends_them(

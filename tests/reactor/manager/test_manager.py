@@ -901,6 +901,7 @@ def test_close_ends_although_the_end_of_a_connection_was_swallowed(loop: EventLo
         asker = await manager.acquire(peer.endpoint, Asker)
         asker.transport.lost_callback = None  # as when it was never reached
         await manager.close(timeout=0.01)
+        assert asker.transport is None
 
     play(loop, scenario)
 

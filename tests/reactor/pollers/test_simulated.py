@@ -56,18 +56,18 @@ def test_simulated_poller_is_only_had_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "words"),
     [
-        {"posted": True},
-        {"spurious": 1.0},
-        {"spurious": -0.1},
-        {"delay_seconds": -1},
-        {"latency_seconds": -1},
-        {"send_buffer_bytes": 0},
+        ({"posted": True}, "only where completion is deferred"),
+        ({"spurious": 1.0}, "below 1, not 1.0"),
+        ({"spurious": -0.1}, "at least 0 and below 1, not -0.1"),
+        ({"delay_seconds": -1}, "delay.* must not be negative"),
+        ({"latency_seconds": -1}, "latency.* must not be negative"),
+        ({"send_buffer_bytes": 0}, "buffers .* must be at least 1"),
     ],
 )
-def test_senseless_faults_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"."):
+def test_senseless_faults_are_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         SimulatedPoller(BlockPool(64, 1), **wrong)
 
 

@@ -170,8 +170,10 @@ def test_encrypted_key_is_decrypted_with_its_password(password: Any) -> None:
 
 @pytest.mark.usefixtures("_either_file")
 def test_key_is_looked_for_beside_the_certificate() -> None:
-    server_context(certificate_pem=CERTIFICATE + KEY)
-    server_context(certificate_pem=KEY + CERTIFICATE)
+    trusting = client_context(ca_pem=CA.cert_pem.bytes())
+    for pem in (CERTIFICATE + KEY, KEY + CERTIFICATE):
+        server = server_context(certificate_pem=pem)
+        assert handshake(trusting, server).version() == "TLSv1.3"
 
 
 @pytest.mark.usefixtures("_either_file")
@@ -228,7 +230,10 @@ def test_key_stays_off_the_disk_where_there_are_files_in_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
-    server_context(certificate_pem=CERTIFICATE, key_pem=KEY)
+    server = server_context(certificate_pem=CERTIFICATE, key_pem=KEY)
+    trusting = client_context(ca_pem=CA.cert_pem.bytes())
+    assert handshake(trusting, server).version() == "TLSv1.3"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_message_of_a_credential_error_is_its_text() -> None:

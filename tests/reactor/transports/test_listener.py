@@ -259,6 +259,10 @@ def test_listener_closed_by_a_connection_of_the_same_batch(loop: EventLoop) -> N
     found = loop.run_until_complete(storm())
     clients = [one[1] for one in found if not isinstance(one, BaseException)]
     settle(loop)
+    assert not served.server.is_serving()
+    assert served.made
+    made = sum(bool(end.events) for end in served.made)
+    until(loop, lambda: sum(not client.lost for client in clients) == made)
     served.close(*clients)
 
 

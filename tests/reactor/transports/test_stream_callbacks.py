@@ -55,16 +55,19 @@ def test_everything_may_be_called_inside_every_callback(
     one, two = connected(loop, one)
     one.link.set_write_buffer_limits(high=0)
     two.link.write(b"ping")
-    if not one.link.is_closing() and action != "write_eof":
+    if not one.link.is_closing() and "write_eof" not in done:
         one.link.write(b"x" * BIG)
+    until(loop, lambda: done or event in {"eof_received", "connection_lost"})
     turn(loop, 5)
     if not two.lost:
         two.link.write_eof()
+    until(loop, lambda: done or event == "connection_lost")
     turn(loop, 5)
     if not one.lost and not one.link.is_closing():
         one.link.resume_reading()
     turn(loop, 5)
     finish(loop, one, two)
+    assert done == [action]
 
 
 def test_callback_may_close_every_other_connection_of_its_batch(loop: EventLoop) -> None:

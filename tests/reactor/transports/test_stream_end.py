@@ -145,7 +145,7 @@ def test_write_after_close_is_dropped(loop: EventLoop) -> None:
     one.link.write(b"dropped")
     one.link.write_eof()
     assert two.data == b"kept"
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="bytes-like"):
         one.link.write("text")
     finish(loop, one, two)
 

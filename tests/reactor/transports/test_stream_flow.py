@@ -222,12 +222,11 @@ def test_end_that_comes_while_paused_is_told_after_resume(
     finish(loop, one, two)
 
 
+@pytest.mark.parametrize("simulated", ["deferred", "posted"], indirect=True)
 def test_pause_when_the_bytes_are_in_already_holds_them_back(
     simulated: Callable[..., EventLoop],
 ) -> None:
     loop = simulated(delay_seconds=0.01)
-    if not loop.poller.deferred:  # type: ignore[attr-defined]
-        return
     for end in (lambda p: p.link.abort(), lambda p: p.link.close(), None):
         one, two = connected(loop)
         one.link.write(b"held")
