@@ -43,7 +43,7 @@ from protocols.http.limits import (
     PREPARED_REQUESTS,
     ResponseLimits,
 )
-from protocols.http.query import Params, extend_query
+from protocols.http.query import Params, extend_query, merge_params
 from protocols.http.redirects import is_redirect, redirected
 from protocols.http.request import HeaderSource, Request
 from protocols.http.response import Response
@@ -247,7 +247,7 @@ class AsyncClient:
         ``EndpointError`` of whatever went wrong after that; ``RedirectError`` where a redirect
         leads nowhere.  A status is never an error; see ``Response.raise_for_status``.
         """
-        body = _body(content, data, files, json, headers)
+        body = self._body(content, data, files, json, headers)
         prepared = self._prepare(method, url, params, headers, body)
         connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False)
         self._manager.release(connection)
@@ -274,7 +274,7 @@ class AsyncClient:
         Read it with ``response.aiter_bytes()`` or ``aread()``.  A body that was not read to
         its end when the block is left costs the connection.  Arguments as for ``request``.
         """
-        body = _body(content, data, files, json, headers)
+        body = self._body(content, data, files, json, headers)
         prepared = self._prepare(method, url, params, headers, body)
         connection, response = await self._send(prepared, cookies, follow_redirects, timeout, True)
         try:
@@ -295,7 +295,7 @@ class AsyncClient:
         headers: HeaderSource | None = None,
     ) -> Request:
         """Return the request that ``request`` would send.  Arguments and errors are its own."""
-        body = _body(content, data, files, json, headers)
+        body = self._body(content, data, files, json, headers)
         return self._build(method, url, params, headers, body)
 
     def _build(
@@ -310,7 +310,7 @@ class AsyncClient:
             target = self._base_url.join(url)
         else:
             target = url if isinstance(url, URL) else URL(url)
-        query = extend_query(extend_query(target.query, self._params), params)
+        query = extend_query(target.query, merge_params(self._params, params))
         if query != target.query:
             target = target.with_query(query)
         fields = self._headers if headers is None else self._headers.merged_with(headers)
@@ -358,6 +358,30 @@ class AsyncClient:
                 del self._prepared[next(iter(self._prepared))]
             self._prepared[method, url] = prepared
         return prepared
+
+    def _body(
+        self,
+        content: Content | None,
+        data: FormSource | None,
+        files: FileSource | None,
+        json: Any,
+        headers: HeaderSource | None,
+    ) -> Body | None:
+        """Return what a request's arguments say that its content is."""
+        if content is None and data is None and files is None and json is None:
+            return None
+        own = self._headers if headers is None else self._headers.merged_with(headers)
+        size = own.get("Content-Length")
+        if size is not None and not (size.isascii() and size.isdigit() and len(size) < 19):
+            raise InvalidHeader("Content-Length", "it is not one number (RFC 9110 section 8.6)")
+        return encode_body(
+            content=content,
+            data=data,
+            files=files,
+            json=json,
+            content_type=own.get("Content-Type"),
+            size=None if size is None else int(size),
+        )
 
     def _endpoint(self, url: URL) -> Endpoint:
         tls = None
@@ -411,11 +435,12 @@ class AsyncClient:
                     self._cookies.store(request.url, response.headers)
                 if history:
                     response.history = history
-                if response.is_encoded:
+                follows = follow and is_redirect(response.status_code, response.headers)
+                if response.is_encoded and not follows:  # nobody reads what is followed
                     response.decode(self._limits, self._max_body_bytes)
                 if self._response_hooks:
                     await _call(self._response_hooks, response)
-                if not (follow and is_redirect(response.status_code, response.headers)):
+                if not follows:
                     return connection, response
                 prepared = self._redirected(request, response, len(history))
                 if stream:
@@ -581,30 +606,6 @@ async def _call(hooks: tuple[Hook, ...], argument: Request | Response) -> None:
         result = hook(argument)
         if inspect.isawaitable(result):
             await result
-
-
-def _body(
-    content: Content | None,
-    data: FormSource | None,
-    files: FileSource | None,
-    json: Any,
-    headers: HeaderSource | None,
-) -> Body | None:
-    """Return what a request's arguments say that its content is."""
-    if content is None and data is None and files is None and json is None:
-        return None
-    own = Headers(headers)
-    size = own.get("Content-Length")
-    if size is not None and not (size.isascii() and size.isdigit() and len(size) < 19):
-        raise InvalidHeader("Content-Length", "it is not one number (RFC 9110 section 8.6)")
-    return encode_body(
-        content=content,
-        data=data,
-        files=files,
-        json=json,
-        content_type=own.get("Content-Type"),
-        size=None if size is None else int(size),
-    )
 
 
 async def _upload(

@@ -99,6 +99,14 @@ def test_blocking_client_sends_content(tmp_path: Path) -> None:
     assert b'filename="name.txt"\r\nContent-Type: text/plain\r\n\r\nyyy' in form
 
 
+def test_clients_own_content_type_goes_for_every_content() -> None:
+    client = AsyncClient(headers={"Content-Type": "application/x-mine"})
+    request = client.build_request("POST", "http://a.example/", json=1)
+    assert request.headers.get_list("content-type") == ["application/x-mine"]
+    with pytest.raises(InvalidHeader, match="boundary"):
+        client.build_request("POST", "http://a.example/", files={"f": b"x"})
+
+
 @on_reactor
 async def test_iterator_that_raises_ends_the_request_and_its_connection() -> None:
     def broken() -> Iterator[bytes]:

@@ -224,3 +224,11 @@ async def test_long_body_of_a_redirect_costs_the_connection_and_no_memory() -> N
         async with client.stream("GET", server.url("/a")) as response:
             assert await response.aread() == b"here"
         assert client.manager.stats()["opened"] == 2
+
+
+@on_reactor
+async def test_body_of_a_redirect_that_is_followed_is_not_decoded() -> None:
+    odd = to("/b").replace(b"Location", b"Content-Encoding: gzip\r\nLocation")
+    pages = {b"/a": odd, b"/b": answer(b"here")}
+    async with serving(site(pages, [])) as server, AsyncClient(follow_redirects=True) as client:
+        assert (await client.get(server.url("/a"))).content == b"here"

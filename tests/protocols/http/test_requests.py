@@ -91,6 +91,13 @@ def test_params_come_behind_the_urls_own_query() -> None:
     assert request.url.query == "q&a=1&b=x+y&b=%26"
 
 
+def test_params_of_a_request_take_the_place_of_the_clients_of_the_same_name() -> None:
+    request = AsyncClient(params={"a": 1, "b": 2}).build_request(
+        "GET", "http://a.example/", params={"a": 3}
+    )
+    assert request.url.query == "b=2&a=3"
+
+
 @on_reactor
 async def test_requests_with_params_are_not_taken_for_those_without() -> None:
     heads: list[bytes] = []
