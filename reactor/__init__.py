@@ -36,7 +36,15 @@ from reactor.errors import (
 )
 from reactor.eventloop import EventLoop, install, new_event_loop
 from reactor.factory import Factory, ReconnectingFactory
-from reactor.manager import ConnectionManager, Endpoint, PoolFullError
+from reactor.manager import (
+    BlockingConnectionManager,
+    ConnectionManager,
+    Endpoint,
+    PoolClosedError,
+    PoolEvent,
+    PoolFullError,
+    UnixOpener,
+)
 from reactor.pollers import available_pollers, new_poller
 from reactor.protocol import BufferedProtocol, Protocol
 from reactor.resolver import Resolver
@@ -48,6 +56,7 @@ from reactor.transports.certificates import (
 from reactor.transports.connect import connect
 
 __all__ = [
+    "BlockingConnectionManager",
     "BufferedProtocol",
     "ConnectError",
     "ConnectRefusedError",
@@ -58,6 +67,8 @@ __all__ = [
     "EndpointTimeoutError",
     "EventLoop",
     "Factory",
+    "PoolClosedError",
+    "PoolEvent",
     "PoolFullError",
     "Protocol",
     "Reactor",
@@ -67,6 +78,7 @@ __all__ = [
     "TLSCertificateError",
     "TLSError",
     "TLSTruncatedError",
+    "UnixOpener",
     "available_pollers",
     "client_context",
     "connect",

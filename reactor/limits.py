@@ -55,6 +55,11 @@ MAX_CONNECTIONS_PER_ENDPOINT = 100
 MAX_WAITING = 10_000
 IDLE_SECONDS = 30.0
 
+# How long a connection that was given back needs no question before it is lent again, where
+# speed is preferred.  What comes in this time is not worse than what comes after the question
+# and before the peer has read the request: that takes a round trip, mostly of more than this.
+TRUSTED_NS = 1_000_000
+
 # How long a manager that closes waits for connections that it has aborted: that takes a pass
 # or two, and no time at all is worth hanging for.
 ABORT_SECONDS = 1.0

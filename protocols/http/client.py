@@ -484,7 +484,7 @@ class AsyncClient:
             connection = None if retries else manager.take(endpoint)
             if connection is None:
                 connection = await manager.acquire(
-                    endpoint, self._factory(request.url), deadline, fresh=retries > 0
+                    self._factory(request.url), endpoint, deadline=deadline, fresh=retries > 0
                 )
             was_used = connection.exchanges > 0
             try:

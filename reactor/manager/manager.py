@@ -1,16 +1,17 @@
 """The connection manager: leases connections of any protocol and cleans up after them.
 
 Owns: the connections that it opened, from opening to loss; the policy's decisions are
-``reactor.manager.policy``'s.  May not touch: what flows over them.
-Invariant: every connection is leased to one caller, idle, closing, or lost in a caller's
-hands; a slot is counted from the decision to open until the connection is lost or aborted
-(its descriptor goes in the next pass).  Cancellation at any await leaves both true.
+``reactor.manager.policy``'s, what is called for each lease is ``reactor.manager.leases``'s.
+May not touch: what flows over them.
+Invariant: every connection is leased, idle, closing, or lost in its callers' hands; a slot is
+counted from the decision to open until the connection is lost.  Cancellation at any await
+leaves both true.
 
 ::
 
     (open) --> LEASED <--release, take--> IDLE --expired, evicted, found closing--+
                  | |                         |                                    v
-                 | +---release, discard of no use---------------------------> CLOSING
+                 | +---release, discard of no use---------------> CLOSING, ABORTING
                 lost                        lost                                  |
                  v                           v                                   lost
                LOST --release, discard--> (gone) <--------------------------------+
@@ -20,11 +21,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
-import time
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from reactor.core import Reactor
 from reactor.errors import ConnectionLostError, EndpointTimeoutError
 from reactor.limits import (
     ABORT_SECONDS,
@@ -33,76 +34,58 @@ from reactor.limits import (
     MAX_CONNECTIONS_PER_ENDPOINT,
     MAX_WAITING,
 )
-from reactor.manager.policy import Action, EndpointPool, PoolPolicy
+from reactor.manager.endpoint import Endpoint, open_directly
+from reactor.manager.leases import Connection, Leases
+from reactor.manager.policy import EndpointPool, PoolPolicy, Step
+from reactor.manager.sight import Histogram, PoolEvent, PoolStats
 from reactor.resolver import Resolver
-from reactor.transports.connect import connect
 
-__all__ = ["BEHAVIORS", "ConnectionManager", "Endpoint", "PoolFullError"]
+__all__ = [
+    "BEHAVIORS",
+    "OPTIMIZATIONS",
+    "ConnectionManager",
+    "PoolClosedError",
+    "PoolFullError",
+]
 
 BEHAVIORS = ("pool_and_reuse", "create_and_destroy")
+OPTIMIZATIONS = ("scale", "speed")
 
 
 class PoolFullError(ConnectionError):
     """Too many callers wait for a connection already."""
 
 
-class Endpoint(NamedTuple):
-    """Everything that changes what either side of a connection sees: the pool's key.
+class PoolClosedError(RuntimeError):
+    """The connection manager was closed."""
 
-    Attributes:
-        scheme: what is spoken, so that two protocols on one port stay apart.
-        host, port: whom to connect to.
-        tls: the ``ssl.SSLContext``, compared by identity, or ``None``.  It holds the trusted
-            roots, the client certificate and the ALPN list.
-        server_hostname: the name that is verified and sent as SNI, if not *host*.
-        local_address: where to connect from.
-    """
-
-    scheme: str
-    host: str
-    port: int
-    tls: Any = None
-    server_hostname: str | None = None
-    local_address: tuple[str, int] | None = None
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+    def __init__(self) -> None:
+        super().__init__("the connection manager is closed")
 
 
-class _State(enum.Enum):
-    LEASED = "leased"
-    IDLE = "idle"
-    CLOSING = "closing"
-    LOST = "lost"
-
-
-class _Connection:
-    """What the manager knows of one connection."""
-
-    __slots__ = ("pool", "protocol", "state", "transport", "uses")
-
-    def __init__(self, pool: EndpointPool, transport: Any, protocol: Any) -> None:
-        self.pool = pool
-        self.transport = transport
-        self.protocol = protocol
-        self.state = _State.LEASED
-        self.uses = 1
-
-
-class ConnectionManager:
+class ConnectionManager(Leases):
     """Pools, reuses, limits and cleans up connections; belongs to one event loop's thread.
+
+    ``BlockingConnectionManager`` is its face for other threads.
 
     Args:
         max_connections: over all endpoints, those being opened or closed included.  When a
-            caller waits and closing ones stand in the way, the oldest of them is aborted.
+            caller waits and closing or idle ones stand in the way, the oldest is aborted.
         max_per_endpoint: for each endpoint.
         max_waiting: callers that may wait; one more gets ``PoolFullError``.
         idle_seconds: how long a connection may stay unused before it is closed.
+        max_age_seconds: how long a connection may live; it is closed when it is given back,
+            or by the loop's timer while it is idle.  ``None`` for no limit.
+        max_uses: how often a connection may be leased.  ``None`` for no limit.
+        optimization: ``"scale"`` asks the kernel before each lease whether anything came for
+            an idle connection; ``"speed"`` leaves that out where it was given back less than
+            a millisecond ago.
         behavior: ``"pool_and_reuse"``, or ``"create_and_destroy"`` to use each once.
         resolver: who turns names into addresses; by default the loop's own.
+        on_event: called with a ``PoolEvent`` for each thing that happens, for counters and
+            traces of other systems.  What it raises goes to the loop's exception handler.
 
-    Raises ``ValueError`` for a limit below one, a negative time or an unknown behavior.
+    Raises ``ValueError`` for a limit below one, a negative time or an unknown mode.
     """
 
     def __init__(
@@ -112,106 +95,171 @@ class ConnectionManager:
         max_per_endpoint: int = MAX_CONNECTIONS_PER_ENDPOINT,
         max_waiting: int = MAX_WAITING,
         idle_seconds: float = IDLE_SECONDS,
+        max_age_seconds: float | None = None,
+        max_uses: int | None = None,
+        optimization: str = "scale",
         behavior: str = "pool_and_reuse",
         resolver: Resolver | None = None,
+        on_event: Callable[[PoolEvent], object] | None = None,
     ) -> None:
-        if behavior not in BEHAVIORS:
-            raise ValueError(f"behavior is one of {', '.join(BEHAVIORS)}, not {behavior!r}")
-        if max_waiting < 0:
-            raise ValueError(f"max_waiting must not be negative, not {max_waiting}")
+        for name, mode, known in (
+            ("optimization", optimization, OPTIMIZATIONS),
+            ("behavior", behavior, BEHAVIORS),
+        ):
+            if mode not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, not {mode!r}")
+        if max_waiting < 1:
+            raise ValueError(f"max_waiting must be at least 1, not {max_waiting}")
+        if max_uses is not None and max_uses < 1:
+            raise ValueError(f"max_uses must be at least 1, not {max_uses}")
         if not idle_seconds >= 0:
             raise ValueError(f"idle_seconds must not be negative, not {idle_seconds}")
-        self._policy = PoolPolicy(max_connections, max_per_endpoint)
+        if max_age_seconds is not None and not max_age_seconds >= 0:
+            raise ValueError(f"max_age_seconds must not be negative, not {max_age_seconds}")
+        super().__init__(
+            PoolPolicy(max_connections, max_per_endpoint),
+            trusts=optimization == "speed",
+            max_uses=max_uses or 0,
+            on_event=on_event,
+        )
         self._max_waiting = max_waiting
         self._idle_seconds = idle_seconds
+        self._max_age_seconds = max_age_seconds
         self._reuses = behavior == "pool_and_reuse"
         self._resolver = resolver
-        # by the protocol's identity: protocols need be neither hashable nor unequal
-        self._connections: dict[int, _Connection] = {}
-        self._open_count = 0  # of those that are not lost
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._clock: Callable[[], float] = time.monotonic  # the loop's, once there is one
-        self._expiry: asyncio.TimerHandle | None = None
-        self._empty: asyncio.Future[None] | None = None
+        self._by_age: OrderedDict[Connection, None] = OrderedDict()  # where there is a maximum
+        self._aging: asyncio.TimerHandle | None = None
         self._attempts: set[asyncio.Timeout] = set()  # to open a connection
+        self._change: asyncio.Future[None] | None = None  # done when a slot comes free
         self._closed = False
         self._opened = 0
-        self._reused = 0
+        self._failed = 0
+        self._gave_up = 0
+        self._ends: Counter[str] = Counter()
+        self._waits = Histogram()
+        self._connects = Histogram()
 
     # -- acquire and release -----------------------------------------------------------
 
-    def take(self, endpoint: Endpoint) -> Any:
-        """Lease an idle connection at once; ``None`` when there is none to be had.
-
-        That may also be because something came for the newest one since the loop last read;
-        ``acquire`` lets the loop read it, and the protocol judge.
-        """
-        pool = self._policy.pools.get(endpoint)
-        if pool is None or pool.waiters or self._closed:
-            return None
-        while pool.idle:
-            connection = next(reversed(pool.idle))
-            if connection.transport.is_quiet():
-                self._policy.take(pool)
-                connection.state = _State.LEASED
-                connection.uses += 1
-                self._reused += 1
-                return connection.protocol
-            if not connection.transport.is_closing():
-                return None
-            self._policy.take(pool)
-            connection.state = _State.LEASED
-            self._retire(connection)
-        return None
-
     async def acquire(
         self,
-        endpoint: Endpoint,
         factory: Callable[[], Any],
-        deadline: float | None = None,
+        host: str | Endpoint,
+        port: int | None = None,
         *,
+        deadline: float | None = None,
         fresh: bool = False,
+        **key: Any,
     ) -> Any:
         """Lease a connection: an idle one, a new one, or the next to come free.
 
         Args:
-            endpoint: where to; also the key of the pool.
             factory: makes the protocol of a new connection.
+            host: where to; or an ``Endpoint``, made once and for all.
+            port: of the host; none beside an ``Endpoint``.
             deadline: when to give up, on the loop's clock in seconds.
-            fresh: no idle one, for a caller that has found one to be stale.  Where it has to
-                wait, it may still be handed one that another caller gives back just then.
+            fresh: no used one, for a caller that has found one to be stale.
+            key: the endpoint's other fields, *scheme* (``"tcp"`` if none is given), *tls* and
+                so on.
+
+        A protocol with an attribute ``max_leases`` above 1 is leased to so many callers at a
+        time (see ``set_max_leases``).
 
         Returns the protocol.  Raises the ``EndpointError`` of the phase that failed
         (``"pool"`` while waiting for a free one), ``PoolFullError`` when too many wait,
-        ``RuntimeError`` after ``close``.
+        ``PoolClosedError`` after ``close``.
         """
-        while True:
-            if self._closed:
-                raise RuntimeError("the connection manager is closed")
-            protocol = None if fresh else self.take(endpoint)
+        endpoint = host if isinstance(host, Endpoint) and port is None else None
+        if endpoint is None or key:
+            endpoint = _endpoint(host, port, key)
+        if not fresh:
+            protocol = self.take(endpoint)
             if protocol is not None:
                 return protocol
-            pool = self._policy.pool(endpoint)
-            if pool.idle and not pool.waiters and not fresh:
-                connection = self._policy.take(pool)
-                connection.state = _State.LEASED
+        policy = self._policy
+        while True:
+            self._check_use()
+            pool = policy.pool(endpoint)
+            connection = None if fresh else policy.lendable(pool)
+            if connection is not None:
+                policy.lend(connection)
                 if await self._settled(connection):
-                    connection.uses += 1
-                    self._reused += 1
-                    return connection.protocol
-                continue
-            action, evicted = self._policy.want(pool)
-            if action is Action.WAIT:
-                connection = await self._wait(pool, deadline)
-                if connection is not None:
-                    if connection.transport.is_quiet() or await self._settled(connection):
-                        return connection.protocol
-                    continue
-            elif evicted is not None:
-                self._abort(evicted)
-            return await self._open(pool, factory, deadline)
+                    return self._lent(connection)
+            elif policy.may_open(pool):
+                policy.reserve(pool)
+                return await self._open(pool, factory, deadline)
+            else:
+                connection = await self._wait(pool, deadline, fresh)
+                if connection is None:
+                    return await self._open(pool, factory, deadline)
+                if self._is_quiet(connection) or await self._settled(connection):
+                    return self._lent(connection)
+            if not fresh:
+                protocol = self.take(endpoint)
+                if protocol is not None:
+                    return protocol
 
-    async def _settled(self, connection: _Connection) -> bool:
+    @contextlib.asynccontextmanager
+    async def lease(
+        self,
+        factory: Callable[[], Any],
+        host: str | Endpoint,
+        port: int | None = None,
+        *,
+        deadline: float | None = None,
+        **key: Any,
+    ) -> AsyncIterator[Any]:
+        """Acquire a connection for an ``async with`` block; discard it if the block raises."""
+        protocol = await self.acquire(factory, host, port, deadline=deadline, **key)
+        try:
+            yield protocol
+        except BaseException:
+            self.discard(protocol)
+            raise
+        self.release(protocol)
+
+    def discard(self, protocol: Any) -> None:
+        """Give a leased connection back that nobody may use again; it is aborted.
+
+        A caller that shares it with others and only wants no more of it releases it.  Raises
+        ``ValueError`` for what is not leased.
+        """
+        self._drop(self._leased(protocol), "discarded")
+
+    def set_max_leases(self, protocol: Any, max_leases: int) -> None:
+        """Let so many callers have a connection at a time, from now on.
+
+        What a multiplexed protocol calls when it learns how many its peer will serve.  With 0
+        it is leased no more, and closed once those who have it have given it back.  Nothing
+        happens if the connection is gone.
+        """
+        if max_leases < 0:
+            raise ValueError(f"max_leases must not be negative, not {max_leases}")
+        connection = self._find(protocol)
+        if connection is None or connection.place not in ("leased", "idle"):
+            return
+        if max_leases == 0:
+            self._wear_out(connection, "unusable")
+        elif connection.reason is None:
+            self._policy.set_max_leases(connection, max_leases)
+            self._serve()
+
+    def _check_use(self) -> None:
+        """Raise unless the manager is open and this is its loop; the first one is."""
+        if self._closed:
+            raise PoolClosedError
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, Reactor):
+            raise RuntimeError(f"a connection manager needs a reactor event loop, not {loop!r}")
+        self._bind(loop)
+
+    def _is_quiet(self, connection: Connection) -> bool:
+        """Return whether a connection in our hands can be lent."""
+        if connection.leases > 1:
+            return not connection.transport.is_closing()
+        return bool(connection.transport.is_quiet())
+
+    async def _settled(self, connection: Connection) -> bool:
         """Let the loop read what has come for a connection in our hands, unasked for.
 
         Return whether the connection is still of use; otherwise it was let go.  Bytes that
@@ -223,128 +271,84 @@ class ConnectionManager:
         try:
             await asyncio.sleep(0)
         except BaseException:
-            self._drop(connection)
+            self._drop(connection, "discarded")
             raise
-        if not self._closed and connection.transport.is_quiet():
+        if not self._closed and self._is_quiet(connection):
             return True
-        self._drop(connection)
+        if connection.leases > 1:
+            self._let_go(connection)
+        else:
+            self._drop(connection, "unusable")
         return False
 
-    @contextlib.asynccontextmanager
-    async def lease(
-        self, endpoint: Endpoint, factory: Callable[[], Any], deadline: float | None = None
-    ) -> AsyncIterator[Any]:
-        """Acquire a connection for an ``async with`` block; discard it if the block raises."""
-        protocol = await self.acquire(endpoint, factory, deadline)
-        try:
-            yield protocol
-        except BaseException:
-            self.discard(protocol)
-            raise
-        self.release(protocol)
+    def _let_go(self, connection: Connection) -> None:
+        """Take back one lease of what is not to be lent again."""
+        last = self._policy.end_lease(connection)
+        place = connection.place
+        if place == "leased" and not last:
+            self._wear_out(connection, "unusable")
+        elif place == "leased":
+            self._end(connection, "unusable")
+        elif place == "lost" and last:
+            self._strike_off(connection)
 
-    def release(self, protocol: Any) -> None:
-        """Give a leased connection back for others to use.
-
-        Raises ``ValueError`` for what is not leased.
-        """
-        connection = self._leased(protocol)
-        if not self._reuses or self._closed or connection.transport.is_closing():
-            self._let_go(connection)
-            return
-        policy = self._policy
-        now = self._clock()
-        while True:
-            waiter = policy.give_back(connection.pool, connection, now)
-            if waiter is None:
-                break
-            if not waiter.done():  # else it was cancelled and has yet to leave
-                connection.uses += 1
-                self._reused += 1
-                waiter.set_result(connection)
-                return
-        connection.state = _State.IDLE
-        if policy.starved:
-            self._slot_freed(connection.pool)
-        if self._expiry is None:
-            self._schedule_expiry(self._idle_seconds)
-
-    def discard(self, protocol: Any) -> None:
-        """Give a leased connection back that nobody may use again; it is aborted.
-
-        Raises ``ValueError`` for what is not leased.
-        """
-        self._drop(self._leased(protocol))
-
-    def _leased(self, protocol: Any) -> _Connection:
-        """Return the connection of *protocol*, which is leased, or was when it was lost."""
-        connection = self._connections.get(id(protocol))
-        if connection is None or connection.state not in (_State.LEASED, _State.LOST):
-            raise ValueError(f"{protocol!r} is not leased from this manager")
-        return connection
-
-    def _let_go(self, connection: _Connection) -> None:
-        """Take back what was leased and is of no use."""
-        if connection.state is _State.LOST:
-            del self._connections[id(connection.protocol)]
-        else:
-            self._retire(connection)
-
-    def _drop(self, connection: _Connection) -> None:
-        """Take back what was leased and abort it."""
-        if connection.state is _State.LOST:
-            del self._connections[id(connection.protocol)]
-        else:
-            self._policy.remove_leased(connection.pool)
-            self._abort(connection)
-            self._slot_freed(connection.pool)
+    def _drop(self, connection: Connection, reason: str) -> None:
+        """Take back one lease and abort the connection."""
+        last = self._policy.end_lease(connection)
+        if connection.place != "lost":
+            self._end(connection, reason, abort=True)
+        elif last:
+            self._strike_off(connection)
 
     # -- opening and waiting -----------------------------------------------------------
 
     async def _open(
-        self, pool: EndpointPool, factory: Callable[[], Any], deadline: float | None
+        self,
+        pool: EndpointPool,
+        factory: Callable[[], Any],
+        deadline: float | None,
+        uses: int = 1,
     ) -> Any:
         """Open a connection in a slot that is reserved."""
         endpoint: Endpoint = pool.key
         scope = asyncio.timeout(None)  # close() ends it
         self._attempts.add(scope)
+        began = self._now_ns()
         try:
-            self._bind()
             async with scope:
-                transport, protocol = await connect(
-                    factory,
-                    endpoint.host,
-                    endpoint.port,
-                    tls=endpoint.tls,
-                    server_hostname=endpoint.server_hostname,
-                    local_address=endpoint.local_address,
-                    deadline=deadline,
-                    resolver=self._resolver,
-                )
+                opener = open_directly if endpoint.opener is None else endpoint.opener
+                transport, protocol = await opener(factory, endpoint, deadline, self._resolver)
+                try:
+                    connection = Connection(self, transport, protocol, _max_leases(protocol), uses)
+                except BaseException:
+                    transport.abort()
+                    raise
         except BaseException as error:
             self._policy.open_failed(pool)
             self._slot_freed(pool)
-            self._note_end()
             if scope.expired() and isinstance(error, TimeoutError):
-                raise RuntimeError("the connection manager is closed") from None
+                raise PoolClosedError from None
+            self._failed += 1
+            self._tell_of("failed", endpoint, None, began)
             raise
         finally:
             self._attempts.discard(scope)
-        self._policy.opened(pool)
+        self._connects.observe((connection.opened_ns - began) / 1e9)
         self._opened += 1
-        self._open_count += 1
-        connection = _Connection(pool, transport, protocol)
-        other = self._connections.setdefault(id(protocol), connection)
-        transport.lost_callback = lambda _transport: self._lost(connection)
-        if other is connection and not self._closed and not transport.is_closing():
+        self._policy.opened(pool, connection)
+        self._tell_of("opened", endpoint, None, began)
+        is_known = not self._enroll(connection)
+        transport.lost_callback = connection
+        if not is_known and not self._closed and not transport.is_closing():
+            self._welcome(connection)
             return protocol
-        self._drop(connection)
+        self._drop(connection, "discarded")
         if transport.get_protocol() is None:
             self._lost(connection)
-        if other is not connection:
+        if is_known:
             raise ValueError(f"the factory returned {protocol!r} for a second connection")
         if self._closed:
-            raise RuntimeError("the connection manager is closed")
+            raise PoolClosedError
         raise ConnectionLostError(
             "the connection was closed before it could be used",
             host=endpoint.host,
@@ -352,33 +356,44 @@ class ConnectionManager:
             phase="connect" if endpoint.tls is None else "tls",
         )
 
-    def _bind(self) -> None:
-        """Tie the manager to the loop on which it opens its first connection."""
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-            self._clock = loop.time
-        elif self._loop is not loop:
-            raise RuntimeError("the connection manager belongs to another event loop")
+    def _welcome(self, connection: Connection) -> None:
+        """Begin the life of a connection that was opened."""
+        if not self._reuses:
+            self._wear_out(connection, "single_use")
+        elif connection.uses == self._max_uses:
+            self._wear_out(connection, "uses")
+        elif connection.max_leases > 1:
+            self._serve()
+        if self._max_age_seconds is not None:
+            self._by_age[connection] = None
+            if self._aging is None:
+                self._aging = self._loop.call_later(self._max_age_seconds, self._age_out)
 
-    async def _wait(self, pool: EndpointPool, deadline: float | None) -> _Connection | None:
+    async def _wait(
+        self, pool: EndpointPool, deadline: float | None, fresh: bool
+    ) -> Connection | None:
         """Wait for a connection, or (``None``) for a reserved slot to open one in."""
         endpoint: Endpoint = pool.key
-        if self._policy.waiting >= self._max_waiting:
-            self._policy.forget_if_empty(pool)
+        policy = self._policy
+        if policy.waiting >= self._max_waiting:
+            policy.forget_if_empty(pool)
             raise PoolFullError(
-                f"pool {endpoint}: {self._policy.waiting} callers wait for a connection already"
+                f"pool {endpoint}: {policy.waiting} callers wait for a connection already"
             )
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[_Connection | None] = loop.create_future()
-        self._policy.join(pool, waiter)
+        began = self._now_ns()
+        waiter: asyncio.Future[Connection | None] = self._loop.create_future()
+        policy.join(pool, waiter, fresh)
+        self._serve()
         try:
             async with asyncio.timeout_at(deadline):
-                return await waiter
+                connection = await waiter
         except BaseException as error:
-            self._policy.leave(pool, waiter)
+            policy.leave(pool, waiter)
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._refuse(pool, waiter.result())
+            self._serve()
+            self._gave_up += 1
+            self._tell_of("gave_up", endpoint, None, began)
             if isinstance(error, TimeoutError):
                 raise EndpointTimeoutError(
                     "no connection came free before the deadline",
@@ -387,8 +402,11 @@ class ConnectionManager:
                     phase="pool",
                 ) from None
             raise
+        self._waits.observe((self._now_ns() - began) / 1e9)
+        self._tell_of("waited", endpoint, None, began)
+        return connection
 
-    def _refuse(self, pool: EndpointPool, connection: _Connection | None) -> None:
+    def _refuse(self, pool: EndpointPool, connection: Connection | None) -> None:
         """Pass on what a waiter was given when it had just stopped waiting."""
         if connection is None:
             self._policy.open_failed(pool)
@@ -396,133 +414,257 @@ class ConnectionManager:
         else:
             self.release(connection.protocol)
 
-    def _slot_freed(self, pool: EndpointPool) -> None:
-        """Let those who wait use what came free."""
-        while self._policy.waiting:
-            served = self._policy.next_to_open()
-            if served is None:
-                break
-            hungry, waiter, evicted = served
-            if evicted is not None:
-                self._abort(evicted)
-            if waiter.done():  # cancelled, and has yet to leave
-                self._policy.open_failed(hungry)
-                self._policy.forget_if_empty(hungry)
+    def _serve(self) -> None:
+        """Let those who wait use what is free."""
+        policy = self._policy
+        while (step := policy.next_step()) is not None:
+            what, pool, waiter, connection = step
+            if what is Step.ABORT:
+                if connection.reason is None:
+                    connection.reason = "evicted"
+                connection.transport.abort()
+            elif what is Step.OPEN:
+                if waiter.done():  # cancelled, and has yet to leave
+                    policy.open_failed(pool)
+                    policy.forget_if_empty(pool)
+                else:
+                    waiter.set_result(None)
             else:
-                waiter.set_result(None)
+                while waiter is not None and waiter.done():
+                    waiter = policy.give_back(connection, self._now_ns())
+                if waiter is not None:
+                    waiter.set_result(connection)
+
+    def _slot_freed(self, pool: EndpointPool) -> None:
+        """Let those who wait use what came free of *pool*, and wake who waits for the end."""
+        if self._policy.waiting:
+            self._serve()
         self._policy.forget_if_empty(pool)
+        if self._change is not None:
+            change, self._change = self._change, None
+            if not change.done():
+                change.set_result(None)
+
+    async def prewarm(
+        self,
+        factory: Callable[[], Any],
+        host: str | Endpoint,
+        port: int | None = None,
+        *,
+        count: int,
+        deadline: float | None = None,
+        **key: Any,
+    ) -> int:
+        """Open connections until the endpoint has *count*, as far as free slots allow.
+
+        They are opened at the same time and lie idle then.  Nobody waits and nothing is
+        evicted for them.  Returns how many were opened.  Raises the first error, when all
+        attempts are over; ``ValueError`` for a count below one or above the limits.
+        """
+        policy = self._policy
+        limit = min(policy.max_connections, policy.max_per_endpoint)
+        if not 1 <= count <= limit:
+            raise ValueError(f"count is 1 to {limit}, not {count}")
+        if not self._reuses:
+            raise ValueError("with create_and_destroy there is nothing to keep warm")
+        self._check_use()
+        pool = policy.pool(_endpoint(host, port, key))
+        attempts = []
+        while pool.leased + pool.idle + pool.opening < count and policy.may_open(pool):
+            policy.reserve(pool)
+            attempts.append(self._warm(pool, factory, deadline))
+        policy.forget_if_empty(pool)
+        results = await asyncio.gather(*attempts, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return len(results)
+
+    async def _warm(
+        self, pool: EndpointPool, factory: Callable[[], Any], deadline: float | None
+    ) -> None:
+        self.release(await self._open(pool, factory, deadline, uses=0))
 
     # -- the end of connections ----------------------------------------------------------
 
-    def _lost(self, connection: _Connection) -> None:
-        """The transport is gone, for whatever reason."""
-        self._open_count -= 1
-        if connection.state is _State.LEASED:
-            connection.state = _State.LOST  # until its holder gives it back
-            self._policy.remove_leased(connection.pool)
+    def _end(self, connection: Connection, reason: str, abort: bool = False) -> None:
+        """Close a connection that nobody has any longer, or abort it whoever has it."""
+        if connection.reason is None:
+            connection.reason = reason
+        self._policy.close(connection, abort)
+        if abort:
+            connection.transport.abort()
         else:
-            if self._connections.get(id(connection.protocol)) is connection:
-                del self._connections[id(connection.protocol)]
-            if connection.state is _State.IDLE:
-                self._policy.remove_idle(connection)
-            elif connection in self._policy.closing:
-                self._policy.remove_closing(connection)
+            connection.transport.close()
+        if self._policy.waiting:
+            self._serve()
+
+    def _wear_out(self, connection: Connection, reason: str) -> None:
+        """Lend a connection no more; it is closed when nobody has it."""
+        if connection.reason is None:
+            connection.reason = reason
+        if connection.place == "idle":
+            self._end(connection, reason)
+        elif connection.max_leases > 1:
+            self._policy.set_max_leases(connection, 0)
+
+    def _lost(self, connection: Connection) -> None:
+        """The transport is gone, for whatever reason."""
+        endpoint = connection.pool.key
+        if not connection.leases:
+            self._strike_off(connection)  # else when its holders give it back
+        self._policy.lost(connection)
+        self._by_age.pop(connection, None)
+        reason = connection.reason or "lost"
+        self._ends[reason] += 1
+        self._tell_of("closed", endpoint, reason, connection.opened_ns)
         self._slot_freed(connection.pool)
-        self._note_end()
 
-    def _note_end(self) -> None:
-        """Wake who waits for the last connection to be gone."""
-        if (
-            self._empty is not None
-            and not self._empty.done()
-            and not self._open_count
-            and not self._policy.total
-        ):
-            self._empty.set_result(None)
-
-    def _retire(self, connection: _Connection) -> None:
-        """Close a leased connection: it is of no use."""
-        connection.state = _State.CLOSING
-        self._policy.close_leased(connection.pool, connection)
-        connection.transport.close()
-        self._slot_freed(connection.pool)
-
-    def _abort(self, connection: _Connection) -> None:
-        """End a connection that the policy counts no longer."""
-        connection.state = _State.CLOSING
-        connection.transport.abort()
-
-    def _schedule_expiry(self, delay: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._expiry = loop.call_later(delay, self._expire)
+    def _schedule_expiry(self) -> None:
+        """See to it that idle connections expire; the oldest one first."""
+        oldest = self._policy.oldest_idle()
+        if oldest is not None:
+            due = oldest.since_ns / 1e9 + self._idle_seconds
+            self._expiry = self._loop.call_at(due, self._expire)
 
     def _expire(self) -> None:
         """Close what has been idle for too long, and look again when the next one will be."""
         self._expiry = None
-        now = asyncio.get_running_loop().time()
-        while True:
-            connection = self._policy.expired(now - self._idle_seconds)
-            if connection is None:
-                break
-            connection.state = _State.CLOSING
-            pool = self._policy.close_idle(connection)
-            connection.transport.close()
-            self._slot_freed(pool)
-        if self._policy.idle:
-            oldest, pool = next(iter(self._policy.idle.items()))
-            self._schedule_expiry(pool.idle[oldest] + self._idle_seconds - now)
+        before = self._now_ns() - int(self._idle_seconds * 1e9)
+        while (oldest := self._policy.oldest_idle()) is not None and oldest.since_ns <= before:
+            self._end(oldest, "idle")
+        self._schedule_expiry()
+
+    def _age_out(self) -> None:
+        """Close what has grown too old, at once or when it is given back."""
+        assert self._max_age_seconds is not None
+        self._aging = None
+        limit = int(self._max_age_seconds * 1e9)
+        while self._by_age:
+            connection = next(iter(self._by_age))
+            left = connection.opened_ns + limit - self._now_ns()
+            if left > 0:
+                self._aging = self._loop.call_later(left / 1e9, self._age_out)
+                return
+            del self._by_age[connection]
+            self._wear_out(connection, "age")
+
+    async def drain(
+        self,
+        host: str | Endpoint | None = None,
+        port: int | None = None,
+        *,
+        timeout: float = 5.0,
+        **key: Any,
+    ) -> None:
+        """Close the connections that there are now, to one endpoint or (without a host) to all.
+
+        Idle ones are closed at once, leased ones when they are given back; what is not over
+        after *timeout* seconds is aborted.  New ones may be opened meanwhile.
+        """
+        self._check_use()
+        endpoint = None if host is None else _endpoint(host, port, key)
+        await self._close_all(
+            [each for each in self._all() if endpoint is None or each.pool.key == endpoint],
+            "drained",
+            timeout,
+        )
 
     async def close(self, timeout: float = 5.0) -> None:
         """Close every connection; what is not over after *timeout* seconds is aborted.
 
         Those still leased have as long.  Callers that wait, or whose connection is being
-        opened, get ``RuntimeError``; so does every ``acquire`` from now on.
+        opened, get ``PoolClosedError``; so does every ``acquire`` from now on.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
             raise RuntimeError("the connection manager belongs to another event loop")
         self._closed = True
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+        for timer in (self._expiry, self._aging):
+            if timer is not None:
+                timer.cancel()
+        self._expiry = self._aging = None
         if self._loop is not loop:
             return  # never used, or its connections ended with its loop
         for pool in list(self._policy.pools.values()):
-            while pool.waiters:
-                waiter = next(iter(pool.waiters))
+            while pool.waiting:
+                waiter: asyncio.Future[None] = next(iter(pool.waiters))
                 self._policy.leave(pool, waiter)
                 if not waiter.done():
-                    waiter.set_exception(RuntimeError("the connection manager is closed"))
+                    waiter.set_exception(PoolClosedError())
         for scope in self._attempts:
             scope.reschedule(loop.time())
-        for connection in list(self._policy.idle):
-            connection.state = _State.CLOSING
-            self._policy.close_idle(connection)
-            connection.transport.close()
-        if not self._open_count and not self._policy.total:
-            return
-        if self._empty is None:
-            self._empty = loop.create_future()
-        await asyncio.wait([self._empty], timeout=timeout)
-        if not self._empty.done():
-            for connection in list(self._connections.values()):
-                connection.transport.abort()
-            # a pass or two; a call-back that left the loop may have swallowed the end of one
-            await asyncio.wait([self._empty], timeout=ABORT_SECONDS)
+        if await self._close_all(self._all(), "closed", timeout):
+            await self._until(lambda: not self._policy.total, ABORT_SECONDS)
+
+    async def _close_all(self, doomed: list[Connection], reason: str, timeout: float) -> bool:
+        """Close *doomed* when nobody has them; abort what is left after *timeout* seconds.
+
+        Returns whether all are over.
+        """
+
+        def is_over() -> bool:
+            while doomed and doomed[-1].place == "lost":
+                doomed.pop()
+            return not doomed
+
+        for connection in doomed:
+            self._wear_out(connection, reason)
+        if await self._until(is_over, timeout):
+            return True
+        for connection in doomed:
+            if connection.place != "lost":
+                self._end(connection, reason, abort=True)
+        # a pass or two; a call-back that left the loop may have swallowed the end of one
+        return await self._until(is_over, ABORT_SECONDS)
+
+    async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until *condition* holds, which changes when a slot comes free."""
+        loop = self._loop
+        deadline = loop.time() + timeout
+        while not condition():
+            if self._change is None:
+                self._change = loop.create_future()
+            left = deadline - loop.time()
+            if not (await asyncio.wait([self._change], timeout=max(0.0, left)))[0]:
+                return condition()
+        return True
 
     # -- sight -------------------------------------------------------------------------
 
-    def stats(self) -> dict[str, int]:
-        """Return the counters: connections by state, callers waiting, opened, reused."""
+    def _tell_of(self, kind: str, endpoint: Endpoint, reason: str | None, since_ns: int) -> None:
+        if self.on_event is not None:
+            seconds = (self._now_ns() - since_ns) / 1e9
+            self._tell(PoolEvent(kind, endpoint, reason, seconds))
+
+    def _tell(self, event: PoolEvent) -> None:
+        """Call the hook; what it raises must not cost a connection."""
+        if self.on_event is None:
+            return
+        try:
+            self.on_event(event)
+        except Exception as error:  # noqa: BLE001 - it goes to the loop's handler
+            self._loop.call_exception_handler(
+                {"message": f"on_event failed for {event}", "exception": error}
+            )
+
+    def stats(self) -> PoolStats:
+        """Return the counters and histograms as plain data; see ``PoolStats``."""
         policy = self._policy
+        pools = policy.pools.values()
         return {
-            "leased": sum(pool.leased for pool in policy.pools.values()),
-            "idle": len(policy.idle),
-            "opening": sum(pool.opening for pool in policy.pools.values()),
-            "closing": len(policy.closing),
+            "leased": sum(pool.leased for pool in pools),
+            "idle": policy.idle,
+            "opening": sum(pool.opening for pool in pools),
+            "closing": len(policy.closing) + policy.aborting,
             "waiting": policy.waiting,
             "opened": self._opened,
             "reused": self._reused,
+            "failed": self._failed,
+            "gave_up": self._gave_up,
+            "closed": dict(self._ends),
+            "wait_seconds": self._waits.snapshot(),
+            "connect_seconds": self._connects.snapshot(),
         }
 
     def __repr__(self) -> str:
@@ -532,3 +674,23 @@ class ConnectionManager:
             f"<ConnectionManager {state}, {self._policy.total} of "
             f"{self._policy.max_connections} connections{': ' if pools else ''}{pools}>"
         )
+
+
+def _endpoint(host: str | Endpoint, port: int | None, key: dict[str, Any]) -> Endpoint:
+    """Return the endpoint that a caller named; ``TypeError`` where it named none."""
+    if isinstance(host, Endpoint):
+        if port is None and not key:
+            return host
+        raise TypeError("an endpoint is everything: no port and no other field beside it")
+    if port is None:
+        raise TypeError("a host needs a port")
+    return Endpoint(key.pop("scheme", "tcp"), host, port, **key)
+
+
+def _max_leases(protocol: Any) -> int:
+    max_leases = getattr(protocol, "max_leases", 1)
+    if not isinstance(max_leases, int):
+        raise TypeError(f"max_leases of {protocol!r} is not an int: {max_leases!r}")
+    if max_leases < 1:
+        raise ValueError(f"max_leases of {protocol!r} must be at least 1, not {max_leases}")
+    return max_leases

@@ -18,7 +18,7 @@ NOTHING = {"leased": 0, "idle": 0, "opening": 0, "waiting": 0}
 
 
 def counts(client: AsyncClient) -> dict[str, int]:
-    stats = client.manager.stats()
+    stats: dict[str, Any] = {**client.manager.stats()}
     return {name: stats[name] for name in NOTHING}
 
 

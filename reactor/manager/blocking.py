@@ -1,0 +1,213 @@
+"""The connection manager for threads: blocking calls, and a loop that answers them.
+
+Owns: the hand-over between a thread and the loop; the loop and its thread, unless the manager
+of somebody else's loop is served.  May not touch: pools (``reactor.manager.manager``).
+Invariant: a protocol is touched on the loop's thread alone; a thread that stops waiting
+(a time-out, Ctrl-C) leaves nothing leased.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+import warnings
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Self, TypeVar
+
+from reactor.eventloop import EventLoop, new_event_loop
+from reactor.manager.endpoint import Endpoint
+from reactor.manager.manager import ConnectionManager, PoolClosedError
+from reactor.manager.sight import PoolStats
+
+__all__ = ["BlockingConnectionManager"]
+
+T = TypeVar("T")
+
+
+class BlockingConnectionManager:
+    """Leases connections to blocking code; every method may be called from any thread.
+
+    Either it has a manager and a loop of its own, which a thread runs until ``close``, or it
+    serves those of a program that runs a loop anyway, and ``close`` leaves both alone.
+
+    Args:
+        manager, loop: the manager to serve, and the loop, which is running, that it belongs
+            to; both or neither.
+        options: the ``ConnectionManager``'s own, without a manager.
+
+    What is leased belongs to the loop's thread: call its methods with ``run``.  A call from
+    that thread itself would wait for itself; it raises ``RuntimeError``.
+    """
+
+    def __init__(
+        self,
+        manager: ConnectionManager | None = None,
+        loop: EventLoop | None = None,
+        **options: Any,
+    ) -> None:
+        if (manager is None) != (loop is None):
+            raise TypeError("a manager and its loop come together")
+        if manager is not None and options:
+            raise TypeError(f"the manager has its options already: {', '.join(options)}")
+        self._closed = False
+        self._mutex = threading.Lock()
+        self._thread: threading.Thread | None = None
+        if manager is not None and loop is not None:
+            self._manager, self._loop = manager, loop
+            return
+        self._manager = ConnectionManager(**options)
+        self._loop = new_event_loop()
+        # a daemon: who forgets to close is told so, and can still end
+        self._thread = threading.Thread(
+            target=_run, args=(self._loop,), name="cyreactor-manager", daemon=True
+        )
+        self._thread.start()
+
+    # -- leasing -----------------------------------------------------------------------
+
+    def acquire(
+        self,
+        factory: Callable[[], Any],
+        host: str | Endpoint,
+        port: int | None = None,
+        *,
+        timeout: float | None = None,
+        **key: Any,
+    ) -> Any:
+        """Lease a connection, waiting *timeout* seconds at most; see ``ConnectionManager``."""
+        got: list[Any] = []
+
+        async def work() -> None:
+            deadline = None if timeout is None else self._loop.time() + timeout
+            protocol = await self._manager.acquire(factory, host, port, deadline=deadline, **key)
+            got.append(protocol)
+
+        def undo() -> None:
+            if got:
+                self._manager.release(got.pop())
+
+        self._wait_for(work(), undo)
+        return got[0]
+
+    @contextlib.contextmanager
+    def lease(
+        self,
+        factory: Callable[[], Any],
+        host: str | Endpoint,
+        port: int | None = None,
+        *,
+        timeout: float | None = None,
+        **key: Any,
+    ) -> Iterator[Any]:
+        """Acquire a connection for a ``with`` block; discard it if the block raises."""
+        protocol = self.acquire(factory, host, port, timeout=timeout, **key)
+        try:
+            yield protocol
+        except BaseException:
+            self.discard(protocol)
+            raise
+        self.release(protocol)
+
+    def release(self, protocol: Any) -> None:
+        """Give a leased connection back; ``ValueError`` for what is not leased."""
+        self._wait_for(_call(self._manager.release, protocol))
+
+    def discard(self, protocol: Any) -> None:
+        """Give a leased connection back and end it; ``ValueError`` for what is not leased."""
+        self._wait_for(_call(self._manager.discard, protocol))
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine on the loop, a method of what is leased, say; return its result.
+
+        It is cancelled when it takes longer than *timeout* seconds (``TimeoutError``).
+        """
+        return self._wait_for(coroutine, timeout=timeout)
+
+    def stats(self) -> PoolStats:
+        """Return the manager's counters."""
+        return self._wait_for(_call(self._manager.stats))
+
+    def _wait_for(
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        undo: Callable[[], object] | None = None,
+        timeout: float | None = None,
+    ) -> T:
+        """Run *coroutine* on the loop and wait; *undo* it, there, if the wait is cut short."""
+        try:
+            self._check_use()
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except BaseException:
+            coroutine.close()
+            raise
+        try:
+            return future.result(timeout)
+        except concurrent.futures.CancelledError:
+            raise PoolClosedError from None
+        except BaseException:
+            future.cancel()
+            if undo is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed, all is over
+                    self._loop.call_soon_threadsafe(undo)
+            raise
+
+    def _check_use(self) -> None:
+        if self._closed:
+            raise PoolClosedError
+        if self._loop._thread_id == threading.get_ident():
+            raise RuntimeError("a blocking call on the loop's own thread would wait for itself")
+        if self._thread is None and not self._loop.is_running():
+            raise RuntimeError("the manager's event loop is not running")
+
+    # -- the end -----------------------------------------------------------------------
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Close the manager, if it is ours, as ``ConnectionManager.close`` does; end the thread.
+
+        Calls of other threads raise ``PoolClosedError``.  A second call does nothing.
+        """
+        with self._mutex:
+            if self._closed:
+                return
+            if self._thread is not None:
+                self._wait_for(self._finish(timeout))
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+            self._closed = True
+
+    async def _finish(self, timeout: float) -> None:
+        """On the loop: close all and end what other threads are still waiting for."""
+        await self._manager.close(timeout)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) or self._thread is None:
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<BlockingConnectionManager {state}, {self._manager!r}>"
+
+
+async def _call(function: Callable[..., T], *args: Any) -> T:
+    """Call a function on the loop's thread."""
+    return function(*args)
+
+
+def _run(loop: EventLoop) -> None:
+    """Run *loop* until it is stopped; what this thread is for."""
+    with contextlib.closing(loop):
+        loop.run_forever()

@@ -1,0 +1,123 @@
+"""Where a connection leads, and how it gets there: the pool's key and its opener.
+
+Owns: what tells two connections apart.  May not touch: pools.
+Invariant: two equal endpoints lead to connections that neither side can tell apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from reactor.errors import EndpointError, EndpointTimeoutError, endpoint_error
+from reactor.resolver import Resolver
+from reactor.transports.connect import connect
+
+__all__ = ["Endpoint", "Opener", "UnixOpener"]
+
+
+class Endpoint(NamedTuple):
+    """Everything that changes what either side of a connection sees: the pool's key.
+
+    A manager compares endpoints and hands them to their openers; it reads no field but
+    *opener*, and *host* and *port* to name them in an error.
+
+    Attributes:
+        scheme: what is spoken, so that two protocols on one port stay apart.
+        host, port: whom to connect to.
+        tls: the ``ssl.SSLContext``, compared by identity, or ``None``.  It holds the trusted
+            roots, the client certificate and the ALPN list.
+        server_hostname: the name that is verified and sent as SNI, if not *host*.
+        local_address: where to connect from.
+        opener: how to get there if not directly: a UNIX path, a proxy with its credentials.
+            Hashable; two that are equal lead the same way.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    tls: Any = None
+    server_hostname: str | None = None
+    local_address: tuple[str, int] | None = None
+    opener: Opener | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        by = "" if self.opener is None else f" by {self.opener}"
+        return f"{self.scheme}://{host}:{self.port}{by}"
+
+
+# Awaited with the protocol's factory, the endpoint, the deadline on the loop's clock (or None)
+# and the manager's resolver (or None, for the loop's own); returns the transport and the
+# protocol.  When it raises, cancellation included, it has left nothing open.
+Opener: TypeAlias = Callable[
+    [Callable[[], Any], Endpoint, float | None, Resolver | None], Awaitable[tuple[Any, Any]]
+]
+
+
+async def open_directly(
+    factory: Callable[[], Any],
+    endpoint: Endpoint,
+    deadline: float | None,
+    resolver: Resolver | None,
+) -> tuple[Any, Any]:
+    """Connect to the endpoint's host and port: the opener of who names none."""
+    return await connect(
+        factory,
+        endpoint.host,
+        endpoint.port,
+        tls=endpoint.tls,
+        server_hostname=endpoint.server_hostname,
+        local_address=endpoint.local_address,
+        deadline=deadline,
+        resolver=resolver,
+    )
+
+
+@dataclass(frozen=True)
+class UnixOpener:
+    """Opens a connection to a UNIX socket; the endpoint's host is then only a name.
+
+    Attributes:
+        path: of the socket; one that begins with a null byte is in Linux's abstract namespace.
+    """
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+    async def __call__(
+        self,
+        factory: Callable[[], Any],
+        endpoint: Endpoint,
+        deadline: float | None,
+        resolver: Resolver | None,
+    ) -> tuple[Any, Any]:
+        """Connect, with TLS inside if the endpoint has a context."""
+        phase = "connect" if endpoint.tls is None else "tls"
+        made: list[Any] = []
+
+        def make() -> Any:
+            made.append(factory())
+            return made[0]
+
+        name = None
+        if endpoint.tls is not None:
+            name = endpoint.server_hostname or endpoint.host
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.get_running_loop().create_unix_connection(
+                    make, self.path, ssl=endpoint.tls, server_hostname=name
+                )
+        except OSError as error:
+            if isinstance(error, EndpointError):
+                raise
+            if isinstance(error, TimeoutError) and error.errno is None:
+                raise EndpointTimeoutError(
+                    "the deadline passed", host=self.path, port=None, phase=phase
+                ) from error
+            phase = phase if made else "connect"
+            raise endpoint_error(error, host=self.path, port=None, phase=phase) from error

@@ -1,0 +1,35 @@
+"""What is called for each lease; its C face."""
+
+from libc.stdint cimport int64_t
+
+from reactor.core cimport Reactor
+from reactor.manager.policy cimport Member, PoolPolicy
+from reactor.transports.transport cimport Transport
+
+
+cdef class Connection(Member):
+    """What the manager knows of one connection."""
+
+    cdef readonly Leases manager
+    cdef readonly Transport transport
+    cdef readonly object protocol
+    cdef readonly int64_t opened_ns
+    cdef readonly int64_t uses      # leases, all together
+    cdef public str reason          # why it is closed, or will be when it is given back; or None
+
+
+cdef class Leases:
+    """The part of a connection manager that every lease goes through."""
+
+    cdef readonly PoolPolicy _policy
+    cdef readonly Reactor _loop     # None before the first connection
+    # by id(protocol): protocols need be neither hashable nor unequal
+    cdef dict connections
+    cdef bint trusts                # what was given back a moment ago is not asked
+    cdef readonly int64_t _max_uses
+    cdef readonly int64_t _reused
+    cdef public object on_event     # called with a PoolEvent, or None
+    cdef public object _expiry      # the timer of the idle ones, or None
+
+    cdef Connection leased(self, object protocol)
+    cdef object lent(self, Connection connection)

@@ -1,0 +1,175 @@
+"""What is called for each lease: take an idle connection, give it back.
+
+Owns: the way from a protocol to its connection.  May not touch: anything that waits or opens
+(``reactor.manager.manager``, which derives from ``Leases``).
+Invariant: a connection is in ``connections`` from opening until it is lost and given back.
+"""
+
+cimport cython
+from cpython.long cimport PyLong_FromVoidPtr
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+from reactor.core cimport Reactor
+from reactor.manager.policy cimport (
+    EndpointPool, Member, PoolPolicy,
+)
+from reactor.transports.transport cimport Transport
+
+from reactor.limits import TRUSTED_NS
+from reactor.manager.sight import PoolEvent
+
+cdef extern from "Python.h":
+    PyObject *look_up "PyDict_GetItemWithError"(object mapping, object key) except? NULL
+
+cdef int64_t TRUST_NS = TRUSTED_NS
+
+
+@cython.final
+cdef class Connection(Member):
+    """One connection, from opening until it is lost and given back.
+
+    Attributes:
+        transport, protocol: its two ends in this process.
+        opened_ns: when it was opened, on the loop's clock.
+        uses: how often it was leased.
+        reason: why it is being closed, or will be once nobody has it; ``None`` while it is good.
+    """
+
+    def __init__(self, Leases manager not None, Transport transport not None, protocol,
+                 int max_leases, int64_t uses):
+        self.manager = manager
+        self.transport = transport
+        self.protocol = protocol
+        self.max_leases = max_leases
+        self.opened_ns = manager._loop.now_ns()
+        self.uses = uses
+
+    def __call__(self, transport):
+        """The transport's call-back: it is gone."""
+        self.manager._lost(self)
+
+
+cdef class Leases:
+    """The part of a connection manager that every lease goes through.
+
+    Args:
+        policy: who decides.
+        trusts: whether a connection that was given back less than a millisecond ago is lent
+            without asking whether something has come for it since.
+        max_uses: leases after which a connection is closed; 0 for no limit.
+        on_event: called with a ``PoolEvent`` for each thing that happens.
+    """
+
+    def __init__(self, PoolPolicy policy not None, *, bint trusts, int64_t max_uses, on_event):
+        self._policy = policy
+        self.connections = {}
+        self.trusts = trusts
+        self._max_uses = max_uses
+        self.on_event = on_event
+
+    def take(self, endpoint):
+        """Lease an idle connection at once; ``None`` when there is none to be had.
+
+        That may also be because something came for the newest one since the loop last read;
+        ``acquire`` lets the loop read it, and the protocol judge.
+        """
+        cdef PyObject *found = look_up(self._policy.pools, endpoint)
+        cdef EndpointPool pool
+        cdef Connection connection
+        cdef bint is_good
+        if found == NULL:
+            return None
+        pool = <EndpointPool>found
+        while True:
+            connection = <Connection>self._policy.lendable(pool)
+            if connection is None:
+                return None
+            if connection.leases:
+                is_good = not connection.transport.is_closing()
+            elif self.trusts and self._loop.now_ns() - connection.since_ns < TRUST_NS:
+                is_good = True
+            else:
+                is_good = connection.transport.is_quiet()
+            if is_good:
+                self._policy.lend(connection)
+                return self.lent(connection)
+            if not connection.transport.is_closing():
+                return None
+            self._wear_out(connection, "unusable")
+
+    cdef object lent(self, Connection connection):
+        """Count a lease of a connection that was used before; return its protocol."""
+        connection.uses += 1
+        self._reused += 1
+        if connection.uses == self._max_uses:
+            self._wear_out(connection, "uses")
+        if self.on_event is not None:
+            self._tell(PoolEvent("reused", connection.pool.key, None, 0.0))
+        return connection.protocol
+
+    def release(self, protocol):
+        """Give a leased connection back for others to use.
+
+        Raises ``ValueError`` for what is not leased.
+        """
+        cdef Connection connection = self.leased(protocol)
+        cdef object waiter
+        if connection.reason is not None or connection.transport.is_closing():
+            self._let_go(connection)
+            return
+        while True:
+            waiter = self._policy.give_back(connection, self._loop.now_ns())
+            if waiter is None:
+                break
+            if not waiter.done():       # else it was cancelled and has yet to leave
+                waiter.set_result(connection)
+                return
+        if self._policy.waiting:
+            self._serve()
+        if self._expiry is None:
+            self._schedule_expiry()
+        if self.on_event is not None:
+            self._tell(PoolEvent("released", connection.pool.key, None, 0.0))
+
+    cdef Connection leased(self, object protocol):
+        """Return the connection of *protocol*, which is leased, or was when it was lost."""
+        cdef PyObject *found = look_up(self.connections, PyLong_FromVoidPtr(<PyObject *>protocol))
+        if found == NULL or (<Connection>found).leases == 0:
+            raise ValueError(f"{protocol!r} is not leased from this manager")
+        return <Connection>found
+
+    # -- for the manager that derives from this -----------------------------------------
+
+    def _leased(self, protocol):
+        return self.leased(protocol)
+
+    def _find(self, protocol):
+        """Return the connection of *protocol*, or ``None``."""
+        return self.connections.get(id(protocol))
+
+    def _lent(self, Connection connection not None):
+        return self.lent(connection)
+
+    def _bind(self, Reactor loop not None):
+        """Belong to *loop*; ``RuntimeError`` if this belongs to another."""
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("the connection manager belongs to another event loop")
+
+    def _now_ns(self):
+        return self._loop.now_ns()
+
+    def _enroll(self, Connection connection not None):
+        """Note a new connection; whether its protocol has not got one already."""
+        return self.connections.setdefault(id(connection.protocol), connection) is connection
+
+    def _strike_off(self, Connection connection not None):
+        """Forget a connection that is lost and that nobody has."""
+        if self.connections.get(id(connection.protocol)) is connection:
+            del self.connections[id(connection.protocol)]
+
+    def _all(self):
+        """Return every connection."""
+        return list(self.connections.values())
