@@ -1,53 +1,71 @@
 """Runs CPython's own ``test.test_asyncio`` on the reactor's event loop.
 
-usage: python tests/cpython/run_asyncio.py [MODULE ...]      (such as test_events; default: all)
+usage: python tests/cpython/run_asyncio.py [-j PROCESSES] [--stock] [MODULE ...]
+                                                         (such as test_events; default: all)
 
 The tests come with the interpreter.  Wherever they make a ``SelectorEventLoop``, they get the
-reactor's.  A test that is left out is named in ``EXCLUDED`` with the reason; one that is named
-there and passes is a failure too, so that the list cannot outlive its reasons.
+reactor's (with ``--stock``, for comparison, their own).  Each module has a process and a
+directory of its own, as in CPython's own runs.
+
+A test that is left out is named in ``EXCLUDED`` with the reason.  It is run all the same, on
+both loops: one that passes on ours, or that fails on the stock one, is a failure, so that the
+list cannot outlive its reasons.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import concurrent.futures
 import importlib
-import importlib.util
+import json
+import os
 import pkgutil
+import subprocess
 import sys
+import tempfile
+import time
 import unittest
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 from reactor.eventloop import EventLoop
 
-STOCK = "is about the stock loop's own selector, transports or protocols, built around mocks"
+PART_TIMEOUT_SECONDS = 300
+
 MOCKED = "hands the loop a mock in place of a socket; our transports need a descriptor"
 INNARDS = "looks at private attributes of the stock loop or its transports"
+NAMED = "asks for 'ssl' in the name of the transport's class"
 FREED = "wants the pipes of a closed loop to be open; ours frees them, and warns"
+LOGGED = "patches base_events' logger; ours logs to the same logger from its own module"
 
-# module.Class.test, or module.Class, or module: reason
+_SELECTORS = ("EPoll", "Poll", "Select")
+
 EXCLUDED: dict[str, str] = {
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_ip_addr": MOCKED,
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_ipv6_scope": MOCKED,
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_no_inet_pton": MOCKED,
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_service_name": MOCKED,
-    "test_base_events.BaseEventLoopWithSelectorTests.test_create_server_soreuseport_only_defined": (
-        MOCKED
-    ),
-    "test_base_events.BaseEventLoopWithSelectorTests.test_log_slow_callbacks": (
-        "patches base_events' logger; ours logs to the same logger from its own module"
-    ),
     **{
-        f"test_events.{kind}EventLoopTests.{test}": "asks for 'ssl' in the name of the class"
-        for kind in ("EPoll", "Poll", "Select")
+        f"test_base_events.BaseEventLoopWithSelectorTests.{test}": MOCKED
+        for test in (
+            "test_create_connection_ip_addr",
+            "test_create_connection_ipv6_scope",
+            "test_create_connection_no_inet_pton",
+            "test_create_connection_service_name",
+            "test_create_server_soreuseport_only_defined",
+        )
+    },
+    "test_base_events.BaseEventLoopWithSelectorTests.test_log_slow_callbacks": LOGGED,
+    **{
+        f"test_events.{kind}EventLoopTests.{test}": NAMED
+        for kind in _SELECTORS
         for test in ("test_create_ssl_connection", "test_create_ssl_unix_connection")
     },
     **{
-        f"test_events.{kind}EventLoopTests.test_unclosed_pipe_transport": FREED
-        for kind in ("EPoll", "Poll", "Select")
+        f"test_events.{kind}EventLoopTests.{test}": reason
+        for kind in _SELECTORS
+        for test, reason in (
+            ("test_internal_fds", INNARDS),
+            ("test_unclosed_pipe_transport", FREED),
+        )
     },
-    "test_events.EPollEventLoopTests.test_internal_fds": INNARDS,
-    "test_events.PollEventLoopTests.test_internal_fds": INNARDS,
-    "test_events.SelectEventLoopTests.test_internal_fds": INNARDS,
     "test_ssl.TestSSL.test_flush_before_shutdown": INNARDS,
     "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data": INNARDS,
 }
@@ -56,11 +74,14 @@ EXCLUDED: dict[str, str] = {
 class Loop(EventLoop):
     """The reactor's loop with the stock one's argument, which is ignored."""
 
+    made = 0
+
     def __new__(cls, selector: Any = None) -> Self:
         """Make a loop on the platform's poller."""
         return super().__new__(cls)
 
     def __init__(self, selector: Any = None) -> None:
+        Loop.made += 1
         super().__init__()
 
 
@@ -74,14 +95,30 @@ def put_in_place() -> None:
         unix_events._UnixDefaultEventLoopPolicy._loop_factory = Loop
 
 
-def reason_to_leave_out(name: str) -> str | None:
-    """Return why the test is excluded, or ``None``."""
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        reason = EXCLUDED.get(".".join(parts[:end]))
-        if reason is not None:
-            return reason
-    return None
+# -- one module, in a process of its own -------------------------------------------------
+
+
+class Result(unittest.TextTestResult):
+    """Counts the tests that made at least one loop of ours."""
+
+    on_ours = 0
+    _made_before = 0
+
+    def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
+        """Remember how many loops there were."""
+        self._made_before = Loop.made
+        super().startTest(test)
+
+    def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
+        """Look whether there are more."""
+        self.on_ours += Loop.made > self._made_before
+        super().stopTest(test)
+
+    def unsuccessful(self) -> int:
+        """Return how many tests did not do what they should."""
+        return len({case.id() for case, _ in self.failures + self.errors}) + len(
+            self.unexpectedSuccesses
+        )
 
 
 def flatten(suite: unittest.TestSuite) -> list[unittest.TestCase]:
@@ -95,35 +132,156 @@ def flatten(suite: unittest.TestSuite) -> list[unittest.TestCase]:
     return cases
 
 
-def main(modules: list[str]) -> int:
-    """Run the modules and return the exit status."""
-    package = importlib.import_module("test.test_asyncio")
-    found = [each.name for each in pkgutil.iter_modules(package.__path__)]
-    put_in_place()
+def short_name(case: unittest.TestCase) -> str:
+    """Return a case's name as ``EXCLUDED`` has it."""
+    return case.id().removeprefix("test.test_asyncio.")
+
+
+def run_cases(module: str, *, stock: bool, excluded: list[str]) -> dict[str, Any]:
+    """Run the named excluded tests of one module, or, without names, all the others."""
+    figures: dict[str, Any] = {"notes": [], "wrong": []}
+    try:
+        importlib.import_module(f"test.test_asyncio.{module}")
+    except unittest.SkipTest as skip:
+        figures["notes"].append(f"skipped: {module}: {skip}")
+        return figures
+    if not stock:
+        put_in_place()
     loader = unittest.TestLoader()
-    chosen = unittest.TestSuite()
-    left_out = []
-    for module in modules or sorted(each for each in found if each.startswith("test_")):
-        try:
-            cases = flatten(loader.loadTestsFromName(f"test.test_asyncio.{module}"))
-        except unittest.SkipTest as skip:
-            left_out.append(f"left out: {module}: {skip}")
+    cases = flatten(loader.loadTestsFromName(f"test.test_asyncio.{module}"))
+    by_name = {short_name(case): case for case in cases}
+    for name in excluded:
+        if name not in by_name:
+            figures["wrong"].append(f"excluded, but not there: {name}")
             continue
-        for case in cases:
-            name = case.id().removeprefix("test.test_asyncio.")
-            reason = reason_to_leave_out(name)
-            if reason is None:
-                chosen.addTest(case)
-            else:
-                left_out.append(f"left out: {name}: {reason}")
-    result = unittest.TextTestRunner(verbosity=1).run(chosen)
-    sys.stdout.write("".join(f"{line}\n" for line in left_out))
-    failed = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
-    passed = result.testsRun - failed - len(result.skipped)
-    skipped = len(result.skipped)
-    sys.stdout.write(f"{passed} passed, {failed} failed, {skipped} skipped\n")
-    return 1 if failed or not passed else 0
+        outcome = unittest.TextTestRunner().run(unittest.TestSuite([by_name[name]]))
+        if stock and not outcome.wasSuccessful():
+            figures["wrong"].append(f"excluded, and the stock loop fails it too: {name}")
+        if not stock and outcome.wasSuccessful():
+            figures["wrong"].append(f"excluded, and passes: {name}")
+    if not excluded:
+        kind: Any = Result
+        runner = unittest.TextTestRunner(resultclass=kind)
+        rest = [case for case in cases if stock or short_name(case) not in EXCLUDED]
+        result: Any = runner.run(unittest.TestSuite(rest))
+        figures["run"] = result.testsRun
+        figures["failed"] = result.unsuccessful()
+        figures["skipped"] = len(result.skipped)
+        figures["on_ours"] = result.on_ours
+    return figures
+
+
+# -- all of them -------------------------------------------------------------------------
+
+
+class Part(NamedTuple):
+    """What one process runs; the arguments of ``run_cases``."""
+
+    module: str
+    stock: bool
+    excluded: list[str]
+
+    def __str__(self) -> str:
+        if not self.excluded:
+            return self.module
+        what = "what is left out" if len(self.excluded) > 1 else self.excluded[0]
+        return f"{self.module}: {what}, on {'the stock loop' if self.stock else 'ours'}"
+
+
+def parts(modules: list[str], stock: bool) -> list[Part]:
+    """Return what is to be run, what waits long for its failure first."""
+    found = []
+    for module in () if stock else modules:
+        excluded = [name for name in EXCLUDED if name.startswith(f"{module}.")]
+        found += [Part(module, False, [name]) for name in excluded]
+        if excluded:
+            found.append(Part(module, True, excluded))
+    found.sort(key=lambda part: part.module == "test_ssl", reverse=True)
+    return found + [Part(module, stock, []) for module in modules]
+
+
+def run_apart(part: Part) -> tuple[dict[str, Any], str]:
+    """Run a part in a process and a directory of its own; return figures and output."""
+    with tempfile.TemporaryDirectory() as directory:
+        figures = Path(directory, "figures.json")
+        cwd = Path(directory, "cwd")
+        cwd.mkdir()
+        command = [sys.executable, str(Path(__file__).resolve()), "--figures", str(figures)]
+        command += ["--stock"] * part.stock + [part.module, *part.excluded]
+        begin = time.monotonic()
+        try:
+            child = subprocess.run(
+                command,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=PART_TIMEOUT_SECONDS,
+                check=False,
+            )
+            output, status = child.stdout, f"status {child.returncode}"
+        except subprocess.TimeoutExpired as late:
+            output, status = late.stdout or b"", f"no end after {PART_TIMEOUT_SECONDS} s"
+        if figures.exists():
+            found: dict[str, Any] = json.loads(figures.read_text())
+        else:
+            found = {"notes": [], "wrong": [f"{part}: {status}"]}
+        found["seconds"] = time.monotonic() - begin
+    return found, output.decode(errors="replace")
+
+
+def run_all(modules: list[str], processes: int, stock: bool) -> int:
+    """Run the modules, sum up and return the exit status."""
+    begin = time.monotonic()
+    totals = dict.fromkeys(("run", "failed", "skipped", "on_ours"), 0)
+    wrong: list[str] = []
+    with concurrent.futures.ThreadPoolExecutor(processes) as pool:
+        waiting = {pool.submit(run_apart, part): part for part in parts(modules, stock)}
+        for each in concurrent.futures.as_completed(waiting):
+            figures, output = each.result()
+            for name in totals:
+                totals[name] += figures.get(name, 0)
+            wrong += figures["wrong"]
+            sys.stdout.write(f"{figures['seconds']:6.1f} s  {waiting[each]}\n")
+            if figures.get("failed") or figures["wrong"]:
+                sys.stdout.write(output)
+            sys.stdout.write("".join(f"{note}\n" for note in figures["notes"]))
+            sys.stdout.flush()
+    if not stock:
+        names = [name for name in EXCLUDED if name.partition(".")[0] in modules]
+        sys.stdout.write("".join(f"left out: {name}: {EXCLUDED[name]}\n" for name in names))
+    sys.stdout.write("".join(f"wrong: {each}\n" for each in wrong))
+    passed = totals["run"] - totals["failed"] - totals["skipped"]
+    sys.stdout.write(
+        f"{passed} passed ({totals['on_ours']} made a loop of ours), {totals['failed']} failed, "
+        f"{totals['skipped']} skipped, {time.monotonic() - begin:.0f} s\n"
+    )
+    return 1 if totals["failed"] or wrong or not passed else 0
+
+
+def main() -> int:
+    """Read the command line; see the top."""
+    parser = argparse.ArgumentParser()
+    # More than there are processors, since most of the time is spent waiting.
+    parser.add_argument("-j", type=int, default=2 + 2 * (os.cpu_count() or 1), metavar="PROCESSES")
+    parser.add_argument("--stock", action="store_true")
+    parser.add_argument("--figures", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("modules", nargs="*", metavar="MODULE")
+    chosen = parser.parse_args()
+    if chosen.figures is not None:
+        module, *excluded = chosen.modules
+        figures = run_cases(module, stock=chosen.stock, excluded=excluded)
+        chosen.figures.write_text(json.dumps(figures))
+        return 0
+    try:
+        package = importlib.import_module("test.test_asyncio")
+    except ImportError:
+        sys.stderr.write("this Python came without its tests (Debian: libpython3-testsuite)\n")
+        return 1
+    found = [each.name for each in pkgutil.iter_modules(package.__path__)]
+    modules = chosen.modules or sorted(each for each in found if each.startswith("test_"))
+    return run_all(modules, chosen.j, chosen.stock)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
