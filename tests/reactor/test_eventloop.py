@@ -475,7 +475,6 @@ def real() -> Any:
     yield loop
     loop.run_until_complete(loop.shutdown_default_executor())  # which joins its threads
     assert loop.stats()["live_ops"] == 0
-    loop.run_until_complete(loop.shutdown_default_executor())  # which waits for its threads
     loop.close()
     assert reported == []
 
