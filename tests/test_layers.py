@@ -57,8 +57,10 @@ PUBLIC_CIMPORTS = {
 SANS_IO = {
     "protocols.http.auth",
     "protocols.http.bodies",
+    "protocols.http.challenges",
     "protocols.http.codings",
     "protocols.http.cookies",
+    "protocols.http.digest",
     "protocols.http.headers",
     "protocols.http.multipart",
     "protocols.http.parser",

@@ -20,7 +20,10 @@ __all__ = [
     "DEFAULT_LIMITS",
     "DEFAULT_TIMEOUT_SECONDS",
     "LONGEST_TIMEOUT_SECONDS",
+    "MAX_AUTH_PARAM_BYTES",
     "MAX_BODY_BYTES",
+    "MAX_CHALLENGES",
+    "MAX_CHALLENGE_PARAMS",
     "MAX_COOKIES",
     "MAX_COOKIES_PER_DOMAIN",
     "MAX_COOKIE_AGE_SECONDS",
@@ -194,3 +197,9 @@ COOKIE_HOSTS_INDEXED = 4_096
 # Room for MAX_COOKIES of the largest size in JSON, whose escapes double a character; a file
 # that is larger was not written by a jar.
 MAX_COOKIE_FILE_BYTES = 67_108_864
+
+# WWW-Authenticate: servers offer two or three schemes, Digest has ten parameters, and a nonce
+# rarely more than 200 characters; all of it is echoed and hashed.
+MAX_CHALLENGES = 16
+MAX_CHALLENGE_PARAMS = 32
+MAX_AUTH_PARAM_BYTES = 4_096

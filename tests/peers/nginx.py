@@ -48,6 +48,10 @@ http {{
     server {{
 {listeners}
         root root;
+        location /private/ {{
+            auth_basic private;
+            auth_basic_user_file users;
+        }}
     }}
 }}
 """
@@ -101,7 +105,8 @@ class Nginx:
     Attributes:
         http_port: where it serves plain HTTP, on 127.0.0.1 and, if there is one, ::1.
         https_port: where it serves HTTPS, on the same addresses.
-        root: the document root; a file put there is served at once.
+        root: the document root; a file put there is served at once, what is in ``private``
+            to Aladdin alone, whose password is "open sesame".
         ca_pem: the certificate authority that signed the certificate, which is for
             localhost, 127.0.0.1 and ::1.
     """
@@ -120,6 +125,9 @@ class Nginx:
         (directory / "temp").mkdir()
         for name, size in FILE_SIZES.items():
             (self.root / name).write_bytes(random.Random(name).randbytes(size))
+        (self.root / "private").mkdir()
+        (self.root / "private" / "hello").write_bytes(b"hello")
+        (directory / "users").write_text("Aladdin:{PLAIN}open sesame\n")
         authority = trustme.CA()
         self.ca_pem = directory / "ca.pem"
         authority.cert_pem.write_to_path(str(self.ca_pem))

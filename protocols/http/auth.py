@@ -1,0 +1,416 @@
+"""Authentication: which credentials a request carries, and what answers a challenge.
+
+Owns: the credentials and, for Digest, the state of a nonce.  Touches: a file, when a
+`NetrcAuth` is made; nothing else.  May not touch: requests; the client asks.
+Invariant: credentials go to one origin (scheme, host and port), the first for which they are
+asked; any other gets None.  They are in no ``repr`` and in no message of an error.
+
+How a client asks, for each request (and each hop of it) and its response:
+
+    value = auth.headers_for(method, url)           Authorization, or none
+    ... 401 ...
+    value = auth.answer(method, url, parse_challenges(fields), sent=value)
+    ... again, until that is None or the client has had enough
+
+For a proxy it is the same with 407, Proxy-Authorization and Proxy-Authenticate, the proxy's
+URL, and ``target`` as the proxy gets it.
+
+Authentication-Info (RFC 7616 section 3.5) is ignored: its nextnonce serializes requests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import netrc
+import os
+import re
+import secrets
+import stat
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from protocols.http.challenges import Challenge, parse_challenges
+from protocols.http.digest import Digest, digest_credentials, read_digest
+from protocols.http.errors import HTTPError, InvalidHeader
+from protocols.http.url import URL
+
+__all__ = [
+    "Auth",
+    "AuthSource",
+    "BasicAuth",
+    "BearerAuth",
+    "Challenge",
+    "DigestAuth",
+    "NetrcAuth",
+    "NetrcError",
+    "PasswordAuth",
+    "coerce_auth",
+    "parse_challenges",
+]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_BEARER = re.compile(r"[\x21-\x7e]+")
+_LARGEST_COUNT = 0xFFFFFFFF
+
+
+class Auth:
+    """What a request authenticates with; the base of the others, and of a user's own.
+
+    A subclass overrides `headers_for`, `answer` or both, and returns None wherever `bind` does
+    not hold.  Several requests, in several threads, may use one object at once.
+    """
+
+    def headers_for(
+        self, method: str, url: URL, *, target: str | None = None, body: bytes | None = None
+    ) -> str | None:
+        """Return the value of Authorization to send with a request at once, or None.
+
+        Args:
+            method: as it is sent.
+            url: whom the credentials are for: the request's URL, or the proxy's.
+            target: the request target, where it is not that of *url*.
+            body: the whole body, ``b""`` for none, None where it is not known in advance.
+        """
+        return None
+
+    def answer(
+        self,
+        method: str,
+        url: URL,
+        challenges: Sequence[Challenge],
+        body: bytes | None = None,
+        *,
+        target: str | None = None,
+        sent: str | None = None,
+    ) -> str | None:
+        """Return the value of Authorization to try after a 401 or a 407, None to give up.
+
+        Args:
+            method: as for `headers_for`, and so are *url*, *body* and *target*.
+            url: as for `headers_for`.
+            challenges: those of the response.
+            body: as for `headers_for`.
+            target: as for `headers_for`.
+            sent: the value that was refused, if there was one.
+
+        A client bounds how often it asks for one request.
+        """
+        return None
+
+    def bind(self, url: URL) -> bool:
+        """Bind the credentials to the origin of *url* unless they are bound; tell if to that."""
+        # One call that no other thread can come between.
+        origin: object = self.__dict__.setdefault("_origin", url.origin)
+        return origin == url.origin
+
+    def __repr__(self) -> str:
+        origin = self.__dict__.get("_origin")
+        where = "no origin yet" if origin is None else "{}://{}:{}".format(*origin)
+        return f"<{type(self).__name__} for {where}>"
+
+
+AuthSource = Auth | tuple[str | bytes, str | bytes]
+
+
+def coerce_auth(value: AuthSource | None) -> Auth | None:
+    """Return *value* as an `Auth`: a (user, password) tuple is Basic; None stays None.
+
+    Raises ``TypeError`` for anything else, ``InvalidHeader`` as `BasicAuth` does.
+    """
+    if value is None or isinstance(value, Auth):
+        return value
+    given: object = value
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise TypeError(f"auth is an Auth or a (user, password) tuple, not {type(given).__name__}")
+    return BasicAuth(*value)
+
+
+class BasicAuth(Auth):
+    """User and password, sent with every request (RFC 7617), as UTF-8 where they are str.
+
+    Raises:
+        InvalidHeader: a control character in one of them, or a colon in the user.
+    """
+
+    def __init__(self, user: str | bytes, password: str | bytes) -> None:
+        raw_user, raw_password = _octets("user", user), _octets("password", password)
+        if b":" in raw_user:
+            raise InvalidHeader("Authorization", "a colon in the user (RFC 7617 section 2)")
+        self._value = "Basic " + b64encode(raw_user + b":" + raw_password).decode("ascii")
+
+    def headers_for(
+        self, method: str, url: URL, *, target: str | None = None, body: bytes | None = None
+    ) -> str | None:
+        """Return the credentials, whatever the request."""
+        return self._value if self.bind(url) else None
+
+
+class BearerAuth(Auth):
+    """A token, sent with every request (RFC 6750 section 2.1).
+
+    Raises:
+        InvalidHeader: the token is empty, or not of visible ASCII characters alone.
+    """
+
+    def __init__(self, token: str) -> None:
+        if not isinstance(token, str):
+            raise TypeError(f"a token is str, not {type(token).__name__}")
+        if not _BEARER.fullmatch(token):
+            raise InvalidHeader("Authorization", "a token is of visible ASCII characters")
+        self._value = f"Bearer {token}"
+
+    def headers_for(
+        self, method: str, url: URL, *, target: str | None = None, body: bytes | None = None
+    ) -> str | None:
+        """Return the token, whatever the request."""
+        return self._value if self.bind(url) else None
+
+
+class _Session:
+    """The use of one nonce."""
+
+    __slots__ = ("cnonce", "count", "digest", "qop")
+
+    def __init__(self, digest: Digest, qop: str, cnonce: str) -> None:
+        self.digest = digest
+        self.qop = qop
+        self.cnonce = cnonce
+        self.count = 0
+
+
+class DigestAuth(Auth):
+    """User and password, proven without being sent (RFC 7616).
+
+    The first request is challenged; those after it use the same nonce, each with a count of
+    its own, until the server wants another.  Of several challenges the one with the strongest
+    algorithm is answered: SHA-512-256 (where OpenSSL has it), SHA-256, MD5, and their -sess
+    variants; with qop auth, auth-int where the body is known, or neither (RFC 2069).
+
+    Args:
+        user: str is encoded as UTF-8.
+        password: str is encoded as UTF-8.
+        cnonce: makes a client nonce, of ASCII.
+
+    Raises:
+        InvalidHeader: a control character in one of them.
+    """
+
+    def __init__(
+        self,
+        user: str | bytes,
+        password: str | bytes,
+        *,
+        cnonce: Callable[[], str] = lambda: secrets.token_urlsafe(24),
+    ) -> None:
+        self._user, self._password = _octets("user", user), _octets("password", password)
+        self._cnonce = cnonce
+        self._lock = threading.Lock()
+        self._session: _Session | None = None
+
+    def headers_for(
+        self, method: str, url: URL, *, target: str | None = None, body: bytes | None = None
+    ) -> str | None:
+        """Return credentials for the nonce that the server gave before, None without one."""
+        if not self.bind(url):
+            return None
+        with self._lock:
+            session = self._session
+            # The form of RFC 2069 has no count, so a refusal would not tell what was wrong.
+            if session is None or not session.qop or session.digest.qop_for(body) is None:
+                return None
+            return self._credentials(session, method, target or url.target, body)
+
+    def answer(
+        self,
+        method: str,
+        url: URL,
+        challenges: Sequence[Challenge],
+        body: bytes | None = None,
+        *,
+        target: str | None = None,
+        sent: str | None = None,
+    ) -> str | None:
+        """Return credentials for the strongest challenge, None where none can be answered.
+
+        What answered a challenge directly and was refused is not tried again.
+        """
+        understood = [found for found in map(read_digest, challenges) if found is not None]
+        usable = [digest for digest in understood if digest.qop_for(body) is not None]
+        if not usable or not self.bind(url):
+            return None
+        digest = min(usable, key=lambda digest: digest.rank)
+        if sent is not None and not _may_retry(sent, digest):
+            return None
+        digest = dataclasses.replace(digest, is_stale=False)
+        with self._lock:
+            session = self._session
+            # Another request may have been given the same nonce a moment ago.
+            if session is None or session.digest != digest:
+                session = _Session(digest, digest.qop_for(body) or "", self._cnonce())
+                self._session = session
+            return self._credentials(session, method, target or url.target, body)
+
+    def _credentials(
+        self, session: _Session, method: str, target: str, body: bytes | None
+    ) -> str | None:
+        if session.count == _LARGEST_COUNT:
+            self._session = None
+            return None
+        session.count += 1
+        return digest_credentials(
+            session.digest,
+            self._user,
+            self._password,
+            method,
+            target,
+            qop=session.qop,
+            count=session.count,
+            # The session key of -sess is made from the first, and servers use the current one.
+            cnonce=session.cnonce if session.digest.is_session else self._cnonce(),
+            body=body,
+        )
+
+
+def _may_retry(sent: str, digest: Digest) -> bool:
+    """Return whether refused credentials failed for their nonce rather than the password.
+
+    A count of 1, or none, answered a challenge directly: with that nonce all was in order.
+    Above it the nonce came from an earlier response, and its time may have passed, which not
+    every server says with stale=true.
+    """
+    found = parse_challenges([sent])
+    if len(found) != 1:
+        return False
+    if found[0].scheme != "digest":
+        return True
+    params = found[0].params
+    if params.get("nc", "00000001") == "00000001":
+        return False
+    return digest.is_stale or params.get("nonce") != digest.nonce
+
+
+class PasswordAuth(Auth):
+    """User and password for whatever the server asks for: Digest if it can be, else Basic.
+
+    Nothing is sent before a challenge; after one, what it asked for is sent at once.  Basic is
+    never the answer to Digest that was refused, nor to a server that does not offer it.
+
+    Raises:
+        InvalidHeader: as `BasicAuth`.
+    """
+
+    def __init__(self, user: str | bytes, password: str | bytes) -> None:
+        self._basic = BasicAuth(user, password)
+        self._digest = DigestAuth(user, password)
+        self._is_basic = False
+
+    def headers_for(
+        self, method: str, url: URL, *, target: str | None = None, body: bytes | None = None
+    ) -> str | None:
+        """Return what the last challenge asked for."""
+        if not self.bind(url):
+            return None
+        auth = self._basic if self._is_basic else self._digest
+        return auth.headers_for(method, url, target=target, body=body)
+
+    def answer(
+        self,
+        method: str,
+        url: URL,
+        challenges: Sequence[Challenge],
+        body: bytes | None = None,
+        *,
+        target: str | None = None,
+        sent: str | None = None,
+    ) -> str | None:
+        """Return Digest credentials if a challenge can be answered with them, else Basic."""
+        if not self.bind(url):
+            return None
+        for challenge in challenges:
+            digest = read_digest(challenge)
+            if digest is not None and digest.qop_for(body) is not None:
+                self._is_basic = False
+                return self._digest.answer(method, url, challenges, body, target=target, sent=sent)
+        if sent is not None or all(challenge.scheme != "basic" for challenge in challenges):
+            return None
+        self._is_basic = True
+        return self._basic.headers_for(method, url)
+
+
+class NetrcError(HTTPError, ValueError):
+    """A netrc file that cannot be used; the message tells nothing of what stands in it."""
+
+
+class NetrcAuth(Auth):
+    """Basic credentials from a netrc file, read once, when the object is made.
+
+    A host gets the login of the ``machine`` of exactly its name; ``default`` is not used, and
+    neither is an entry without a login or a password.  Each login goes to one origin, the
+    first of its host that is asked for, so not from https to http.
+
+    Args:
+        path: by default ``.netrc`` in the home directory.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        NetrcError: it is malformed, is another user's, or others than its owner may touch it.
+
+    Blocks.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        file = Path.home() / ".netrc" if path is None else Path(path)
+        if os.name == "posix":
+            status = file.stat()
+            if status.st_uid != os.getuid():
+                raise NetrcError(f"{file} belongs to another user")
+            if stat.S_IMODE(status.st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+                raise NetrcError(f"{file} may be for its owner alone (chmod 600)")
+        self._logins: dict[str, BasicAuth] = {}
+        try:
+            hosts = netrc.netrc(file).hosts
+        except netrc.NetrcParseError as error:
+            raise NetrcError(f"{file} is malformed in line {error.lineno}") from None
+        except ValueError:
+            raise NetrcError(f"{file} is not text") from None
+        for host, (login, _, password) in hosts.items():
+            if host == "default" or not login or not password:
+                continue
+            try:
+                self._logins.setdefault(host.lower(), BasicAuth(login, password))
+            except InvalidHeader as error:
+                raise NetrcError(f"{file}: {host}: {error.reason}") from None
+
+    def bind(self, url: URL) -> bool:
+        """Bind the login of the host of *url*; false where there is none."""
+        login = self._logins.get(url.host)
+        return login is not None and login.bind(url)
+
+    def headers_for(
+        self, method: str, url: URL, *, target: str | None = None, body: bytes | None = None
+    ) -> str | None:
+        """Return the login of the host, whatever the request."""
+        login = self._logins.get(url.host)
+        return None if login is None else login.headers_for(method, url)
+
+    def __repr__(self) -> str:
+        return f"<NetrcAuth, {len(self._logins)} hosts>"
+
+
+def _octets(what: str, text: str | bytes) -> bytes:
+    """Return *text* in UTF-8, free of control characters."""
+    if isinstance(text, bytes):
+        has_control = _CONTROL.search(text.decode("ascii", "ignore"))
+    elif isinstance(text, str):
+        has_control = _CONTROL.search(text)
+        try:
+            text = text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidHeader("Authorization", f"a lone surrogate in the {what}") from None
+    else:
+        raise TypeError(f"the {what} is neither str nor bytes: {type(text).__name__}")
+    if has_control:
+        raise InvalidHeader("Authorization", f"a control character in the {what}")
+    return text
