@@ -6,7 +6,7 @@ The house, from the door down; each room opens with what it owns and may not tou
     reactor.eventloop     the reactor as an asyncio event loop
     reactor.factory       makes protocols; keeps a connection up
     reactor.transports    stream, tcp, tls, listener, connect (by name, all phases)
-    reactor.resolver      names to addresses; Happy Eyeballs
+    reactor.resolver      names to addresses; Happy Eyeballs (cares: by c-ares, an extra)
     reactor.protocol      what a driver subclasses
     reactor.core          the reactor: ready queue, timers, passes
     reactor.pollers       the contract of a platform, and those that fulfil it
@@ -21,6 +21,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from reactor.cares import CaresResolver
 from reactor.core import Reactor
 from reactor.errors import (
     ConnectError,
@@ -58,6 +59,7 @@ from reactor.transports.connect import connect
 __all__ = [
     "BlockingConnectionManager",
     "BufferedProtocol",
+    "CaresResolver",
     "ConnectError",
     "ConnectRefusedError",
     "ConnectionLostError",

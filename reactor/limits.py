@@ -36,6 +36,21 @@ MAX_RETRY_SECONDS = 60.0
 # minutes to give up on a host that does not answer.
 ATTEMPT_SECONDS = 30.0
 
+# What a resolver keeps.  getaddrinfo(3) tells no time to live; half a minute is short beside
+# those of most zones, and spares a busy client nearly all questions.  That a name does not
+# exist is kept for a moment only: somebody may be just about to create it.
+MAX_CACHED_NAMES = 1_024
+NAME_SECONDS = 30.0
+NO_NAME_SECONDS = 2.0
+
+# How c-ares asks: its own defaults are 2 seconds and 3 tries at each name server.
+NAME_SERVER_SECONDS = 2.0
+NAME_SERVER_TRIES = 3
+
+# How long an address that failed, or was overtaken, is tried after the others of its name.
+FAILED_ADDRESS_SECONDS = 60.0
+MAX_FAILED_ADDRESSES = 1_024
+
 # Happy Eyeballs: how long an attempt runs alone before the next address is tried too
 # (RFC 8305 section 5, "Connection Attempt Delay").
 ATTEMPT_DELAY_SECONDS = 0.25

@@ -33,7 +33,7 @@ RANKS = (
     {"reactor.pollers"},
     {"reactor.core"},
     {"reactor.protocol"},
-    {"reactor.resolver"},
+    {"reactor.cares", "reactor.resolver"},
     {"reactor.transports"},
     {"reactor.eventloop", "reactor.factory"},
     {"reactor.manager"},

@@ -78,13 +78,19 @@ class BlockingConnectionManager:
     ) -> Any:
         """Lease a connection, waiting *timeout* seconds at most; see ``ConnectionManager``."""
         got: list[Any] = []
+        is_wanted = True  # these two are the loop's thread's
 
         async def work() -> None:
             deadline = None if timeout is None else self._loop.time() + timeout
             protocol = await self._manager.acquire(factory, host, port, deadline=deadline, **key)
-            got.append(protocol)
+            if is_wanted:
+                got.append(protocol)
+            else:
+                self._manager.release(protocol)
 
         def undo() -> None:
+            nonlocal is_wanted
+            is_wanted = False
             if got:
                 self._manager.release(got.pop())
 

@@ -360,7 +360,7 @@ class ConnectionManager(Leases):
         """Begin the life of a connection that was opened."""
         if not self._reuses:
             self._wear_out(connection, "single_use")
-        elif connection.uses == self._max_uses:
+        elif 0 < self._max_uses == connection.uses:
             self._wear_out(connection, "uses")
         elif connection.max_leases > 1:
             self._serve()

@@ -70,7 +70,7 @@ async def connect(
                 connector.start()
                 return connector
 
-            connector = await race(infos, start)
+            connector = await race(infos, start, note=resolver.note)
             try:
                 phase = "factory"
                 protocol = factory()

@@ -13,7 +13,7 @@ import pytest
 
 from reactor import Resolver
 from reactor.eventloop import EventLoop
-from reactor.limits import MAX_ADDRESSES
+from reactor.limits import FAILED_ADDRESS_SECONDS, MAX_ADDRESSES, MAX_FAILED_ADDRESSES
 from reactor.resolver import AddressInfo, interleave, numeric, race
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -94,7 +94,7 @@ def test_name_is_resolved_in_a_thread_of_the_resolvers_own(
     assert [each.address for each in infos] == [(f"10.0.0.{n}", 80) for n in range(MAX_ADDRESSES)]
     name, args = asked[0]
     assert name.startswith("cyreactor-resolver")
-    assert args == ("name", 80, V4, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    assert args == ("name", 0, V4, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     resolver.close()
     resolver.close()
 
@@ -169,6 +169,233 @@ def test_resolver_without_threads_is_refused() -> None:
         Resolver(0)
 
 
+# -- what is kept -----------------------------------------------------------------------------
+
+
+class Zone:
+    """Stands in for getaddrinfo(3): counts the questions, and answers as the test likes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.names: dict[str, list[str] | int] = {}
+        self.answers = threading.Event()
+        self.answers.set()
+        monkeypatch.setattr(socket, "getaddrinfo", self.getaddrinfo)
+
+    def getaddrinfo(self, host: str, port: int, family: int, *_: Any) -> list[Any]:
+        self.asked.append(host)
+        self.answers.wait(20)
+        found = self.names.get(host, socket.EAI_NONAME)
+        if isinstance(found, int):
+            raise socket.gaierror(found, "no")
+        return [(V4, 1, 6, "", (each, port)) for each in found]
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Zone:
+    return Zone(monkeypatch)
+
+
+class Clocked(EventLoop):
+    """A loop whose clock the test turns."""
+
+    offset = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.offset
+
+
+@pytest.fixture
+def clocked() -> Any:
+    loop = Clocked()
+    yield loop
+    loop.close()
+
+
+def looked_up(loop: EventLoop, resolver: Resolver, host: str, port: int = 80) -> list[str]:
+    infos = loop.run_until_complete(resolver.resolve(host, port))
+    assert all(each.address[1] == port for each in infos)
+    return [each.address[0] for each in infos]
+
+
+def test_answer_is_kept_for_its_time_whatever_the_port(clocked: Clocked, zone: Zone) -> None:
+    zone.names["a"] = ["10.0.0.1"]
+    resolver = Resolver(1, ttl_seconds=5)
+    for port in (80, 443, 80):
+        assert looked_up(clocked, resolver, "a", port) == ["10.0.0.1"]
+    assert zone.asked == ["a"]
+    zone.names["a"] = ["10.0.0.2"]
+    clocked.offset += 4
+    assert looked_up(clocked, resolver, "a") == ["10.0.0.1"]
+    clocked.offset += 2
+    assert looked_up(clocked, resolver, "a") == ["10.0.0.2"]
+    resolver.forget()
+    looked_up(clocked, resolver, "a")
+    assert zone.asked == ["a"] * 3
+    resolver.close()
+
+
+def test_name_that_does_not_exist_is_kept_for_a_shorter_time(clocked: Clocked, zone: Zone) -> None:
+    resolver = Resolver(1, ttl_seconds=100, negative_ttl_seconds=2)
+    raised = []
+    for _ in range(3):
+        with pytest.raises(socket.gaierror) as caught:
+            looked_up(clocked, resolver, "gone")
+        assert caught.value.errno == socket.EAI_NONAME
+        raised.append(caught.value)
+    assert len(set(map(id, raised))) == 3  # no error is shared, nor the traces in it
+    assert zone.asked == ["gone"]
+    zone.names["gone"] = ["10.0.0.1"]
+    clocked.offset += 3
+    assert looked_up(clocked, resolver, "gone") == ["10.0.0.1"]
+    resolver.close()
+
+
+def test_failure_that_may_pass_is_not_kept(clocked: Clocked, zone: Zone) -> None:
+    zone.names["a"] = socket.EAI_AGAIN
+    resolver = Resolver(1)
+    with pytest.raises(socket.gaierror):
+        looked_up(clocked, resolver, "a")
+    zone.names["a"] = ["10.0.0.1"]
+    assert looked_up(clocked, resolver, "a") == ["10.0.0.1"]
+    resolver.close()
+
+
+def test_answers_that_are_kept_have_a_limit_and_the_least_used_goes(
+    clocked: Clocked, zone: Zone
+) -> None:
+    resolver = Resolver(1, max_cached=2)
+    for name in "abc":
+        zone.names[name] = ["10.0.0.1"]
+    for name in "abacab":
+        looked_up(clocked, resolver, name)
+    assert zone.asked == ["a", "b", "c", "b"]
+    assert len(resolver._answers) == 2
+    resolver.close()
+
+
+def test_name_is_asked_for_once_however_many_want_it(patient: EventLoop, zone: Zone) -> None:
+    zone.names["a"] = ["10.0.0.1"]
+    zone.answers.clear()
+    resolver = Resolver(8)
+
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(resolver.resolve("a", port)) for port in range(1, 101)]
+        while not zone.asked:  # noqa: ASYNC110 - it is a thread's
+            await asyncio.sleep(0)
+        for task in tasks[::2]:  # who gives up takes nothing from the others
+            task.cancel()
+        await passes()
+        zone.answers.set()
+        for port, task in enumerate(tasks, 1):
+            if port % 2:
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                assert (await task)[0].address == ("10.0.0.1", port)
+
+    patient.run_until_complete(main())
+    assert zone.asked == ["a"]
+    resolver.close()
+
+
+def test_name_that_hangs_takes_one_thread_however_often_it_is_asked_for(
+    patient: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def getaddrinfo(host: str, *_: Any) -> list[Any]:
+        if host == "hangs":
+            go_on.wait(20)
+        return [(V4, 1, 6, "", ("10.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    resolver = Resolver(2)
+
+    async def main() -> None:
+        for _ in range(5):
+            task = asyncio.ensure_future(resolver.resolve("hangs", 80))
+            await passes()
+            task.cancel()
+            await asyncio.wait([task])
+        assert len(await resolver.resolve("other", 80)) == 1
+
+    patient.run_until_complete(main())
+    go_on.set()
+    patient.run_until_complete(resolver.resolve("hangs", 80))
+    resolver.close()
+
+
+def test_thousand_names_are_resolved_while_the_default_executor_is_stuck(
+    patient: EventLoop, zone: Zone
+) -> None:
+    go_on = threading.Event()
+    resolver = Resolver()
+    for number in range(1000):
+        zone.names[f"n{number}"] = [f"10.0.{number // 250}.{number % 250}"]
+
+    async def main() -> None:
+        stuck = [asyncio.ensure_future(asyncio.to_thread(go_on.wait, 20)) for _ in range(100)]
+        await passes()
+        found = await asyncio.gather(*(resolver.resolve(f"n{n}", 80) for n in range(1000)))
+        assert [each[0].address[0] for each in found] == [
+            f"10.0.{n // 250}.{n % 250}" for n in range(1000)
+        ]
+        assert not any(each.done() for each in stuck)
+        go_on.set()
+        await asyncio.gather(*stuck)
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    patient.run_until_complete(main())
+    resolver.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_cached": 0}, {"ttl_seconds": -1}, {"negative_ttl_seconds": float("nan")}],
+    ids=lambda options: next(iter(options)),
+)
+def test_bad_limit_of_what_is_kept_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        Resolver(**options)
+
+
+# -- addresses that failed ----------------------------------------------------------------------
+
+
+def test_address_that_failed_is_tried_last_until_it_connects_or_time_passes(
+    clocked: Clocked, zone: Zone
+) -> None:
+    first, second, third = addresses = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    zone.names["a"] = addresses
+    resolver = Resolver(1, ttl_seconds=1000)
+    infos = clocked.run_until_complete(resolver.resolve("a", 80))
+
+    async def note(at: int, connected: bool) -> None:
+        resolver.note(infos[at], connected)
+
+    clocked.run_until_complete(note(0, False))
+    assert looked_up(clocked, resolver, "a", 443) == [second, third, first]
+    clocked.run_until_complete(note(0, True))
+    assert looked_up(clocked, resolver, "a") == [first, second, third]
+    clocked.run_until_complete(note(1, False))
+    assert looked_up(clocked, resolver, "a") == [first, third, second]
+    clocked.offset += FAILED_ADDRESS_SECONDS + 1
+    assert looked_up(clocked, resolver, "a") == [first, second, third]
+    resolver.close()
+
+
+def test_failures_that_are_remembered_have_a_limit(clocked: Clocked) -> None:
+    resolver = Resolver()
+
+    async def main() -> None:
+        for number in range(MAX_FAILED_ADDRESSES + 10):
+            resolver.note(info(number), False)
+
+    clocked.run_until_complete(main())
+    assert len(resolver._failures) == MAX_FAILED_ADDRESSES
+
+
 # -- the race ---------------------------------------------------------------------------------
 
 
@@ -189,6 +416,7 @@ class Track:
         self.attempts: dict[int, Attempt] = {}
         self.begun: list[tuple[int, float]] = []
         self.refused = refused or {}
+        self.noted: dict[int, bool] = {}
 
     def start(self, address: AddressInfo) -> Attempt:
         number = int(address.address[0][1:])
@@ -199,7 +427,12 @@ class Track:
         return self.attempts[number]
 
     def race(self, count: int, delay: float = 0.25) -> asyncio.Task[Attempt]:
-        return asyncio.ensure_future(race([info(n) for n in range(count)], self.start, delay))
+        return asyncio.ensure_future(
+            race([info(n) for n in range(count)], self.start, delay, self.note)
+        )
+
+    def note(self, address: AddressInfo, connected: bool) -> None:
+        self.noted[int(address.address[0][1:])] = connected
 
     @property
     def numbers(self) -> list[int]:
@@ -368,3 +601,28 @@ def test_error_that_is_not_the_networks_ends_the_race(loop: EventLoop) -> None:
         assert all(attempt.closed for attempt in track.attempts.values())
 
     played(loop, game)
+
+
+def test_race_notes_what_failed_and_what_was_overtaken_but_not_who_came_too_late(
+    loop: EventLoop,
+) -> None:
+    async def game(track: Track) -> None:
+        task = track.race(5, 0)
+        while len(track.begun) < 5:  # noqa: ASYNC110 - the race has no event
+            await asyncio.sleep(0)
+        track.attempts[1].future.set_exception(OSError("no"))
+        await passes()
+        track.attempts[3].future.set_result(None)
+        assert (await task).number == 3
+        assert track.noted == {0: False, 1: False, 2: False, 3: True}
+
+    played(loop, game, Track({0: OSError("no")}))
+
+
+def test_race_that_all_lose_notes_them_all(loop: EventLoop) -> None:
+    async def game(track: Track) -> None:
+        with pytest.raises(OSError, match="no"):
+            await track.race(2, 0)
+        assert track.noted == {0: False, 1: False}
+
+    played(loop, game, Track({0: OSError("no"), 1: OSError("no")}))

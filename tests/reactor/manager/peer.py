@@ -14,6 +14,7 @@ from typing import Any
 from reactor import (
     ConnectionManager,
     Endpoint,
+    PoolEvent,
     Protocol,
 )
 from reactor.eventloop import EventLoop
@@ -126,6 +127,27 @@ def check(manager: ConnectionManager) -> None:
     assert manager._policy.total == stats["leased"] + stats["idle"] + (
         stats["opening"] + stats["closing"]
     )
+
+
+class Events:
+    """What a manager tells its hook, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.seen: list[PoolEvent] = []
+        self.news = asyncio.Event()
+
+    def __call__(self, event: PoolEvent) -> None:
+        self.seen.append(event)
+        self.news.set()
+
+    def of(self, kind: str) -> list[PoolEvent]:
+        return [event for event in self.seen if event.kind == kind]
+
+    async def wait(self, kind: str, count: int) -> list[PoolEvent]:
+        while len(self.of(kind)) < count:
+            self.news.clear()
+            await self.news.wait()
+        return self.of(kind)
 
 
 Scenario = Callable[[Peer], Awaitable[None]]

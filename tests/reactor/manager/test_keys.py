@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
 from reactor import (
+    ConnectError,
     ConnectionManager,
     Endpoint,
+    Resolver,
+    UnixOpener,
     client_context,
+    connect,
+    run,
 )
 from reactor.eventloop import EventLoop
+from reactor.resolver import AddressInfo
 from reactor.testing import listen
 from tests.reactor.manager.peer import (
     NOTHING,
@@ -26,6 +35,26 @@ from tests.reactor.manager.peer import (
 )
 
 
+class Fixed(Resolver):
+    """Leads every name to the test's server."""
+
+    async def resolve(self, host: str, port: int, family: int = 0) -> list[AddressInfo]:
+        return await super().resolve("127.0.0.1", port, family)
+
+
+@dataclasses.dataclass(frozen=True)
+class Proxy:
+    """An opener that goes to a proxy in place of the host, with credentials; like HTTP's."""
+
+    address: tuple[str, int]
+    credentials: str = ""
+
+    async def __call__(
+        self, factory: Any, endpoint: Endpoint, deadline: float | None, resolver: Resolver | None
+    ) -> tuple[Any, Any]:
+        return await connect(factory, *self.address, deadline=deadline, resolver=resolver)
+
+
 @pytest.mark.parametrize(
     "field",
     [
@@ -33,25 +62,192 @@ from tests.reactor.manager.peer import (
         {"host": "localhost"},
         {"server_hostname": "name"},
         {"local_address": ("127.0.0.1", 0)},
+        {"opener": "proxy"},
     ],
     ids=lambda field: next(iter(field)),
 )
 def test_no_connection_is_shared_where_a_field_of_the_key_differs(
     loop: EventLoop, field: dict[str, Any]
 ) -> None:
-    class Fixed:
-        async def resolve(self, host: str, port: int, family: int = 0) -> list[Any]:
-            found: list[Any] = await loop.resolver.resolve("127.0.0.1", port)
-            return found
-
     async def scenario(peer: Peer) -> None:
-        manager = ConnectionManager(resolver=Fixed())  # type: ignore[arg-type]
+        if "opener" in field:
+            field["opener"] = Proxy(("127.0.0.1", peer.endpoint.port))
+        manager = ConnectionManager(resolver=Fixed())
         one = await manager.acquire(Asker, peer.endpoint)
         manager.release(one)
-        other = await manager.acquire(Asker, peer.endpoint._replace(**field))
+        changed = peer.endpoint._replace(**field)
+        other = await manager.acquire(Asker, changed)
         assert other is not one
         assert counts(manager) == {**NOTHING, "leased": 1, "idle": 1}
         manager.release(other)
+        assert manager.take(changed) is other
+        manager.release(other)
+        assert manager.take(peer.endpoint) is one
+        manager.release(one)
+        await manager.close()
+
+    play(loop, scenario)
+
+
+def test_no_connection_is_shared_between_proxies_or_their_credentials(loop: EventLoop) -> None:
+    async def scenario(peer: Peer) -> None:
+        manager = ConnectionManager(resolver=Fixed())
+        port = peer.endpoint.port
+        ways = [
+            None,
+            Proxy(("127.0.0.1", port)),
+            Proxy(("proxy.test", port)),
+            Proxy(("127.0.0.1", port), "one:secret"),
+            Proxy(("127.0.0.1", port), "two:secret"),
+        ]
+        askers = []
+        for way in ways:
+            askers.append(await manager.acquire(Asker, peer.endpoint._replace(opener=way)))
+            manager.release(askers[-1])
+        assert len(set(askers)) == len(ways)
+        again = peer.endpoint._replace(opener=Proxy(("127.0.0.1", port), "two:secret"))
+        assert await manager.acquire(Asker, again) is askers[-1]
+        manager.release(askers[-1])
+        await manager.close()
+
+    play(loop, scenario)
+
+
+def test_no_connection_is_shared_between_alpn_lists_client_certificates_and_names() -> None:
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("one.test", "two.test").configure_cert(server)
+    server.verify_mode = ssl.CERT_OPTIONAL
+    authority.configure_trust(server)
+    server.set_alpn_protocols(["h2", "http/1.1"])
+    pem = authority.cert_pem.bytes()
+    certificates = [authority.issue_cert(f"client{n}@test") for n in range(2)]
+    contexts = [
+        client_context(ca_pem=pem),
+        client_context(ca_pem=pem, alpn=["h2"]),
+        client_context(ca_pem=pem, alpn=["http/1.1"]),
+        *(
+            client_context(
+                ca_pem=pem,
+                certificate_pem=each.cert_chain_pems[0].bytes(),
+                key_pem=each.private_key_pem.bytes(),
+            )
+            for each in certificates
+        ),
+    ]
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transports: list[Any] = []
+        listener = await loop.create_server(lambda: Echo(transports), "127.0.0.1", 0, ssl=server)
+        port = listener.sockets[0].getsockname()[1]
+        manager = ConnectionManager(resolver=Fixed())
+        keys = [Endpoint("s", "one.test", port, context) for context in contexts]
+        keys.append(keys[0]._replace(server_hostname="two.test"))
+        seen = []
+        for key in [*keys, *keys]:
+            async with manager.lease(Asker, key) as asker:
+                assert await asker.ask(b"x") == b"x"
+                tls = asker.transport.get_extra_info("ssl_object")
+                seen.append((asker, tls.selected_alpn_protocol(), tls.server_hostname))
+        assert seen[: len(keys)] == seen[len(keys) :]
+        assert len({asker for asker, *_ in seen}) == len(keys)
+        assert [each[1] for each in seen[:3]] == [None, "h2", "http/1.1"]
+        assert seen[-1][2] == "two.test"
+        peers = [each.get_extra_info("peercert") for each in transports]
+        assert [bool(each) for each in peers] == [False, False, False, True, True, False]
+        assert peers[3]["serialNumber"] != peers[4]["serialNumber"]
+        await manager.close()
+        listener.close()
+        for transport in transports:
+            transport.abort()
+        await settle()
+
+    run(main())
+
+
+def test_no_connection_is_shared_between_unix_paths(tmp_path: Path) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transports: list[Any] = []
+        paths = [str(tmp_path / name) for name in ("one", "two")]
+        servers = [await loop.create_unix_server(lambda: Echo(transports), path) for path in paths]
+        manager = ConnectionManager()
+        keys = [Endpoint("s", "localhost", 80, opener=UnixOpener(path)) for path in paths]
+        askers = []
+        for key in keys:
+            askers.append(await manager.acquire(Asker, key))
+            assert await askers[-1].ask(b"x") == b"x"
+            manager.release(askers[-1])
+        assert askers[0] is not askers[1]
+        assert manager.take(keys[0]) is askers[0]
+        manager.release(askers[0])
+        assert f"s://localhost:80 by unix:{paths[0]}" in repr(manager)
+        await manager.close()
+        for server in servers:
+            server.close()
+        for transport in transports:
+            transport.abort()
+        await settle()
+
+    run(main())
+
+
+def test_unix_path_where_nobody_listens_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = str(tmp_path / "nobody")
+
+    async def main() -> None:
+        manager = ConnectionManager()
+        with pytest.raises(ConnectError, match=r"connect .*nobody") as caught:
+            await manager.acquire(Asker, "localhost", 80, opener=UnixOpener(path))
+        assert (caught.value.host, caught.value.port) == (path, None)
+        assert counts(manager) == NOTHING
+        await manager.close()
+
+    run(main())
+
+
+def test_opener_that_returns_no_transport_of_ours_is_refused_and_its_connection_ended(
+    loop: EventLoop,
+) -> None:
+    class Foreign:
+        aborted = False
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    foreign = Foreign()
+
+    async def opener(*_: Any) -> tuple[Any, Any]:
+        return foreign, Asker()
+
+    async def scenario(peer: Peer) -> None:
+        manager = ConnectionManager()
+        with pytest.raises(TypeError, match="Transport"):
+            await manager.acquire(Asker, peer.endpoint._replace(opener=opener))
+        assert foreign.aborted
+        assert counts(manager) == NOTHING
+        assert manager.stats()["failed"] == 1
+        await manager.close()
+
+    play(loop, scenario)
+
+
+def test_host_and_port_name_the_same_endpoint_as_an_endpoint_does(loop: EventLoop) -> None:
+    async def scenario(peer: Peer) -> None:
+        manager = ConnectionManager()
+        port = peer.endpoint.port
+        one = await manager.acquire(Asker, "127.0.0.1", port)
+        manager.release(one)
+        assert await manager.acquire(Asker, Endpoint("tcp", "127.0.0.1", port)) is one
+        manager.release(one)
+        async with manager.lease(Asker, "127.0.0.1", port, scheme="other") as other:
+            assert other is not one
+        for wrong in (("127.0.0.1",), (peer.endpoint, port)):
+            with pytest.raises(TypeError, match="port"):
+                await manager.acquire(Asker, *wrong)
+        with pytest.raises(TypeError, match="unexpected"):
+            await manager.acquire(Asker, "127.0.0.1", port, colour="red")
         await manager.close()
 
     play(loop, scenario)

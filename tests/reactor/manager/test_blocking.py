@@ -1,0 +1,224 @@
+"""Leasing from blocking code, in any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from reactor import (
+    BlockingConnectionManager,
+    ConnectionManager,
+    EndpointTimeoutError,
+    PoolClosedError,
+    new_event_loop,
+    run,
+)
+from tests.reactor.manager.peer import Asker, Echo
+
+THREADS = 8
+
+
+@contextlib.contextmanager
+def echo_port() -> Iterator[int]:
+    """Run an echo server on a loop of another thread; yield its port."""
+    loop = new_event_loop()
+    transports: list[Any] = []
+    server = loop.run_until_complete(loop.create_server(lambda: Echo(transports), "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+
+        def stop() -> None:
+            server.close()
+            for transport in transports:
+                transport.abort()
+            loop.call_soon(loop.call_soon, loop.stop)
+
+        loop.call_soon_threadsafe(stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with echo_port() as number:
+        yield number
+
+
+def together(work: Callable[[int], Any]) -> list[Any]:
+    """Do *work* in some threads at the same time."""
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(work, range(THREADS)))
+
+
+def test_threads_share_one_pool_and_its_limit(port: int) -> None:
+    with BlockingConnectionManager(max_connections=2) as manager:
+
+        def work(number: int) -> None:
+            for turn in range(20):
+                with manager.lease(Asker, "127.0.0.1", port, timeout=20) as asker:
+                    data = b"%d.%d" % (number, turn)
+                    assert manager.run(asker.ask(data)) == data
+
+        together(work)
+        stats = manager.stats()
+        assert stats["opened"] <= 2
+        assert stats["opened"] + stats["reused"] == THREADS * 20
+        assert (stats["leased"], stats["idle"]) == (0, stats["opened"])
+
+
+def test_block_that_raises_discards(port: int) -> None:
+    with BlockingConnectionManager() as manager:
+        with pytest.raises(ZeroDivisionError), manager.lease(Asker, "127.0.0.1", port) as asker:
+            raise ZeroDivisionError
+        for give in (manager.release, manager.discard):
+            with pytest.raises(ValueError, match="not leased"):
+                give(asker)
+        assert manager.stats()["closed"] in ({}, {"discarded": 1})
+
+
+def test_wait_has_a_time_out_and_leaves_nothing_leased(port: int) -> None:
+    with BlockingConnectionManager(max_connections=1) as manager:
+        with (
+            manager.lease(Asker, "127.0.0.1", port),
+            pytest.raises(EndpointTimeoutError, match="pool"),
+        ):
+            manager.acquire(Asker, "127.0.0.1", port, timeout=0.01)
+        stats = manager.stats()
+        assert (stats["leased"], stats["idle"], stats["waiting"]) == (0, 1, 0)
+        with pytest.raises(TimeoutError):
+            manager.run(asyncio.sleep(3600), timeout=0.01)
+
+
+class Interrupted(Exception):
+    """Stands for a KeyboardInterrupt."""
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_thread_that_is_interrupted_leaves_nothing_leased(
+    port: int, monkeypatch: pytest.MonkeyPatch, has_it: bool, is_warm: bool
+) -> None:
+    """Whether its connection was there already, or it was still waiting."""
+    with BlockingConnectionManager(max_connections=1) as manager:
+        if is_warm:
+            manager.release(manager.acquire(Asker, "127.0.0.1", port))
+        real = asyncio.run_coroutine_threadsafe
+
+        def interrupting(coroutine: Any, loop: Any) -> Any:
+            future = real(coroutine, loop)
+            if coroutine.cr_code.co_name != "work":
+                return future
+            if has_it:
+                future.result()
+
+            def result(timeout: float | None = None) -> Any:
+                raise Interrupted
+
+            future.result = result  # type: ignore[method-assign]
+            return future
+
+        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupting)
+        with pytest.raises(Interrupted):
+            manager.acquire(Asker, "127.0.0.1", port)
+        while (stats := manager.stats())["leased"] or stats["opening"] or stats["waiting"]:
+            pass
+        assert stats["idle"] == 1 or not (has_it or is_warm)
+        monkeypatch.undo()
+
+
+def test_manager_of_a_running_loop_serves_threads_as_well(port: int) -> None:
+    async def main() -> None:
+        manager = ConnectionManager()
+        loop: Any = asyncio.get_running_loop()
+        blocking = BlockingConnectionManager(manager, loop)
+
+        def work(number: int) -> Any:
+            with blocking.lease(Asker, "127.0.0.1", port) as asker:
+                return blocking.run(asker.ask(b"%d" % number)), asker
+
+        answer, asker = await asyncio.to_thread(work, 7)
+        assert answer == b"7"
+        assert await manager.acquire(Asker, "127.0.0.1", port) is asker  # it is one pool
+        manager.release(asker)
+        with pytest.raises(RuntimeError, match="would wait for itself"):
+            blocking.acquire(Asker, "127.0.0.1", port)
+        blocking.close()
+        with pytest.raises(PoolClosedError):
+            await asyncio.to_thread(blocking.stats)
+        assert manager.stats()["idle"] == 1
+        await manager.close()
+
+    run(main())
+
+
+def test_manager_whose_loop_does_not_run_is_refused_to_threads() -> None:
+    with contextlib.closing(new_event_loop()) as loop:
+        blocking = BlockingConnectionManager(ConnectionManager(), loop)
+        with pytest.raises(RuntimeError, match="not running"):
+            blocking.stats()
+        with pytest.raises(TypeError, match="come together"):
+            BlockingConnectionManager(loop=loop)
+        with pytest.raises(TypeError, match="options already: max_uses"):
+            BlockingConnectionManager(ConnectionManager(), loop, max_uses=1)
+
+
+def test_close_ends_the_calls_of_other_threads_and_the_thread() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        before = threading.active_count()
+        manager = BlockingConnectionManager(max_connections=1)
+        asker = manager.acquire(Asker, "127.0.0.1", port)
+        ended: list[type[BaseException]] = []
+
+        def call(work: Callable[[], object]) -> None:
+            try:
+                work()
+            except BaseException as error:
+                ended.append(type(error))
+
+        works: list[Callable[[], object]] = [
+            lambda: manager.acquire(Asker, "127.0.0.1", port),
+            lambda: manager.run(asker.ask(b"never answered")),
+        ]
+        threads = [threading.Thread(target=call, args=(work,)) for work in works]
+        for thread in threads:
+            thread.start()
+        while manager.stats()["waiting"] < 1:
+            pass
+        manager.close(timeout=0)
+        for thread in threads:
+            thread.join()
+        assert ended == [PoolClosedError] * 2
+        manager.close()
+        assert threading.active_count() == before
+        with pytest.raises(PoolClosedError):
+            manager.acquire(Asker, "127.0.0.1", port)
+        assert "closed" in repr(manager)
+
+
+def test_bad_option_is_refused_before_a_thread_is_started() -> None:
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="behavior"):
+        BlockingConnectionManager(behavior="none")
+    assert threading.active_count() == before
+
+
+def test_manager_that_was_not_closed_says_so() -> None:
+    manager: Any = BlockingConnectionManager()
+    thread = manager._thread
+    holder = [manager]
+    del manager
+    with pytest.warns(ResourceWarning, match="unclosed <BlockingConnectionManager open"):
+        holder.clear()
+    thread.join(20)
+    assert not thread.is_alive()
