@@ -130,6 +130,24 @@ def test_fetch_fits_a_screen() -> None:
     assert len((EXAMPLES / "http_fetch.py").read_text().splitlines()) <= SCREEN_LINES
 
 
+def test_driver_of_the_docs_talks_to_the_echo_server(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "drivers.md").read_text()
+    [code] = re.findall(r"(?ms)^```python\n(.*?)^```", text)
+    (tmp_path / "lines.py").write_text(code)
+
+    async def test() -> None:
+        async with echo_server() as port:
+            async with running(str(tmp_path / "lines.py"), port, "one", "two", "three") as child:
+                good = await child.end()
+        async with running(str(tmp_path / "lines.py"), port, "one") as child:
+            bad = await child.end()
+        assert good == (0, "['one', 'two', 'three']\n", "")
+        assert bad.status == 1
+        assert f"ConnectRefusedError: connect 127.0.0.1:{port}: " in bad.err
+
+    reactor.run(test())
+
+
 def test_code_in_the_readme_runs_as_it_is(tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text()
     [code] = re.findall(r"(?ms)^```python\n(.*?)^```", text)
