@@ -136,10 +136,13 @@ def test_driver_of_the_docs_talks_to_the_echo_server(tmp_path: Path) -> None:
     (tmp_path / "lines.py").write_text(code)
 
     async def test() -> None:
-        async with echo_server() as port:
-            async with running(str(tmp_path / "lines.py"), port, "one", "two", "three") as child:
-                good = await child.end()
-        async with running(str(tmp_path / "lines.py"), port, "one") as child:
+        lines = str(tmp_path / "lines.py")
+        async with (
+            echo_server() as port,
+            running(lines, port, "one", "two", "three") as child,
+        ):
+            good = await child.end()
+        async with running(lines, port, "one") as child:
             bad = await child.end()
         assert good == (0, "['one', 'two', 'three']\n", "")
         assert bad.status == 1
