@@ -102,8 +102,9 @@ class Auth:
     def bind(self, url: URL) -> bool:
         """Bind the credentials to the origin of *url* unless they are bound; tell if to that."""
         # One call that no other thread can come between.
-        origin: object = self.__dict__.setdefault("_origin", url.origin)
-        return origin == url.origin
+        asked = url.origin
+        origin: object = self.__dict__.setdefault("_origin", asked)
+        return origin == asked
 
     def __repr__(self) -> str:
         origin = self.__dict__.get("_origin")
