@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from reactor import (
     EndpointTimeoutError,
 )
 from reactor.eventloop import EventLoop
+from reactor.pollers import new_poller
+from reactor.testing import simulated_loop
 from tests.reactor.manager.peer import (
     NOTHING,
     Asker,
@@ -81,6 +85,9 @@ def test_waiter_that_is_cancelled_when_it_was_just_served_passes_it_on(
         await manager.close()
 
     play(loop, scenario)
+
+
+# -- at random ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limits", [(3, 2), (10, 3)])
@@ -156,3 +163,83 @@ def test_random_operations_lose_nothing(loop: EventLoop, limits: tuple[int, int]
         gc.collect()
 
     play(loop, scenario)
+
+
+class Counted(Asker):
+    """Counts itself while it is connected; sometimes two are leased at a time."""
+
+    open = 0
+    highest = 0
+
+    def connection_made(self, transport: Any) -> None:
+        Counted.open += 1
+        Counted.highest = max(Counted.highest, Counted.open)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        Counted.open -= 1
+
+
+@pytest.mark.parametrize(("poller", "acquires"), [("epoll", 100_000), ("simulated", 20_000)])
+def test_hundred_thousand_acquires_with_cancellation_anywhere_lose_no_slot(
+    poller: str, acquires: int
+) -> None:
+    """A victim is cancelled a random number of passes after it began: at every await there is."""
+    dice = random.Random(20_261_124)
+    limit, tasks_at_a_time = 10, 60
+    loop = simulated_loop() if poller == "simulated" else EventLoop(new_poller(poller))
+    Counted.open = Counted.highest = 0
+    outcomes: Counter[str] = Counter()
+
+    async def scenario(peer: Peer) -> None:
+        manager = ConnectionManager(max_connections=limit, max_per_endpoint=4, max_waiting=acquires)
+
+        async def use() -> None:
+            asker = await manager.acquire(
+                Counted, dice.choice(peer.endpoints), fresh=dice.random() < 0.02
+            )
+            is_good = False
+            try:
+                if dice.random() < 0.5:
+                    await asyncio.sleep(0)
+                is_good = dice.random() < 0.97
+            finally:
+                if is_good:
+                    manager.release(asker)
+                else:
+                    manager.discard(asker)
+            outcomes["done"] += 1
+
+        async def caller(share: int) -> None:
+            for _ in range(share):
+                task = asyncio.ensure_future(use())
+                if dice.random() < 0.4:
+                    for _ in range(dice.randrange(8)):
+                        await asyncio.sleep(0)
+                    task.cancel()
+                await asyncio.wait([task])
+                if task.cancelled():
+                    outcomes["cancelled"] += 1
+                else:
+                    task.result()
+                if dice.random() < 0.01:
+                    check(manager)
+
+        await asyncio.gather(
+            *(caller(acquires // tasks_at_a_time + 1) for _ in range(tasks_at_a_time))
+        )
+        check(manager)
+        await settle()
+        assert outcomes["done"] + outcomes["cancelled"] >= acquires  # no waiter was lost
+        assert outcomes["cancelled"] > acquires // 20
+        stats = manager.stats()
+        assert (stats["leased"], stats["opening"], stats["waiting"]) == (0, 0, 0)
+        assert stats["idle"] + stats["closing"] == manager._policy.total == Counted.open
+        assert Counted.highest == limit
+        await manager.close()
+        assert Counted.open == manager._policy.total == 0
+        assert not manager._all()
+        assert not manager._policy.pools
+
+    with contextlib.closing(loop):
+        play(loop, scenario)
+        assert not any(loop.stats().values())
