@@ -236,11 +236,15 @@ def test_connection_that_is_given_up_leaves_nothing(real: EventLoop, hole: Any) 
 def test_connection_may_be_cancelled_at_every_await(
     real: EventLoop, passes: int, tls: bool
 ) -> None:
+    made: list[Any] = []
     lost: list[Any] = []
 
     class Noting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(self)
+
         def connection_lost(self, exc: Exception | None) -> None:
-            lost.append(exc)
+            lost.append(self)
 
     async def main() -> None:
         options: dict[str, Any] = {"ssl": client_default(), "server_hostname": HOST} if tls else {}
@@ -257,12 +261,14 @@ def test_connection_may_be_cancelled_at_every_await(
         except asyncio.CancelledError:
             pass
         else:
+            assert len(made) == 1
             link.abort()
         server.close()
         server.abort_clients()
         await settled(real)
 
     real.run_until_complete(main())
+    assert lost == made
 
 
 async def settled(loop: EventLoop) -> None:

@@ -306,30 +306,30 @@ async def async_pieces() -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "words"),
     [
-        {"files": "text"},
-        {"files": [b"x"]},
-        {"files": [("f",)]},
-        {"files": [("f", "n", b"x")]},
-        {"files": {5: b"x"}},
-        {"files": {b"f": b"x"}},
-        {"files": {"f": None}},
-        {"files": {"f": 5}},
-        {"files": {"f": ("n",)}},
-        {"files": {"f": ("n", b"x", None, None, None)}},
-        {"files": {"f": (b"n", b"x")}},
-        {"files": {"f": ("n", io.StringIO("x"))}},
-        {"files": {"f": Path("n")}},
-        {"files": {"f": {"n": b"x"}}},
-        {"files": {"f": b""}, "data": {b"n": "x"}},
-        {"files": {"f": b""}, "data": {"n": {"a": "b"}}},
-        {"files": {"f": b""}, "data": b"raw"},
+        ({"files": "text"}, "files are a mapping, or pairs"),
+        ({"files": [b"x"]}, "files are a mapping, or pairs"),
+        ({"files": [("f",)]}, "files are a mapping, or pairs"),
+        ({"files": [("f", "n", b"x")]}, "files are a mapping, or pairs"),
+        ({"files": {5: b"x"}}, "a field name is str, not int"),
+        ({"files": {b"f": b"x"}}, "a field name is str, not bytes"),
+        ({"files": {"f": None}}, "content of a body .* not NoneType"),
+        ({"files": {"f": 5}}, "content of a body .* not int"),
+        ({"files": {"f": ("n",)}}, "a file is .file name, content"),
+        ({"files": {"f": ("n", b"x", None, None, None)}}, "a file is .file name, content"),
+        ({"files": {"f": (b"n", b"x")}}, "a file name is str or None, not bytes"),
+        ({"files": {"f": ("n", io.StringIO("x"))}}, "open it in binary mode"),
+        ({"files": {"f": Path("n")}}, "open the file"),
+        ({"files": {"f": {"n": b"x"}}}, "content of a body .* not dict"),
+        ({"files": {"f": b""}, "data": {b"n": "x"}}, "a field name is str, not bytes"),
+        ({"files": {"f": b""}, "data": {"n": {"a": "b"}}}, "a value is .* not dict"),
+        ({"files": {"f": b""}, "data": b"raw"}, "names and values are .* not bytes"),
     ],
     ids=repr,
 )
-def test_what_is_no_form_is_refused_at_once(arguments: Any) -> None:
-    with pytest.raises(TypeError):
+def test_what_is_no_form_is_refused_at_once(arguments: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
         encode_body(**arguments)
 
 
