@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVarTuple, Unpack
 
 from reactor.core import Handle, Reactor
+from reactor.limits import UNIX_RETRY_SECONDS
 from reactor.pollers import new_poller
 from reactor.pollers.contract import Poller
 from reactor.resolver import Resolver
@@ -117,7 +118,7 @@ class EventLoop(Reactor, _Cold):
         self._csock: socket.socket | None = None
         self._readers: dict[int, Watcher] = {}
         self._writers: dict[int, Watcher] = {}
-        self._listeners: dict[int, Listener] = {}
+        self._listeners: dict[socket.socket, Listener] = {}
         self._inherited: weakref.WeakSet[Any] = weakref.WeakSet()  # asyncio's transports
         self._signal_fd = -1  # what signals are written to while the loop runs
         self.resolver = Resolver()
@@ -379,6 +380,21 @@ class EventLoop(Reactor, _Cold):
         await waiter
         return layer.app_transport
 
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect *sock*, which must be non-blocking, to *address*."""
+        if sock.family != getattr(socket, "AF_UNIX", None):
+            await _Cold.sock_connect(self, sock, address)
+            return
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        while True:
+            try:
+                sock.connect(address)
+            except BlockingIOError:  # the server's queue is full (unix(7)); nothing tells when not
+                await asyncio.sleep(UNIX_RETRY_SECONDS)
+            else:
+                return
+
     # create_server and create_unix_server return our own server, which can close its clients.
 
     async def create_server(
@@ -442,18 +458,18 @@ class EventLoop(Reactor, _Cold):
                 strict_end=False,
             )
         listener = Listener(self, sock, protocol_factory, server, secure)
-        self._listeners[sock.fileno()] = listener
+        self._listeners[sock] = listener
         listener.start()
 
     def _stop_serving(self, sock: socket.socket) -> None:
-        listener = self._listeners.pop(sock.fileno(), None)
-        if listener is None:
-            _Cold._stop_serving(self, sock)
-            return
         # From 3.13 on asyncio removes the path of a UNIX socket if it still is that socket's.
         inode = getattr(self, "_unix_server_sockets", {}).pop(sock, None)
-        path = None if inode is None else sock.getsockname()
-        listener.close()  # which closes the socket, if need be once its op is back
+        path = None if inode is None or sock.fileno() < 0 else sock.getsockname()
+        listener = self._listeners.pop(sock, None)
+        if listener is None:  # it was never started
+            sock.close()
+        else:
+            listener.close()  # which closes the socket, if need be once its op is back
         if path is not None:
             with contextlib.suppress(FileNotFoundError):
                 if Path(path).stat().st_ino == inode:

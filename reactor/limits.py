@@ -23,6 +23,10 @@ ACCEPTS_PER_PASS = 64
 # How long a listener rests when the process is out of descriptors; asyncio's own figure.
 ACCEPT_RETRY_SECONDS = 1.0
 
+# How often a UNIX socket tries to connect to a server whose queue is full.  The system tells
+# nobody when there is room; a server that accepts at all does so within a few milliseconds.
+UNIX_RETRY_SECONDS = 0.005
+
 # Threads that a loop's resolver may use.  getaddrinfo(3) can hang for half a minute in each;
 # they are the resolver's own, so that work in the default executor cannot starve it.
 RESOLVER_THREADS = 8

@@ -92,7 +92,8 @@ cdef class Listener(OpOwner):
         cdef object sock = self.sock
         if sock is not None:
             self.sock = None
-            self._loop.poller.detach(self.op.fd)
+            if sock.fileno() == self.op.fd:     # else somebody closed it: the number is another's
+                self._loop.poller.detach(self.op.fd)
             sock.close()
         return 0
 
@@ -133,7 +134,10 @@ cdef class Listener(OpOwner):
         if self._loop.poller.closed:
             self.close()
             return 0
-        if error in (EAGAIN, ECONNABORTED, ECANCELED):
+        if error in (EAGAIN, ECONNABORTED):
+            return 0
+        if error == ECANCELED:          # the number is another's: somebody closed our socket
+            self.close()
             return 0
         if error in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
             return self.rest_after(error, "socket.accept() out of system resource")

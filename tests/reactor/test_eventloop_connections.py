@@ -306,6 +306,36 @@ def test_unix_connection_has_our_own_transport(real: EventLoop, tmp_path: Path) 
     real.run_until_complete(main())
 
 
+def test_unix_connection_waits_for_room_in_the_queue_of_its_server(
+    real: EventLoop, tmp_path: Path
+) -> None:
+    """connect(2) says EAGAIN there, and the socket is not connected, though it looks writable."""
+    path = str(tmp_path / "socket")
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+            listener.bind(path)
+            listener.listen(0)
+            first.connect(path)
+            opening = asyncio.ensure_future(real.create_unix_connection(asyncio.Protocol, path))
+            given_up = asyncio.ensure_future(real.create_unix_connection(asyncio.Protocol, path))
+            while real.stats()["timers"] < 2:  # noqa: ASYNC110 - the loop has no event for that
+                await asyncio.sleep(0)
+            given_up.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            assert not opening.done()
+            listener.accept()[0].close()
+            link, _ = await opening
+            peer, _ = listener.accept()
+            with peer:
+                link.write(b"hello")
+                assert peer.recv(5) == b"hello"
+            await gone(link)
+
+    real.run_until_complete(main())
+
+
 def test_unix_connection_takes_a_connected_socket(real: EventLoop) -> None:
     async def main() -> None:
         one, two = socket.socketpair()

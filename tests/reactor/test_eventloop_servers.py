@@ -307,6 +307,7 @@ def test_server_on_no_host_listens_on_both_families(real: EventLoop) -> None:
             assert await say(*await asyncio.open_connection(host, port), b"x") == b"x"
         server.close()
         await server.wait_closed()
+        await real.shutdown_default_executor()
 
     real.run_until_complete(main())
 
@@ -364,6 +365,38 @@ def test_server_takes_a_socket_that_is_bound_already(real: EventLoop, tmp_path: 
         assert await say(*await asyncio.open_unix_connection(path), b"x") == b"x"
         server.close()
         await server.wait_closed()
+
+    real.run_until_complete(main())
+
+
+def test_server_whose_socket_somebody_closed_takes_nothing_from_its_successor(
+    real: EventLoop,
+) -> None:
+    async def main() -> None:
+        sock = socket.create_server((HERE, 0))
+        server = await real.create_server(Echo, sock=sock)
+        number = sock.fileno()
+        sock.close()
+        one, two = socket.socketpair()
+        assert one.fileno() == number
+        with two:
+            reader, writer = await asyncio.open_connection(sock=one)
+            server.close()
+            await server.wait_closed()
+            two.send(b"heard")
+            assert await reader.readexactly(5) == b"heard"
+            writer.close()
+            await writer.wait_closed()
+
+    real.run_until_complete(main())
+
+
+def test_server_on_a_closed_socket_is_refused(real: EventLoop) -> None:
+    async def main() -> None:
+        sock = socket.create_server((HERE, 0))
+        sock.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await real.create_server(Echo, sock=sock)
 
     real.run_until_complete(main())
 
