@@ -126,8 +126,10 @@ async def main(host: str, port: int, commands: int, watch: bool) -> None:
     assert set(await repeated(manager, endpoint, *sets)) == {"OK"}
     values = await repeated(manager, endpoint, *gets)
     print(f"{commands} keys set and read: {values[-1].decode()}", flush=True)
-    loop = asyncio.get_running_loop()
-    while watch and await loop.run_in_executor(None, sys.stdin.readline):
+    while watch:
+        line = await asyncio.to_thread(sys.stdin.readline)
+        if not line:
+            break
         [answer] = await repeated(manager, endpoint, ("PING",))
         stats = manager.stats()
         print(f"{answer}, {stats['opened']} opened, {stats['reused']} reused", flush=True)

@@ -57,6 +57,17 @@ Opener: TypeAlias = Callable[
 ]
 
 
+def as_endpoint(host: str | Endpoint, port: int | None, key: dict[str, Any]) -> Endpoint:
+    """Return the endpoint that a caller named; ``TypeError`` where it named none."""
+    if isinstance(host, Endpoint):
+        if port is None and not key:
+            return host
+        raise TypeError("an endpoint is everything: no port and no other field beside it")
+    if port is None:
+        raise TypeError("a host needs a port")
+    return Endpoint(key.pop("scheme", "tcp"), host, port, **key)
+
+
 async def open_directly(
     factory: Callable[[], Any],
     endpoint: Endpoint,

@@ -31,5 +31,6 @@ cdef class Leases:
     cdef public object on_event     # called with a PoolEvent, or None
     cdef public object _expiry      # the timer of the idle ones, or None
 
+    cdef object take_one(self, object endpoint)
     cdef Connection leased(self, object protocol)
     cdef object lent(self, Connection connection)

@@ -2,6 +2,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, final
 
 from reactor.core import Reactor
+from reactor.manager.endpoint import Endpoint
 from reactor.manager.policy import Member, PoolPolicy
 from reactor.manager.sight import PoolEvent
 from reactor.transports.transport import Transport
@@ -34,6 +35,16 @@ class Leases:
         max_uses: int,
         on_event: Callable[[PoolEvent], object] | None,
     ) -> None: ...
+    async def acquire(
+        self,
+        factory: Callable[[], Any],
+        host: str | Endpoint,
+        port: int | None = None,
+        *,
+        deadline: float | None = None,
+        fresh: bool = False,
+        **key: Any,
+    ) -> Any: ...
     def take(self, endpoint: Hashable) -> Any: ...
     def release(self, protocol: Any) -> None: ...
     def _leased(self, protocol: Any) -> Connection: ...

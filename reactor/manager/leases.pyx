@@ -17,11 +17,13 @@ from reactor.manager.policy cimport (
 from reactor.transports.transport cimport Transport
 
 from reactor.limits import TRUSTED_NS
+from reactor.manager.endpoint import Endpoint, as_endpoint
 from reactor.manager.sight import PoolEvent
 
 cdef extern from "Python.h":
     PyObject *look_up "PyDict_GetItemWithError"(object mapping, object key) except? NULL
 
+cdef object ENDPOINT = Endpoint
 cdef int64_t TRUST_NS = TRUSTED_NS
 
 
@@ -68,12 +70,42 @@ cdef class Leases:
         self._max_uses = max_uses
         self.on_event = on_event
 
+    async def acquire(self, factory, host, port=None, *, deadline=None, fresh=False, **key):
+        """Lease a connection: an idle one, a new one, or the next to come free.
+
+        Args:
+            factory: makes the protocol of a new connection.
+            host: where to; or an ``Endpoint``, made once and for all.
+            port: of the host; none beside an ``Endpoint``.
+            deadline: when to give up, on the loop's clock in seconds.
+            fresh: no used one, for a caller that has found one to be stale.
+            key: the endpoint's other fields, *scheme* (``"tcp"`` if none is given), *tls* and
+                so on.
+
+        A protocol with an attribute ``max_leases`` above 1 is leased to so many callers at a
+        time (see ``set_max_leases``).
+
+        Returns the protocol.  Raises the ``EndpointError`` of the phase that failed
+        (``"pool"`` while waiting for a free one), ``PoolFullError`` when too many wait,
+        ``PoolClosedError`` after ``close``.
+        """
+        if type(host) is not ENDPOINT or port is not None or key:
+            host = as_endpoint(host, port, key)
+        if not fresh:
+            protocol = self.take_one(host)
+            if protocol is not None:
+                return protocol
+        return await self._acquire(factory, host, deadline, fresh)
+
     def take(self, endpoint):
         """Lease an idle connection at once; ``None`` when there is none to be had.
 
         That may also be because something came for the newest one since the loop last read;
         ``acquire`` lets the loop read it, and the protocol judge.
         """
+        return self.take_one(endpoint)
+
+    cdef object take_one(self, object endpoint):
         cdef PyObject *found = look_up(self._policy.pools, endpoint)
         cdef EndpointPool pool
         cdef Connection connection

@@ -34,7 +34,7 @@ from reactor.limits import (
     MAX_CONNECTIONS_PER_ENDPOINT,
     MAX_WAITING,
 )
-from reactor.manager.endpoint import Endpoint, open_directly
+from reactor.manager.endpoint import Endpoint, as_endpoint, open_directly
 from reactor.manager.leases import Connection, Leases
 from reactor.manager.policy import EndpointPool, PoolPolicy, Step
 from reactor.manager.sight import Histogram, PoolEvent, PoolStats
@@ -139,43 +139,12 @@ class ConnectionManager(Leases):
         self._waits = Histogram()
         self._connects = Histogram()
 
-    # -- acquire and release -----------------------------------------------------------
+    # -- acquire and release (and acquire, take and release of Leases) --------------------
 
-    async def acquire(
-        self,
-        factory: Callable[[], Any],
-        host: str | Endpoint,
-        port: int | None = None,
-        *,
-        deadline: float | None = None,
-        fresh: bool = False,
-        **key: Any,
+    async def _acquire(
+        self, factory: Callable[[], Any], endpoint: Endpoint, deadline: float | None, fresh: bool
     ) -> Any:
-        """Lease a connection: an idle one, a new one, or the next to come free.
-
-        Args:
-            factory: makes the protocol of a new connection.
-            host: where to; or an ``Endpoint``, made once and for all.
-            port: of the host; none beside an ``Endpoint``.
-            deadline: when to give up, on the loop's clock in seconds.
-            fresh: no used one, for a caller that has found one to be stale.
-            key: the endpoint's other fields, *scheme* (``"tcp"`` if none is given), *tls* and
-                so on.
-
-        A protocol with an attribute ``max_leases`` above 1 is leased to so many callers at a
-        time (see ``set_max_leases``).
-
-        Returns the protocol.  Raises the ``EndpointError`` of the phase that failed
-        (``"pool"`` while waiting for a free one), ``PoolFullError`` when too many wait,
-        ``PoolClosedError`` after ``close``.
-        """
-        endpoint = host if isinstance(host, Endpoint) and port is None else None
-        if endpoint is None or key:
-            endpoint = _endpoint(host, port, key)
-        if not fresh:
-            protocol = self.take(endpoint)
-            if protocol is not None:
-                return protocol
+        """Lease a connection where none was to be had at once; see ``acquire``."""
         policy = self._policy
         while True:
             self._check_use()
@@ -468,7 +437,7 @@ class ConnectionManager(Leases):
         if not self._reuses:
             raise ValueError("with create_and_destroy there is nothing to keep warm")
         self._check_use()
-        pool = policy.pool(_endpoint(host, port, key))
+        pool = policy.pool(as_endpoint(host, port, key))
         attempts = []
         while pool.leased + pool.idle + pool.opening < count and policy.may_open(pool):
             policy.reserve(pool)
@@ -563,7 +532,7 @@ class ConnectionManager(Leases):
         after *timeout* seconds is aborted.  New ones may be opened meanwhile.
         """
         self._check_use()
-        endpoint = None if host is None else _endpoint(host, port, key)
+        endpoint = None if host is None else as_endpoint(host, port, key)
         await self._close_all(
             [each for each in self._all() if endpoint is None or each.pool.key == endpoint],
             "drained",
@@ -674,17 +643,6 @@ class ConnectionManager(Leases):
             f"<ConnectionManager {state}, {self._policy.total} of "
             f"{self._policy.max_connections} connections{': ' if pools else ''}{pools}>"
         )
-
-
-def _endpoint(host: str | Endpoint, port: int | None, key: dict[str, Any]) -> Endpoint:
-    """Return the endpoint that a caller named; ``TypeError`` where it named none."""
-    if isinstance(host, Endpoint):
-        if port is None and not key:
-            return host
-        raise TypeError("an endpoint is everything: no port and no other field beside it")
-    if port is None:
-        raise TypeError("a host needs a port")
-    return Endpoint(key.pop("scheme", "tcp"), host, port, **key)
 
 
 def _max_leases(protocol: Any) -> int:

@@ -1,0 +1,148 @@
+"""A server that closes idle connections at the very moment of reuse.
+
+The server ends each connection that was idle for T; the client uses it again after T, more or
+less 5 ms.  So at all times some requests meet a connection whose end is on its way, in the
+kernel, or read already.  CYREACTOR_RACE_USES sets how many uses there are (50,000 in tox's
+environment ``race``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from protocols.http import AsyncClient
+from reactor import EndpointError, new_event_loop, run
+
+USES = int(os.environ.get("CYREACTOR_RACE_USES", "5000"))
+CALLERS = 250
+IDLE_SECONDS = 0.03
+SPREAD_SECONDS = 0.005
+
+
+class Impatient(asyncio.Protocol):
+    """Answers what is whole, notes each target, and closes when nothing came for a while."""
+
+    def __init__(self, seen: Counter[str], closed: Counter[str]) -> None:
+        self.seen = seen
+        self.closed = closed
+        self.head = b""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.timer: asyncio.TimerHandle | None = None
+
+    def disarm(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def expire(self) -> None:
+        self.closed["idle"] += 1
+        self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self.disarm()
+        self.head += data
+        while b"\r\n\r\n" in self.head:
+            head, _, self.head = self.head.partition(b"\r\n\r\n")
+            target = head.split(b" ", 2)[1].decode()
+            self.seen[target] += 1
+            body = target.encode()
+            self.transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+        self.timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self.expire)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.disarm()
+
+
+class Server:
+    """The impatient server, on a loop of another thread, so that it does not wait for us."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+        self.closed: Counter[str] = Counter()
+        self.loop = new_event_loop()
+        self.server = self.loop.run_until_complete(
+            self.loop.create_server(
+                lambda: Impatient(self.seen, self.closed), "127.0.0.1", 0, backlog=2 * CALLERS
+            )
+        )
+        self.root = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+
+    def stop(self) -> None:
+        async def end() -> None:
+            self.server.close()
+            await asyncio.sleep(2 * IDLE_SECONDS)  # whoever is idle is closed by then
+
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+async def use(client: AsyncClient, server: Server, method: str, failed: Counter[str]) -> None:
+    """Make the uses, by many callers at a time, each at the moment at which it may go wrong."""
+    dice = random.Random(4711)
+
+    async def caller(number: int) -> None:
+        for turn in range(USES // CALLERS):
+            target = f"/{method}/{number}/{turn}"
+            try:
+                response = await client.request(method, server.root + target)
+                assert response.text == target
+            except EndpointError:
+                failed[target] += 1
+            pause = IDLE_SECONDS + dice.uniform(-SPREAD_SECONDS, SPREAD_SECONDS)
+            await asyncio.sleep(pause)
+
+    await asyncio.gather(*map(caller, range(CALLERS)))
+
+
+@pytest.mark.timeout(300)
+def test_work_that_may_be_repeated_never_fails(server: Server) -> None:
+    failed: Counter[str] = Counter()
+
+    async def main() -> None:
+        async with AsyncClient(max_per_host=CALLERS) as client:
+            await use(client, server, "GET", failed)
+            stats = client.manager.stats()
+            assert stats["reused"] > USES // 20
+            assert stats["opened"] > 2 * CALLERS
+        assert not failed
+
+    run(main())
+    assert len(server.seen) == USES // CALLERS * CALLERS
+    assert server.closed["idle"] > CALLERS
+
+
+@pytest.mark.timeout(300)
+def test_work_that_may_not_be_repeated_is_never_done_twice(server: Server) -> None:
+    failed: Counter[str] = Counter()
+
+    async def main() -> None:
+        async with AsyncClient(max_per_host=CALLERS) as client:
+            await use(client, server, "POST", failed)
+            assert client.manager.stats()["reused"] > USES // 20
+
+    run(main())
+    assert set(server.seen.values()) == {1}
+    assert len(server.seen) + len(failed) >= USES // CALLERS * CALLERS
+    assert len(failed) < USES // 4  # most are seen to be dead before they are used
