@@ -6,16 +6,14 @@ receive: pytest collects those at the end of each phase of a test.
 """
 
 import gc
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.leaks import leaked, live_resources
+from tests.peers.absent import absent
 from tests.peers.nginx import Nginx
 from tests.peers.nginx import executable as nginx_executable
-
-IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 
 def pytest_collection_finish() -> None:
@@ -37,9 +35,6 @@ def _nothing_leaks() -> Iterator[None]:
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """Return a running nginx, the same for the whole session."""
     if nginx_executable() is None:
-        message = "nginx is not installed (Debian: apt-get install nginx-light)"
-        if IN_CI:
-            pytest.fail(message)
-        pytest.skip(message)
+        absent("nginx", "nginx-light")
     with Nginx(tmp_path_factory.mktemp("nginx")) as server:
         yield server

@@ -17,6 +17,8 @@ from typing import Self
 
 import trustme
 
+from tests.peers.server_process import PortTakenError
+
 # What is in the document root from the start: name to size in bytes.
 FILE_SIZES = {"64": 64, "1k": 1 << 10, "100k": 100 << 10}
 
@@ -55,10 +57,6 @@ http {{
     }}
 }}
 """
-
-
-class PortTakenError(Exception):
-    """Another process bound the chosen port before nginx did."""
 
 
 def executable() -> str | None:
