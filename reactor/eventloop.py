@@ -167,11 +167,17 @@ class EventLoop(Reactor, _Cold):
         self._readers.clear()
         self._writers.clear()
         self.resolver.close()
-        with contextlib.ExitStack() as last_first:  # all of it, though a warning be an error
-            last_first.callback(self._close_reactor)
-            last_first.callback(_Cold.close, self)
-            for transport in list(self._inherited):
-                last_first.callback(transport.orphan)
+        frees: list[Callable[[], object]] = [each.orphan for each in self._inherited]
+        frees += [functools.partial(_Cold.close, self), self._close_reactor]
+        failure = None
+        for free in frees:  # all of them, though a warning be an error
+            try:
+                free()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failure = failure or error
+        if failure is not None:
+            # Not with ExitStack, whose exceptions forget the one that ended the loop's work.
+            raise failure
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if not self._closed:

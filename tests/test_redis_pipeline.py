@@ -129,7 +129,7 @@ def test_work_that_may_be_repeated_survives_restarts(server: Redis, example: Any
             restarts += 1
         await asyncio.gather(*users)
         stats = manager.stats()
-        assert stats["closed"]["lost"] + stats["closed"].get("discarded", 0) >= 3
+        assert stats["opened"] >= 4  # each restart ended at least one
         assert (stats["leased"], stats["waiting"], stats["opening"]) == (0, 0, 0)
         await manager.close()
         await asyncio.get_running_loop().shutdown_default_executor()

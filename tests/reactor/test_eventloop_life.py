@@ -445,6 +445,18 @@ def test_failing_warning_does_not_stop_the_closing_loop() -> None:
     assert all(transport.is_closing() for transport in made)
 
 
+def test_warning_of_a_closing_loop_does_not_hide_what_ended_its_work() -> None:
+    async def main() -> None:
+        await a_tcp_client(asyncio.get_running_loop())  # type: ignore[arg-type]
+        raise KeyError("what ended it")
+
+    with pytest.raises(ResourceWarning, match="unclosed transport") as caught:
+        reactor.run(main())
+    context = caught.value.__context__
+    assert isinstance(context, KeyError)
+    assert context.args == ("what ended it",)
+
+
 def test_loop_closed_in_a_callback_of_its_own_refuses(loop: EventLoop) -> None:
     raised: list[Exception] = []
 
