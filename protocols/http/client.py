@@ -282,6 +282,23 @@ class AsyncClient:
         finally:
             self._let_go(connection)
 
+    @contextlib.asynccontextmanager
+    async def stream_request(
+        self,
+        request: Request,
+        *,
+        cookies: CookieSource | None = None,
+        follow_redirects: bool | Default = Default.CLIENT,
+        timeout: float | Default | None = Default.CLIENT,
+    ) -> AsyncIterator[Response]:
+        """Send what ``build_request`` or ``Request`` made, as ``stream`` does."""
+        prepared = _Prepared(request, self._endpoint(request.url))
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, True)
+        try:
+            yield response
+        finally:
+            self._let_go(connection)
+
     def build_request(
         self,
         method: str,

@@ -126,7 +126,19 @@ class Client:
 
         Read it with ``response.iter_bytes()`` or ``read()``; see ``AsyncClient.stream``.
         """
-        context = self._async.stream(method, url, **options)
+        with self._streaming(self._async.stream(method, url, **options)) as response:
+            yield response
+
+    @contextlib.contextmanager
+    def stream_request(self, request: Request, **options: Any) -> Iterator[Response]:
+        """Send what ``build_request`` or ``Request`` made, as ``stream`` does."""
+        with self._streaming(self._async.stream_request(request, **options)) as response:
+            yield response
+
+    @contextlib.contextmanager
+    def _streaming(
+        self, context: contextlib.AbstractAsyncContextManager[Response]
+    ) -> Iterator[Response]:
         response = self._run(context.__aenter__)
         response.run = self._run
         try:

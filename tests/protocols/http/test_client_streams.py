@@ -209,3 +209,13 @@ async def test_method_that_is_no_token_or_makes_no_response_raises(method: str) 
     async with AsyncClient() as client:
         with pytest.raises(ValueError, match=r"method|tunnel"):
             await client.request(method, "http://127.0.0.1:1/")
+
+
+@on_reactor
+async def test_request_that_was_built_is_streamed_too() -> None:
+    async with serving(says(OK)) as server, AsyncClient() as client:
+        request = client.build_request("GET", server.url(), headers={"X-Mine": "yes"})
+        async with client.stream_request(request) as response:
+            assert response.request is request
+            assert await response.aread() == b"ok"
+        assert counts(client) == {**NOTHING, "idle": 1}
