@@ -6,6 +6,7 @@ receive: pytest collects those at the end of each phase of a test.
 """
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,15 @@ from tests.leaks import leaked, live_resources
 from tests.peers.absent import absent
 from tests.peers.nginx import Nginx
 from tests.peers.nginx import executable as nginx_executable
+
+
+def pytest_configure() -> None:
+    # A shell without job control starts what runs in its background with SIGINT ignored,
+    # nohup with SIGHUP ignored, and all children would inherit that.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            interrupts = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if interrupts else signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:
