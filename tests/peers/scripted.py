@@ -241,6 +241,10 @@ class Authority:
         """The authority's certificate, for ``client_context(ca_pem=...)``."""
         return self._ca.cert_pem.bytes()
 
+    def certificate(self, name: str) -> bytes:
+        """Return a certificate for *name*, and its key, as PEM."""
+        return self._ca.issue_cert(name).private_key_and_cert_chain_pem.bytes()
+
     def server(self, *names: str, **options: Any) -> ssl.SSLContext:
         """Return a server's context with a certificate for *names*, by default 127.0.0.1."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,0 +1,219 @@
+"""httpx on this client: ``httpx.AsyncClient(transport=AsyncTransport())``, and the blocking one.
+
+Owns: the translation of requests, responses and errors.  May not touch: cookies, redirects,
+authentication and content codings, which httpx deals with.
+Invariant: a response that httpx closes gives its connection back, or ends it if the body was
+not read to its end; every error is an ``httpx.TransportError`` with ours as its cause.
+
+On our event loop httpx's own needs are ``anyio`` and ``sniffio``, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import httpx
+
+from protocols.http.adapters.settings import Certificate, NoCookies, Verify, context_of
+from protocols.http.bodies import Body, encode_body
+from protocols.http.client import AsyncClient
+from protocols.http.errors import HTTPError, InvalidURL, ResponseError
+from protocols.http.headers import Headers
+from protocols.http.request import Request
+from protocols.http.response import Response
+from protocols.http.sync_client import Client
+from protocols.http.url import URL
+from reactor import EndpointError, EndpointTimeoutError, PoolFullError
+
+__all__ = ["AsyncTransport", "Transport"]
+
+# What follows from the content, and is written by whoever sends it.
+_FRAMING = (b"content-length", b"transfer-encoding")
+_TIMEOUTS = {
+    "pool": httpx.PoolTimeout,
+    "resolve": httpx.ConnectTimeout,
+    "connect": httpx.ConnectTimeout,
+    "tls": httpx.ConnectTimeout,
+    "write": httpx.WriteTimeout,
+    "read": httpx.ReadTimeout,
+}
+
+
+class AsyncTransport(httpx.AsyncBaseTransport):
+    """A transport for ``httpx.AsyncClient`` on a ``reactor`` event loop.
+
+    Args:
+        verify: ``True``, ``False``, an ``ssl.SSLContext``, or a file or directory of roots.
+        cert: the client's certificate: a PEM file, or (certificate, key[, password]).
+        limits: how many connections there may be, and how long one may be idle.
+        options: of our ``AsyncClient``, in place of what follows from the others.
+
+    The timeouts are httpx's, which go with each request.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: Verify = True,
+        cert: Certificate | None = None,
+        limits: httpx.Limits | None = None,
+        **options: Any,
+    ) -> None:
+        self._client = AsyncClient(**_client_options(verify, cert, limits, options))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; return its response with a body that is to be read, and closed."""
+        with _translated(request):
+            exchange = self._client.stream_request(_request(request), follow_redirects=False)
+            response = await exchange.__aenter__()
+        return _response(response, _AsyncBody(exchange, response, request))
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    def __repr__(self) -> str:
+        return f"<AsyncTransport over {self._client!r}>"
+
+
+class Transport(httpx.BaseTransport):
+    """A transport for ``httpx.Client``; arguments as for ``AsyncTransport``."""
+
+    def __init__(
+        self,
+        *,
+        verify: Verify = True,
+        cert: Certificate | None = None,
+        limits: httpx.Limits | None = None,
+        **options: Any,
+    ) -> None:
+        self._client = Client(**_client_options(verify, cert, limits, options))
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; return its response with a body that is to be read, and closed."""
+        with _translated(request):
+            exchange = self._client.stream_request(_request(request), follow_redirects=False)
+            response = exchange.__enter__()
+        return _response(response, _Body(exchange, response, request))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._client.close()
+
+    def __repr__(self) -> str:
+        return f"<Transport over {self._client!r}>"
+
+
+class _AsyncBody(httpx.AsyncByteStream):
+    def __init__(self, exchange: Any, response: Response, request: httpx.Request) -> None:
+        self._exchange = exchange
+        self._response = response
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _translated(self._request):
+            async for data in self._response.aiter_raw():
+                yield data
+
+    async def aclose(self) -> None:
+        await self._exchange.__aexit__(None, None, None)
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, exchange: Any, response: Response, request: httpx.Request) -> None:
+        self._exchange = exchange
+        self._response = response
+        self._request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _translated(self._request):
+            yield from self._response.iter_raw()
+
+    def close(self) -> None:
+        self._exchange.__exit__(None, None, None)
+
+
+def _client_options(
+    verify: Verify,
+    cert: Certificate | None,
+    limits: httpx.Limits | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    chosen: dict[str, Any] = {
+        "tls": context_of(verify, cert),
+        "cookies": NoCookies(),
+        "timeout": None,
+    }
+    if limits is not None:
+        if limits.max_connections is not None:
+            chosen["max_connections"] = chosen["max_per_host"] = limits.max_connections
+        if limits.keepalive_expiry is not None:
+            chosen["idle_seconds"] = limits.keepalive_expiry
+    return {**chosen, **options}
+
+
+def _request(request: httpx.Request) -> Request:
+    """Return httpx's request as ours, with the same fields in the same order."""
+    fields = Headers([pair for pair in request.headers.raw if pair[0].lower() not in _FRAMING])
+    try:
+        # User information became an Authorization field in httpx.
+        url = URL(str(request.url.copy_with(username=None, password=None, fragment=None)))
+        return Request(request.method, url, headers=fields, content=_content(request))
+    except HTTPError:
+        raise
+    except ValueError as error:  # CONNECT, say
+        raise httpx.LocalProtocolError(str(error), request=request) from error
+
+
+def _content(request: httpx.Request) -> Body | None:
+    size = request.headers.get("Content-Length")
+    if size is None and "Transfer-Encoding" not in request.headers:
+        return None
+    try:
+        content: Any = request.content
+    except httpx.RequestNotRead:
+        content = request.stream
+    return encode_body(
+        content=content,
+        size=None if size is None else int(size),
+    )
+
+
+def _response(response: Response, body: Any) -> httpx.Response:
+    return httpx.Response(
+        response.status_code,
+        headers=response.headers.raw,
+        stream=body,
+        extensions={
+            "http_version": response.http_version.encode("ascii"),
+            "reason_phrase": response.reason_phrase.encode("latin-1"),
+        },
+    )
+
+
+@contextlib.contextmanager
+def _translated(request: httpx.Request) -> Iterator[None]:
+    """Raise what goes wrong as httpx's own."""
+    try:
+        yield
+    except (HTTPError, EndpointError, PoolFullError) as error:
+        raise _kind(error)(str(error), request=request) from error
+
+
+def _kind(error: Exception) -> type[httpx.TransportError]:
+    """Return httpx's class of an error of ours."""
+    if isinstance(error, EndpointTimeoutError):
+        return _TIMEOUTS.get(error.phase, httpx.ReadTimeout)
+    if isinstance(error, PoolFullError):
+        return httpx.PoolTimeout
+    if isinstance(error, ResponseError):
+        return httpx.RemoteProtocolError
+    if isinstance(error, EndpointError):
+        if error.phase in ("resolve", "connect", "tls"):
+            return httpx.ConnectError
+        return httpx.WriteError if error.phase == "write" else httpx.ReadError
+    if isinstance(error, InvalidURL) and error.part == "scheme":
+        return httpx.UnsupportedProtocol
+    return httpx.LocalProtocolError
