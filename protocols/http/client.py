@@ -98,6 +98,8 @@ class AsyncClient:
             awaited.  What they raise goes to the caller.
         tls: the ``ssl.SSLContext`` of https; by default one that verifies against the
             system's or certifi's roots and is shared by all clients.
+        transport: what opens connections in place of the network, for tests: see
+            ``protocols.http.testing``.
         max_connections, max_per_host, idle_seconds: see ``reactor.ConnectionManager``.
         limits: what a response may cost beside the content itself.
         max_body_bytes: what a body that is not streamed may not exceed, decoded.
@@ -118,6 +120,7 @@ class AsyncClient:
         max_redirects: int = MAX_REDIRECTS,
         event_hooks: Hooks | None = None,
         tls: ssl.SSLContext | None = None,
+        transport: Any = None,
         max_connections: int = 1_000,
         max_per_host: int = 100,
         idle_seconds: float = 30.0,
@@ -143,6 +146,7 @@ class AsyncClient:
         self._max_redirects = max_redirects
         self._request_hooks, self._response_hooks = _hooks(event_hooks)
         self._tls = tls
+        self._transport = transport
         self._limits = DEFAULT_LIMITS if limits is None else limits
         self._max_body_bytes = max_body_bytes
         self._manager = ConnectionManager(
@@ -401,6 +405,8 @@ class AsyncClient:
         )
 
     def _endpoint(self, url: URL) -> Endpoint:
+        if self._transport is not None:
+            return Endpoint(url.scheme, url.host, url.port, opener=self._transport)
         tls = None
         if url.scheme == "https":
             tls = self._tls if self._tls is not None else shared_client_context(("http/1.1",))
@@ -577,6 +583,8 @@ class AsyncClient:
         self._closed = True
         self._loop = None
         await self._manager.close()
+        if self._transport is not None:
+            await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -56,7 +56,14 @@ from protocols.http.set_cookie import (
 )
 from protocols.http.url import URL
 
-__all__ = ["Cookie", "CookieConflictError", "CookieFileError", "CookieJar", "CookieSource"]
+__all__ = [
+    "Cookie",
+    "CookieConflictError",
+    "CookieFileError",
+    "CookieJar",
+    "CookieSource",
+    "NoCookies",
+]
 
 _Default = TypeVar("_Default")
 _Key = tuple[str, str, bool]
@@ -607,6 +614,17 @@ class CookieJar:
             entries.remove(entry)
             if not entries:
                 del self._secure[entry.cookie.name]
+
+
+class NoCookies(CookieJar):
+    """A jar that takes and gives nothing: for a client whose caller deals with cookies."""
+
+    def header_for(self, url: URL, also: CookieJar | None = None) -> str | None:
+        """Return ``None``: no cookie."""
+        return None
+
+    def store(self, url: URL, headers: Headers) -> None:
+        """Forget what a server sets."""
 
 
 def _is_meant(cookie: Cookie, name: str | None, domain: str | None, path: str | None) -> bool:

@@ -16,9 +16,10 @@ from typing import Any
 
 import httpx
 
-from protocols.http.adapters.settings import Certificate, NoCookies, Verify, context_of
+from protocols.http.adapters.settings import Certificate, Verify, context_of
 from protocols.http.bodies import Body, encode_body
 from protocols.http.client import AsyncClient
+from protocols.http.cookies import NoCookies
 from protocols.http.errors import HTTPError, InvalidURL, ResponseError
 from protocols.http.headers import Headers
 from protocols.http.request import Request

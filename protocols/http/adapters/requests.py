@@ -20,8 +20,9 @@ from requests.adapters import HTTPAdapter
 from requests.utils import select_proxy
 from urllib3 import HTTPHeaderDict, HTTPResponse
 
-from protocols.http.adapters.settings import NoCookies, context_of
+from protocols.http.adapters.settings import context_of
 from protocols.http.bodies import Body, encode_body
+from protocols.http.cookies import NoCookies
 from protocols.http.errors import HTTPError, InvalidHeader, InvalidURL, ResponseError
 from protocols.http.request import Request
 from protocols.http.response import Response

@@ -12,26 +12,15 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from protocols.http.cookies import CookieJar
 from reactor import client_context, shared_client_context
 
-__all__ = ["Certificate", "NoCookies", "Verify", "context_of"]
+__all__ = ["Certificate", "Verify", "context_of"]
 
 ALPN = ("http/1.1",)
 
 Verify = bool | str | os.PathLike[str] | ssl.SSLContext
 # A PEM file with both, or its names: certificate, key and (httpx) the key's password.
 Certificate = str | os.PathLike[str] | tuple[str, str] | tuple[str, str, str | None]
-
-
-class NoCookies(CookieJar):
-    """A jar that takes and gives nothing: the cookies are the library's affair."""
-
-    def header_for(self, *_: Any, **__: Any) -> None:
-        """Return ``None``: no cookie."""
-
-    def store(self, *_: Any, **__: Any) -> None:
-        """Forget what a server sets."""
 
 
 def context_of(verify: Verify, cert: Certificate | None) -> ssl.SSLContext:
