@@ -12,9 +12,10 @@ import pytest
 
 from reactor.eventloop import EventLoop
 from reactor.testing import connect, listen, simulated_loop
+from tests.effort import effort
 from tests.reactor.recorder import KINDS, settle, turn
 
-STEPS = 4000
+STEPS = effort(1000, 4000)
 FAULTS: dict[str, dict[str, Any]] = {
     "inline": {"spurious": 0.05},
     "small": {

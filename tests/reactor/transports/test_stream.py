@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from reactor.eventloop import EventLoop
 from reactor.protocol import Protocol
 from reactor.testing import pair, simulated_loop
+from tests.effort import effort
 from tests.reactor.recorder import (
     KINDS,
     AsyncioRecorder,
@@ -121,7 +122,9 @@ def test_writelines_keeps_the_order(loop: EventLoop) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=effort(8, 100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     sizes=st.lists(st.integers(0, 5000), min_size=1, max_size=30),
