@@ -22,7 +22,7 @@ cdef class MemoryTransport(Transport):
             is called when the protocol has closed.
     """
 
-    def __init__(self, loop, protocol, peer):
+    def __cinit__(self, loop, protocol, peer):
         self.peer = peer
         self.pieces = []
 
