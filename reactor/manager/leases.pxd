@@ -33,4 +33,5 @@ cdef class Leases:
 
     cdef object take_one(self, object endpoint)
     cdef Connection leased(self, object protocol)
+    cdef Connection connection_of(self, object protocol)
     cdef object lent(self, Connection connection)

@@ -14,6 +14,7 @@ from reactor.core cimport Reactor
 from reactor.manager.policy cimport (
     EndpointPool, Member, PoolPolicy,
 )
+from reactor.protocol cimport Protocol
 from reactor.transports.transport cimport Transport
 
 from reactor.limits import TRUSTED_NS
@@ -166,10 +167,28 @@ cdef class Leases:
 
     cdef Connection leased(self, object protocol):
         """Return the connection of *protocol*, which is leased, or was when it was lost."""
-        cdef PyObject *found = look_up(self.connections, PyLong_FromVoidPtr(<PyObject *>protocol))
-        if found == NULL or (<Connection>found).leases == 0:
+        cdef Connection connection = self.connection_of(protocol)
+        cdef PyObject *found
+        if connection is None:
+            found = look_up(self.connections, PyLong_FromVoidPtr(<PyObject *>protocol))
+            if found != NULL:
+                connection = <Connection>found
+        if connection is None or connection.leases == 0:
             raise ValueError(f"{protocol!r} is not leased from this manager")
-        return <Connection>found
+        return connection
+
+    cdef Connection connection_of(self, object protocol):
+        """Return the connection of *protocol* if its transport knows; the short way."""
+        cdef object transport
+        cdef object callback
+        if isinstance(protocol, Protocol):
+            transport = (<Protocol>protocol).transport
+            if isinstance(transport, Transport):
+                callback = (<Transport>transport).lost_callback
+                if (type(callback) is Connection and (<Connection>callback).manager is self
+                        and (<Connection>callback).protocol is protocol):
+                    return <Connection>callback
+        return None
 
     # -- for the manager that derives from this -----------------------------------------
 

@@ -19,9 +19,11 @@ cdef class EpollPoller(Poller):
     cdef int signal_fds[2]      # a pipe, once asked for: an eventfd does not take single bytes
     cdef Slot *slots
     cdef Py_ssize_t slot_count
+    cdef bint is_stirred        # something has come since the last wait, peek has found
     cdef OpList cancelled       # done by cancel or by a failed epoll_ctl, for the next wait
     cdef void *events           # the batch: struct epoll_event[BATCH]
 
+    cdef bint is_calm(self, intptr_t fd) noexcept
     cdef void disown(self) noexcept
     cdef int watch_wakeups(self, int fd, uint64_t mark) noexcept
     cdef int make_room(self, intptr_t fd) noexcept

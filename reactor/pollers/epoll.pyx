@@ -292,6 +292,7 @@ cdef class EpollPoller(Poller):
             if count != -EINTR:
                 raise OSError(-count, os.strerror(-count))
             count = 0
+        self.is_stirred = False
         op_splice(done, &self.cancelled)
         for at in range(count):
             mark = events[at].data.u64
@@ -408,6 +409,8 @@ cdef class EpollPoller(Poller):
 
     cdef int peek(self, intptr_t fd) noexcept:
         cdef char byte
+        if self.is_calm(fd):
+            return 0
         while recv(<int>fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0:
             if errno == EAGAIN:
                 return 0
@@ -433,6 +436,20 @@ cdef class EpollPoller(Poller):
         return -errno if failed else <int>length
 
     # -- inside ----------------------------------------------------------------------
+
+    cdef bint is_calm(self, intptr_t fd) noexcept:
+        """True when epoll says that nothing has come for any descriptor, *fd* among them.
+
+        That is half the price of asking the socket itself, which need not be touched for it;
+        an answer for all of them.  Level-triggered, an event that is looked at here comes
+        again.  Once something has come it is not asked again before the next wait.
+        """
+        cdef epoll_event event
+        if (self.is_stirred or fd < 0 or fd >= self.slot_count or self.slots[fd].reader == NULL
+                or not self.slots[fd].interest & EPOLLIN):
+            return False
+        self.is_stirred = epoll_wait(self.epoll_fd, &event, 1, 0) != 0
+        return not self.is_stirred
 
     cdef void disown(self) noexcept:
         """Close the poller's own descriptors."""

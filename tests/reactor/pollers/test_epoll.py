@@ -61,6 +61,30 @@ def test_regular_file_is_eperm(harness: SystemHarness, tmp_path: Path) -> None:
     assert harness.probe.poller.live_ops == 0
 
 
+def test_peek_at_a_watched_descriptor_is_right_whatever_came_for_others(
+    harness: SystemHarness,
+) -> None:
+    """It asks epoll first, which answers for all and must lose none of what it tells."""
+    ones, twos = zip(*(harness.pair() for _ in range(4)), strict=True)
+    ops = [harness.probe.receive(two) for two in twos[:3]]  # nobody waits at the last
+    for op in ops:
+        op.submit()
+    assert [harness.probe.peek(two) for two in twos] == [0, 0, 0, 0]
+    os.write(ones[3], b"unwatched")
+    assert [harness.probe.peek(two) for two in twos] == [0, 0, 0, 1]
+    os.write(ones[0], b"x")
+    assert [harness.probe.peek(two) for two in twos] == [1, 0, 0, 1]
+    os.write(ones[1], b"y")  # after epoll has told of another
+    assert [harness.probe.peek(two) for two in twos] == [1, 1, 0, 1]
+    harness.run(*ops[:2])
+    assert [op.results for op in ops] == [[1], [1], []]
+    assert [harness.probe.peek(two) for two in twos] == [0, 0, 0, 1]
+    os.write(ones[2], b"z")  # after the next wait
+    assert [harness.probe.peek(two) for two in twos] == [0, 0, 1, 1]
+    harness.run(ops[2])
+    assert harness.probe.peek(twos[2]) == 0
+
+
 def test_spurious_readiness_is_swallowed(harness: SystemHarness) -> None:
     one, two = harness.pair()
     op = harness.probe.receive(two)
