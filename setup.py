@@ -12,6 +12,7 @@ Environment:
     CYREACTOR_TRACE=1      line tracing, for coverage; build in a copy of the tree
     CYREACTOR_WERROR=1     a warning of Cython or of the compiler ends the build
     CYREACTOR_ANNOTATE=1   an HTML page per module under build/, for reading the C
+    CYREACTOR_KQUEUE=1     on Linux: the kqueue poller too, over tests/kqueue_on_epoll
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ from setuptools.command.build_py import build_py
 
 PACKAGES = ("reactor", "protocols")
 
-# Modules that exist on one kind of platform only, as a prefix of ``sys.platform``.
-PLATFORM_OF_MODULE = {"reactor.pollers.epoll": "linux"}
+# Modules that exist on some kinds of platform only, as prefixes of ``sys.platform``.
+PLATFORMS_OF_MODULE: dict[str, tuple[str, ...]] = {
+    "reactor.pollers.epoll": ("linux",),
+    "reactor.pollers.iocp": ("win32",),
+    "reactor.pollers.kqueue": ("darwin", "freebsd", "netbsd", "openbsd", "dragonfly"),
+}
 
 
 def wanted(name: str) -> bool:
@@ -42,9 +47,10 @@ SANITIZE = wanted("CYREACTOR_SANITIZE")
 FUZZ = wanted("CYREACTOR_FUZZ")
 TRACE = wanted("CYREACTOR_TRACE")
 WERROR = wanted("CYREACTOR_WERROR")
+KQUEUE = wanted("CYREACTOR_KQUEUE") and sys.platform == "linux"
 
 MODE = "sanitize" if SANITIZE else "fuzz" if FUZZ else "trace" if TRACE else "release"
-MODE += "-strict" * WERROR
+MODE += "-strict" * WERROR + "-kqueue" * KQUEUE
 BUILD_BASE = Path("build", MODE)
 CYTHON_DIR = BUILD_BASE / "cython"
 
@@ -103,6 +109,13 @@ def directives_changed() -> bool:
     return any(path.stat().st_mtime < written for path in CYTHON_DIR.rglob("*.c"))
 
 
+def is_for_here(module: str) -> bool:
+    """Return whether *module* can be built on this platform."""
+    if KQUEUE and module == "reactor.pollers.kqueue":
+        return True
+    return sys.platform.startswith(PLATFORMS_OF_MODULE.get(module, ("",)))
+
+
 def extensions() -> list[Extension]:
     """Return one Extension for each ``.pyx`` file that this platform can build."""
     compile_flags, link_flags, macros = compiler_flags()
@@ -110,7 +123,7 @@ def extensions() -> list[Extension]:
     for package in PACKAGES:
         for path in sorted(Path(package).rglob("*.pyx")):
             module = ".".join(path.with_suffix("").parts)
-            if not sys.platform.startswith(PLATFORM_OF_MODULE.get(module, "")):
+            if not is_for_here(module):
                 continue
             found.append(
                 Extension(
@@ -119,6 +132,8 @@ def extensions() -> list[Extension]:
                     extra_compile_args=compile_flags,
                     extra_link_args=link_flags,
                     define_macros=macros,
+                    include_dirs=["tests/kqueue_on_epoll"] * KQUEUE,
+                    libraries=["ws2_32"] * (sys.platform == "win32"),
                     # Other flags make other objects.
                     depends=["setup.py"],
                 )

@@ -16,6 +16,7 @@ cdef extern from *:
     #  include <winsock2.h>
     #  include <ws2tcpip.h>
     #  define CYR_AF_UNIX (-1)
+    typedef ADDRESS_FAMILY sa_family_t;
     struct sockaddr_un { unsigned short sun_family; char sun_path[108]; };
     #else
     #  include <arpa/inet.h>

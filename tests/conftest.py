@@ -20,8 +20,9 @@ from tests.peers.nginx import executable as nginx_executable
 def pytest_configure() -> None:
     # A shell without job control starts what runs in its background with SIGINT ignored,
     # nohup with SIGHUP ignored, and all children would inherit that.
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
-        if signal.getsignal(number) is signal.SIG_IGN:
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGCHLD"):
+        number = getattr(signal, name, None)  # Windows has two of them
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             interrupts = number == signal.SIGINT
             signal.signal(number, signal.default_int_handler if interrupts else signal.SIG_DFL)
 

@@ -14,50 +14,73 @@ from reactor.limits import MAX_FREE_BLOCKS, RECEIVE_BLOCK_BYTES
 from reactor.pollers.contract import Poller
 from reactor.pool import BlockPool
 
-__all__ = ["available_pollers", "new_poller"]
+__all__ = ["available_pollers", "default_poller", "new_poller"]
 
-# name: (module, class), in the order of preference
-_POLLERS = {
-    "epoll": ("reactor.pollers.epoll", "EpollPoller"),
-    "simulated": ("reactor.pollers.simulated", "SimulatedPoller"),  # only when asked for
+_BSD = ("darwin", "freebsd", "netbsd", "openbsd", "dragonfly")
+
+# name: (module, class, prefixes of sys.platform that have it by themselves, what stands for it
+# in words), in the order of preference
+_POLLERS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
+    "epoll": ("reactor.pollers.epoll", "EpollPoller", ("linux",), "Linux"),
+    "kqueue": ("reactor.pollers.kqueue", "KqueuePoller", _BSD, "macOS and the BSDs"),
+    "iocp": ("reactor.pollers.iocp", "IocpPoller", ("win32",), "Windows"),
+    # Only when it is asked for.
+    "simulated": ("reactor.pollers.simulated", "SimulatedPoller", (), "any platform"),
 }
-_PLATFORMS = {"epoll": "linux"}
 
 
 def available_pollers() -> dict[str, str]:
     """Return every poller's name with ``""`` when it works here, else with the reason."""
-    found = {}
-    for name, (module, _) in _POLLERS.items():
-        if not sys.platform.startswith(_PLATFORMS.get(name, "")):
-            found[name] = f"{name} is for {_PLATFORMS[name]}, this is {sys.platform}"
-            continue
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            found[name] = str(error)
-        else:
-            found[name] = ""
-    return found
+    return {name: _why_not(name) for name in _POLLERS}
+
+
+def default_poller() -> str:
+    """Return the name of the poller that this process uses unless told otherwise.
+
+    That is the environment's ``REACTOR_POLLER``, else the platform's own.  Raises
+    ``RuntimeError`` on a platform that has none.
+    """
+    chosen = os.environ.get("REACTOR_POLLER")
+    if chosen:
+        return chosen
+    for name, (_, _, platforms, _) in _POLLERS.items():
+        if sys.platform.startswith(platforms):
+            return name
+    raise RuntimeError(f"there is no poller for {sys.platform}; REACTOR_POLLER may name one")
+
+
+def _why_not(name: str) -> str:
+    module, _, platforms, where = _POLLERS[name]
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            return str(error)
+        if not sys.platform.startswith(platforms):
+            return f"{name} is for {where}, this is {sys.platform}"
+        return f"{module} was not built"
+    except ImportError as error:
+        return str(error)
+    return ""
 
 
 def new_poller(name: str | None = None, *, block_size: int = RECEIVE_BLOCK_BYTES) -> Poller:
     """Return a new poller with a pool of its own.
 
     Args:
-        name: one of ``available_pollers()``; by default the environment's
-            ``REACTOR_POLLER``, else the best of the platform.
+        name: one of ``available_pollers()``; by default ``default_poller()``.
         block_size: bytes that one receive takes at most.
 
     Raises ``ValueError`` for an unknown name and ``RuntimeError`` for one that does not
     work here.
     """
-    name = name or os.environ.get("REACTOR_POLLER") or next(iter(_POLLERS))
+    name = name or default_poller()
     if name not in _POLLERS:
         raise ValueError(f"unknown poller {name!r}; there is {', '.join(_POLLERS)}")
-    reason = available_pollers()[name]
+    reason = _why_not(name)
     if reason:
         raise RuntimeError(f"poller {name!r} does not work here: {reason}")
-    module, kind = _POLLERS[name]
+    module, kind, _, _ = _POLLERS[name]
     pool = BlockPool(block_size, MAX_FREE_BLOCKS)
     poller: Poller = getattr(importlib.import_module(module), kind)(pool)
     return poller

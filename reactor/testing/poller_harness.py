@@ -11,10 +11,13 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
+
+import pytest
 
 from reactor.pollers import new_poller
 from reactor.pollers.contract import Poller
@@ -39,6 +42,8 @@ LOOPBACK = ("127.0.0.1", 0)
 BLOCK_BYTES = 4096
 WAITS = 20_000  # more than any test here needs; a poller that spins or loses an op ends at it
 FULL = b"x" * 65_536
+# struct linger: on, for 0 seconds
+LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Harness:
@@ -133,6 +138,7 @@ class SystemHarness(Harness):
 
     def __init__(self, name: str) -> None:
         super().__init__(new_poller(name, block_size=BLOCK_BYTES))
+        self.deferred = name == "iocp"
 
     def listener(self, backlog: int = 128) -> tuple[int, Any]:
         sock = socket.socket()
@@ -164,8 +170,9 @@ class SystemHarness(Harness):
         return self.adopt(client), self.adopt(server)
 
     def reset(self, fd: int) -> None:
-        with socket.socket(fileno=os.dup(fd)) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock = socket.socket(fileno=fd)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        sock.detach()
         self.close(fd)
 
     def refused(self) -> Any:
@@ -175,8 +182,7 @@ class SystemHarness(Harness):
 
     @contextmanager
     def out_of_descriptors(self) -> Iterator[None]:
-        import resource
-
+        resource = pytest.importorskip("resource", reason="Windows has no limit of descriptors")
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         lowest = os.open(os.devnull, os.O_RDONLY)
         os.close(lowest)

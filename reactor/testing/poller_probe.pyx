@@ -208,6 +208,10 @@ cdef class PollerProbe:
         with nogil:
             self.poller.wake()
 
+    def wakeup_fd(self):
+        """Return the poller's descriptor for ``signal.set_wakeup_fd``, or ``-errno``."""
+        return self.poller.wakeup_fd()
+
     def close(self):
         """Close the poller and dispatch what it hands back."""
         self.poller.close(&self.done)

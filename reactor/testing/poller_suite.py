@@ -467,9 +467,11 @@ class PollerSuite(DescriptorSuite):
         assert op.state in {"pending", "done"}
         op.cancel()
         harness.run(op)
-        assert op.results == [-errno.ECANCELED]
+        assert len(op.results) == 1
+        # A part of what was to be sent may be with the system.
+        assert op.result == -errno.ECANCELED or (kind == "send" and op.result > 0)
         assert harness.probe.wait(0) == []
-        assert op.results == [-errno.ECANCELED]
+        assert len(op.results) == 1
 
     def test_cancelled_connect_completes_once(self, harness: Harness) -> None:
         _, address = harness.listener()

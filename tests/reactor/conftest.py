@@ -5,7 +5,6 @@ lent, no timer armed, no call-back ready, and the contract was not broken.
 """
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ pytest.register_assert_rewrite(
 )
 
 from reactor.eventloop import EventLoop  # noqa: E402 - after the line above
-from reactor.pollers import new_poller  # noqa: E402
+from reactor.pollers import default_poller, new_poller  # noqa: E402
 from reactor.testing import simulated_loop  # noqa: E402
 from tests.reactor.recorder import settle  # noqa: E402
 
@@ -27,7 +26,7 @@ SIMULATED: dict[str, dict[str, Any]] = {
     "deferred": {"deferred": True},
     "posted": {"deferred": True, "posted": True, "delay_seconds": 0.001},
 }
-POLLERS = [*(["epoll"] if sys.platform == "linux" else []), *SIMULATED]
+POLLERS = [default_poller(), *SIMULATED]
 
 
 def check_quiet(loop: EventLoop) -> None:

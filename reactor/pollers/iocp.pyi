@@ -1,0 +1,7 @@
+from typing import Self
+
+from reactor.pollers.contract import Poller
+from reactor.pool import BlockPool
+
+class IocpPoller(Poller):
+    def __new__(cls, pool: BlockPool) -> Self: ...

@@ -1,0 +1,685 @@
+"""The poller of Windows.
+
+Some facts about I/O completion ports, and how they are used here:
+
+* An operation is given to the system with memory, its OVERLAPPED, which must stay until a
+  packet says that it is over, also after a cancel and after closesocket. So that memory is not
+  the op's but a ticket's: tickets are the poller's, and one that the system does not give back
+  is leaked at the end, never freed.
+* With FILE_SKIP_COMPLETION_PORT_ON_SUCCESS an operation that succeeds at once sends no packet:
+  a send to a socket with room costs no trip through the port.
+* An operation ignores that its socket is non-blocking; recv and send without an OVERLAPPED do
+  not. So an op with OP_NOWAIT is a plain call, and so is the receive that follows a zero-byte
+  WSARecv, which waits for bytes without taking them and so without a block of the pool.
+* A handle belongs to one port from its first association to its end. It is associated when it
+  first waits, not when it is attached: sockets that are only watched never are.
+* Readiness is not something that a port tells. The driver behind Winsock (AFD) does, for any
+  socket, through a handle of its own; select() is a call of it, and so is every event loop for
+  Windows that has readiness.
+* CancelIoEx asks; the packet tells. An operation that was over before is over with its result.
+  A cancelled WSASend may have sent a part.
+* Closing a socket whose operations are out ends them with odd statuses (more so under Wine):
+  the contract has owners wait for their ops first.
+* ConnectEx wants a bound socket and leaves one that knows neither its peer nor shutdown until
+  SO_UPDATE_CONNECT_CONTEXT; AcceptEx wants the new socket beforehand.
+* A refused connection on loopback takes Windows two seconds, in which it tries again.
+* A wait counts milliseconds in ticks of up to 15.6: it may end late, and, as the clocks differ,
+  a little early, which is waited for here.
+* Handles are multiples of four, and low: the table of sockets is indexed by a quarter of them.
+* signal.set_wakeup_fd wants a socket on Windows: a pair over loopback, one end polled.
+
+Owns: the port, the tickets, the table of sockets.  May not touch: Python objects other than
+through an op's owner count; call-backs.
+Invariant: a ticket is in ``out`` exactly while the system may write to it.
+"""
+
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from libc.errno cimport EAGAIN, EBADF, EEXIST, EINVAL, EMFILE, ENOBUFS, ENOMEM
+from libc.stdint cimport UINT32_MAX, int64_t, intptr_t
+from libc.string cimport memset
+
+from reactor.buffers cimport Vector, vector_set
+from reactor.pollers.contract cimport (
+    OP_ACCEPT, OP_CANCELLED, OP_CONNECT, OP_DONE, OP_IDLE, OP_NOWAIT, OP_PENDING,
+    OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, OP_WRITABLE, Op, OpList, OpState, Poller, hold,
+    op_append, op_splice,
+)
+from reactor.pollers.winsock cimport (
+    ADDRESS_ROOM, AFD_ABORT, AFD_ACCEPT, AFD_CONNECT_FAIL, AFD_DISCONNECT, AFD_LOCAL_CLOSE,
+    AFD_RECEIVE, AFD_SEND, AcceptEx, CancelIoEx, CloseHandle, ConnectEx, CreateIoCompletionPort,
+    DWORD, ERROR_INVALID_PARAMETER, ERROR_IO_PENDING, FILE_SKIP_COMPLETION_PORT_ON_SUCCESS,
+    FILE_SKIP_SET_EVENT_ON_HANDLE, GetLastError, GetQueuedCompletionStatusEx, HANDLE, INFINITE,
+    INVALID_HANDLE_VALUE, INVALID_SOCKET, InterlockedExchange, MSG_PEEK,
+    OVERLAPPED_ENTRY, PostQueuedCompletionStatus, SD_SEND, SOCKET, SOCK_STREAM, SOL_SOCKET,
+    SO_UPDATE_CONNECT_CONTEXT, SetFileCompletionNotificationModes, ULONG, WAIT_TIMEOUT,
+    WSAECONNRESET, WSAGetLastError, WSARecv, WSASend, WSA_IO_PENDING, accept, bind,
+    bind_wildcard, closesocket, connect, counter_ns, errno_of, failure_of, getpeername,
+    getsockname, is_stream, load_calls, open_afd, open_socket_handle, prepare_accepted, recv,
+    replace_port, setsockopt, shutdown, sockaddr, start_poll,
+)
+from reactor.pool cimport BlockPool
+
+import ctypes
+import socket                           # which starts Winsock
+
+cdef extern from "errno.h" nogil:
+    enum:
+        ECANCELED
+        ECONNABORTED
+
+cdef enum:
+    BATCH = 256                 # packets fetched at once; 8 KiB
+    FIRST_SLOTS = 256
+    LAST_SLOT = 1 << 22         # a process has no more handles than 16 million
+    MAX_SPARE = 1024            # tickets that are kept; half a MiB
+    LENT = 0x100                # an op's flag: it gave no buffer
+    CLOSE_MS = 5_000            # how long the system may take to give tickets back
+
+
+cdef inline bint reads(const Op *op) noexcept nogil:
+    return op.kind == OP_RECEIVE or op.kind == OP_ACCEPT or op.kind == OP_READABLE
+
+
+cdef inline Py_ssize_t receive_now(Op *op) noexcept nogil:
+    cdef int count = recv(<SOCKET>op.fd, op.buffer, <int>min(op.length, 0x7FFFFFFF), 0)
+    return count if count >= 0 else -errno_of(WSAGetLastError())
+
+
+cdef inline int gather(const Op *op, Vector *single, Vector **vectors) noexcept nogil:
+    """Point *vectors* at what the op sends; return how many there are."""
+    if op.vector_count:
+        vectors[0] = op.vectors
+        return op.vector_count
+    vector_set(single, op.buffer, min(op.length, 0x7FFFFFFF))
+    vectors[0] = single
+    return 1
+
+
+cdef inline Py_ssize_t send_now(const Op *op) noexcept nogil:
+    cdef Vector single
+    cdef Vector *vectors
+    cdef DWORD count = 0
+    cdef int vector_count = gather(op, &single, &vectors)
+    if WSASend(<SOCKET>op.fd, vectors, vector_count, &count, 0, NULL, NULL) == 0:
+        return count
+    return -errno_of(WSAGetLastError())
+
+
+cdef object windows_error(DWORD error):
+    return ctypes.WinError(error)
+
+
+cdef class IocpPoller(Poller):
+    """I/O completion ports behind the completion contract.  Lends receives blocks of *pool*.
+
+    Raises ``OSError`` when the system has no port, or no driver to poll sockets with.
+    """
+
+    def __cinit__(self, BlockPool pool not None):
+        cdef int error = load_calls()
+        self.pool = pool
+        if error:
+            raise windows_error(error)
+        self.entries = <OVERLAPPED_ENTRY *>PyMem_RawMalloc(BATCH * sizeof(OVERLAPPED_ENTRY))
+        if self.entries == NULL:
+            raise MemoryError("no memory for the port's packets")
+        self.port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1)
+        if self.port == NULL:
+            raise windows_error(GetLastError())
+        self.afd = open_afd(self.port)
+        if self.afd == NULL:
+            raise OSError("the driver behind Winsock (AFD) cannot be opened")
+
+    def __dealloc__(self):
+        cdef Ticket *ticket
+        if self.afd != NULL:
+            CloseHandle(self.afd)
+        if self.port != NULL:
+            CloseHandle(self.port)
+        while self.spare != NULL:
+            ticket = self.spare
+            self.spare = ticket.next
+            PyMem_RawFree(ticket)
+        PyMem_RawFree(self.slots)       # and whatever is still out stays
+        PyMem_RawFree(self.entries)
+
+    # -- ops -------------------------------------------------------------------------
+
+    cdef OpState submit(self, Op *op) noexcept:
+        op.flags &= ~(OP_CANCELLED | LENT)
+        if self.closed:
+            op.result = -ECANCELED
+            return OP_IDLE
+        if op.flags & OP_NOWAIT:
+            self.call_now(op)
+            return OP_IDLE
+        if op.flags & OP_TRY and self.call_now(op):
+            return OP_IDLE
+        if op.kind == OP_RECEIVE and op.buffer == NULL:
+            op.flags |= LENT
+        if self.park(op) < 0:
+            return OP_IDLE
+        if op.state == OP_IDLE and (op.kind == OP_SEND or op.kind == OP_CONNECT):
+            return OP_IDLE              # done in line; what was the ticket's is the result
+        hold(self, op)
+        if op.state == OP_IDLE:         # done in line, which must not be seen before a wait
+            op.state = OP_DONE
+            op_append(&self.arrived, op)
+        return OP_PENDING
+
+    cdef void cancel(self, Op *op) noexcept:
+        cdef Ticket *ticket = <Ticket *>op.detail
+        if op.state == OP_PENDING:
+            op.flags |= OP_CANCELLED
+            CancelIoEx(ticket.handle, &ticket.overlapped)
+        elif op.state == OP_DONE:
+            if op.result > 0 and not op.flags & LENT:
+                return                  # bytes that were taken
+            if op.result == 0 and op.kind == OP_ACCEPT:
+                return
+            op.flags |= OP_CANCELLED
+            op.result = -ECANCELED
+
+    cdef int wait(self, int64_t timeout_ns, OpList *done) except -1:
+        cdef int64_t now, until = 0
+        cdef DWORD timeout_ms
+        cdef int error
+        if self.arrived.first != NULL:
+            timeout_ns = 0
+        if timeout_ns > 0:
+            now = counter_ns()
+            until = now + timeout_ns
+            if until < now:
+                timeout_ns = -1
+        while True:
+            if timeout_ns < 0:
+                timeout_ms = INFINITE
+            elif timeout_ns >= <int64_t>(UINT32_MAX - 1) * 1_000_000:
+                timeout_ms = UINT32_MAX - 1
+            else:
+                timeout_ms = <DWORD>((timeout_ns + 999_999) // 1_000_000)
+            error = self.reap(timeout_ms, done)
+            if error == 0:
+                break
+            if error != WAIT_TIMEOUT:
+                raise windows_error(error)
+            if timeout_ns <= 0:
+                break
+            timeout_ns = until - counter_ns()
+            if timeout_ns <= 0:
+                break
+        op_splice(done, &self.arrived)
+        return 0
+
+    cdef bint complete(self, Op *op) noexcept:
+        if op.flags & OP_CANCELLED or not op.flags & LENT or op.result < 0:
+            return True
+        self.receive_block(op)
+        if op.result != -EAGAIN:
+            return True
+        # Somebody else took the bytes: wait again.
+        op.state = OP_IDLE
+        if self.park(op) < 0:
+            op.state = OP_DONE
+            return True
+        if op.state == OP_IDLE:
+            op.state = OP_DONE
+            op_append(&self.arrived, op)
+        return False
+
+    cdef void wake(self) noexcept nogil:
+        if InterlockedExchange(&self.woken, 1) == 0:
+            PostQueuedCompletionStatus(self.port, 0, 0, NULL)
+
+    cdef intptr_t wakeup_fd(self) noexcept:
+        cdef int error
+        try:
+            if self.wakers is None:
+                near, far = socket.socketpair()
+                near.setblocking(False)
+                far.setblocking(False)
+                self.wakers = (near, far)
+                error = self.watch_wakers()
+                if error < 0:
+                    self.close_wakers()
+                    return error
+            return self.wakers[1].fileno()
+        except OSError:
+            return -EMFILE
+
+    cdef int64_t now_ns(self) noexcept nogil:
+        return counter_ns()
+
+    cdef void close(self, OpList *done) noexcept:
+        cdef Ticket *ticket
+        cdef Op *op
+        cdef int64_t until
+        if self.closed:
+            return
+        self.closed = True
+        ticket = self.out
+        while ticket != NULL:
+            if ticket.op != NULL:
+                ticket.op.flags |= OP_CANCELLED
+            CancelIoEx(ticket.handle, &ticket.overlapped)
+            ticket = ticket.next
+        until = counter_ns() + <int64_t>CLOSE_MS * 1_000_000
+        while self.out != NULL and counter_ns() < until:
+            if self.reap(100, done) not in (0, WAIT_TIMEOUT):
+                break
+        op_splice(done, &self.arrived)
+        op = done.first
+        while op != NULL:
+            self.cancel(op)
+            op = op.next
+        self.close_wakers()
+        CloseHandle(self.afd)
+        CloseHandle(self.port)
+        self.afd = self.port = NULL
+
+    # -- descriptors -----------------------------------------------------------------
+
+    cdef intptr_t open_socket(self, int family, int kind, int protocol) noexcept:
+        cdef SOCKET opened = open_socket_handle(family, kind, protocol)
+        cdef int error
+        if opened == INVALID_SOCKET:
+            return -errno_of(WSAGetLastError())
+        error = self.attach(<intptr_t>opened, True)
+        if error < 0:
+            closesocket(opened)
+            return error
+        return <intptr_t>opened
+
+    cdef int attach(self, intptr_t fd, bint fresh) noexcept:
+        cdef int error = self.make_room(fd)
+        if error == 0 and fresh:
+            self.abandon(self.slot_of(fd))
+        return error
+
+    cdef void detach(self, intptr_t fd) noexcept:
+        cdef Slot *slot = self.slot_of(fd)
+        if slot != NULL:
+            self.abandon(slot)
+
+    cdef int close_fd(self, intptr_t fd) noexcept:
+        cdef Slot *slot = self.slot_of(fd)
+        if slot != NULL:
+            self.abandon(slot)
+            slot.known = False
+        return -errno_of(WSAGetLastError()) if closesocket(<SOCKET>fd) else 0
+
+    cdef int shut_down(self, intptr_t fd) noexcept:
+        return -errno_of(WSAGetLastError()) if shutdown(<SOCKET>fd, SD_SEND) else 0
+
+    cdef int peek(self, intptr_t fd) noexcept:
+        cdef char byte
+        cdef int error
+        if recv(<SOCKET>fd, &byte, 1, MSG_PEEK) >= 0:
+            return 1
+        error = errno_of(WSAGetLastError())
+        return 0 if error == EAGAIN else -error
+
+    cdef int set_option(self, intptr_t fd, int level, int name, int value) noexcept:
+        if setsockopt(<SOCKET>fd, level, name, <const char *>&value, sizeof(value)):
+            return -errno_of(WSAGetLastError())
+        return 0
+
+    cdef int bind_socket(self, intptr_t fd, const void *address, int size) noexcept:
+        if bind(<SOCKET>fd, <const sockaddr *>address, size):
+            return -errno_of(WSAGetLastError())
+        return 0
+
+    cdef int address_of(self, intptr_t fd, bint peer, void *address, int size) noexcept:
+        cdef int failed
+        if peer:
+            failed = getpeername(<SOCKET>fd, <sockaddr *>address, &size)
+        else:
+            failed = getsockname(<SOCKET>fd, <sockaddr *>address, &size)
+        return -errno_of(WSAGetLastError()) if failed else size
+
+    # -- the tables ------------------------------------------------------------------
+
+    cdef Slot *slot_of(self, intptr_t fd) noexcept:
+        """Return what is known of a socket, or NULL."""
+        return &self.slots[fd >> 2] if 0 <= fd >> 2 < self.slot_count else NULL
+
+    cdef int make_room(self, intptr_t fd) noexcept:
+        """Let the table have a slot for *fd*; 0 or -errno."""
+        cdef Py_ssize_t at = fd >> 2
+        cdef Py_ssize_t count
+        cdef Slot *grown
+        if at < 0 or at > LAST_SLOT:
+            return -EBADF
+        if at >= self.slot_count:
+            count = self.slot_count if self.slot_count else FIRST_SLOTS
+            while count <= at:
+                count *= 2
+            grown = <Slot *>PyMem_RawRealloc(self.slots, count * sizeof(Slot))
+            if grown == NULL:
+                return -ENOMEM
+            memset(&grown[self.slot_count], 0, (count - self.slot_count) * sizeof(Slot))
+            self.slots = grown
+            self.slot_count = count
+        return 0
+
+    cdef void abandon(self, Slot *slot) noexcept:
+        """Forget a user of a number; what it has pending comes back cancelled."""
+        if slot.reader != NULL:
+            self.cancel(slot.reader)
+            slot.reader = NULL
+        if slot.writer != NULL:
+            self.cancel(slot.writer)
+            slot.writer = NULL
+        slot.associated = slot.skips = False
+
+    cdef Ticket *take_ticket(self, Op *op) noexcept:
+        """Return a clean ticket for *op* that is not out yet, or NULL."""
+        cdef Ticket *ticket = self.spare
+        if ticket != NULL:
+            self.spare = ticket.next
+            self.spare_count -= 1
+            memset(ticket, 0, sizeof(Ticket))
+        else:
+            ticket = <Ticket *>PyMem_RawCalloc(1, sizeof(Ticket))
+            if ticket == NULL:
+                return NULL
+        ticket.op = op
+        ticket.accepted = INVALID_SOCKET
+        return ticket
+
+    cdef void return_ticket(self, Ticket *ticket) noexcept:
+        if self.spare_count >= MAX_SPARE:
+            PyMem_RawFree(ticket)
+            return
+        ticket.next = self.spare
+        self.spare = ticket
+        self.spare_count += 1
+
+    cdef int associate(self, Slot *slot, intptr_t fd) noexcept:
+        """See that packets of *fd* come to our port; 0 or -errno."""
+        cdef DWORD error
+        if slot.associated:
+            return 0
+        if CreateIoCompletionPort(<HANDLE>fd, self.port, 0, 0) == NULL:
+            error = GetLastError()
+            if error != <DWORD>ERROR_INVALID_PARAMETER:
+                return -errno_of(error)
+            # It has a port already: ours from before, or another loop's.
+            if not slot.known and not replace_port(<HANDLE>fd, self.port):
+                return -EINVAL
+        slot.associated = slot.known = True
+        slot.skips = SetFileCompletionNotificationModes(
+            <HANDLE>fd, FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE)
+        return 0
+
+    # -- beginning -------------------------------------------------------------------
+
+    cdef bint call_now(self, Op *op) noexcept:
+        """Make the op's call without waiting; true unless it would block (-EAGAIN)."""
+        cdef SOCKET accepted
+        if op.kind == OP_RECEIVE:
+            if op.buffer != NULL:
+                op.result = receive_now(op)
+            else:
+                self.receive_block(op)
+        elif op.kind == OP_SEND:
+            op.result = send_now(op)
+        elif op.kind == OP_ACCEPT:
+            accepted = accept(<SOCKET>op.fd, NULL, NULL)
+            if accepted == INVALID_SOCKET:
+                op.result = -errno_of(WSAGetLastError())
+                if op.result == -WSAECONNRESET:
+                    op.result = -ECONNABORTED
+            else:
+                self.take_accepted(op, accepted, False)
+        else:
+            op.result = -EAGAIN
+        return op.result != -EAGAIN
+
+    cdef void receive_block(self, Op *op) noexcept:
+        """Receive into a block of the pool; it stays with the op only if data came."""
+        cdef char *block = self.pool.acquire()
+        if block == NULL:
+            op.result = -ENOBUFS
+            return
+        op.buffer = block
+        op.length = self.pool.block_size
+        op.result = receive_now(op)
+        if op.result <= 0:
+            op.buffer = NULL
+            self.pool.release(block)
+
+    cdef void take_accepted(self, Op *op, SOCKET accepted, bint update) noexcept:
+        cdef int error
+        prepare_accepted(accepted, <SOCKET>op.fd, update)
+        error = self.attach(<intptr_t>accepted, True)
+        if error < 0:
+            closesocket(accepted)
+        op.result = error if error < 0 else <intptr_t>accepted
+
+    cdef int park(self, Op *op) noexcept:
+        """Give the op to the system; -1, with the reason as its result, when that fails.
+
+        Afterwards it is PENDING, or still as it was: then it is done in line.
+        """
+        cdef Slot *slot
+        cdef Ticket *ticket
+        cdef DWORD count = 0
+        cdef int begun
+        op.result = self.make_room(op.fd)
+        if op.result < 0:
+            return -1
+        slot = self.slot_of(op.fd)
+        if (slot.reader if reads(op) else slot.writer) != NULL:
+            op.result = -EEXIST
+            return -1
+        ticket = self.take_ticket(op)
+        if ticket == NULL:
+            op.result = -ENOMEM
+            return -1
+        begun = self.begin(slot, ticket, &count)
+        if begun < 0:
+            op.result = begun
+            if ticket.accepted != INVALID_SOCKET:
+                closesocket(ticket.accepted)
+            self.return_ticket(ticket)
+            return -1
+        if begun > 0:
+            self.finish(ticket, False, count)
+            self.return_ticket(ticket)
+            return 0
+        if reads(op):
+            slot.reader = op
+        else:
+            slot.writer = op
+        op.state = OP_PENDING
+        op.detail = ticket
+        self.put_out(ticket)
+        return 0
+
+    cdef void put_out(self, Ticket *ticket) noexcept:
+        ticket.next = self.out
+        if self.out != NULL:
+            self.out.before = ticket
+        self.out = ticket
+
+    cdef int begin(self, Slot *slot, Ticket *ticket, DWORD *count) noexcept:
+        """Make the call: 1 when it is over, 0 when a packet will come, -errno."""
+        cdef Op *op = ticket.op
+        cdef SOCKET fd = <SOCKET>op.fd
+        cdef Vector single
+        cdef Vector *vectors
+        cdef DWORD flags = 0
+        cdef int error, vector_count
+        if op.kind == OP_READABLE or op.kind == OP_WRITABLE:
+            ticket.handle = self.afd
+            flags = AFD_LOCAL_CLOSE | AFD_ABORT
+            if op.kind == OP_READABLE:
+                flags |= AFD_RECEIVE | AFD_DISCONNECT | AFD_ACCEPT
+            else:
+                flags |= AFD_SEND | AFD_CONNECT_FAIL
+            error = start_poll(self.afd, fd, flags, &ticket.poll, &ticket.overlapped)
+            return -errno_of(error) if error else 0
+        ticket.handle = <HANDLE>op.fd
+        error = self.associate(slot, op.fd)
+        if error < 0:
+            return error
+        if op.kind == OP_RECEIVE:
+            if op.flags & LENT:
+                vector_set(&single, <char *>ticket.addresses, 0)
+            else:
+                vector_set(&single, op.buffer, min(op.length, 0x7FFFFFFF))
+            error = WSARecv(fd, &single, 1, count, &flags, &ticket.overlapped, NULL)
+        elif op.kind == OP_SEND:
+            vector_count = gather(op, &single, &vectors)
+            error = WSASend(fd, vectors, vector_count, count, 0, &ticket.overlapped, NULL)
+        elif op.kind == OP_ACCEPT:
+            error = self.begin_accept(ticket, count)
+        elif is_stream(fd):
+            error = self.begin_connect(ticket, count)
+        elif connect(fd, <const sockaddr *>op.buffer, <int>op.length) == 0:
+            return 1
+        else:
+            return -errno_of(WSAGetLastError())
+        if error == 0:
+            return 1 if slot.skips else 0
+        error = WSAGetLastError()
+        if error == WSA_IO_PENDING or error == ERROR_IO_PENDING:
+            return 0
+        return -errno_of(error)
+
+    cdef int begin_accept(self, Ticket *ticket, DWORD *count) noexcept:
+        """AcceptEx; 0, or -1 with an error to be asked for."""
+        cdef char address[ADDRESS_ROOM]
+        cdef int size = sizeof(address)
+        cdef SOCKET fd = <SOCKET>ticket.op.fd
+        if getsockname(fd, <sockaddr *>address, &size):
+            return -1
+        ticket.accepted = open_socket_handle((<sockaddr *>address).sa_family, SOCK_STREAM, 0)
+        if ticket.accepted == INVALID_SOCKET:
+            return -1
+        return 0 if AcceptEx(fd, ticket.accepted, ticket.addresses, 0, ADDRESS_ROOM,
+                             ADDRESS_ROOM, count, &ticket.overlapped) else -1
+
+    cdef int begin_connect(self, Ticket *ticket, DWORD *count) noexcept:
+        """ConnectEx; 0, or -1 with an error to be asked for."""
+        cdef Op *op = ticket.op
+        cdef const sockaddr *address = <const sockaddr *>op.buffer
+        bind_wildcard(<SOCKET>op.fd, address.sa_family)
+        return 0 if ConnectEx(<SOCKET>op.fd, address, <int>op.length, NULL, 0, count,
+                              &ticket.overlapped) else -1
+
+    # -- ending ----------------------------------------------------------------------
+
+    cdef void finish(self, Ticket *ticket, bint failed, DWORD count) noexcept:
+        """Write the result of what a ticket was for into its op."""
+        cdef Op *op = ticket.op
+        cdef bint cancelled = op.flags & OP_CANCELLED
+        if failed:
+            op.result = -failure_of(<SOCKET>op.fd, &ticket.overlapped)
+            if op.kind == OP_SEND and cancelled and count > 0:
+                op.result = count               # a part went out
+                op.flags &= ~OP_CANCELLED
+            elif cancelled:
+                op.result = -ECANCELED
+            elif op.kind == OP_ACCEPT and op.result == -WSAECONNRESET:
+                op.result = -ECONNABORTED
+            if ticket.accepted != INVALID_SOCKET:
+                closesocket(ticket.accepted)
+            return
+        if op.kind == OP_ACCEPT:
+            self.take_accepted(op, ticket.accepted, True)
+        elif op.kind == OP_RECEIVE or op.kind == OP_SEND:
+            op.result = count
+        elif op.kind == OP_CONNECT:
+            setsockopt(<SOCKET>op.fd, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0)
+            op.result = 0
+        elif ticket.poll.events & AFD_LOCAL_CLOSE:
+            op.result = -ECANCELED              # somebody closed it
+        else:
+            op.result = 0
+        if cancelled:
+            if op.kind == OP_ACCEPT or (op.result > 0 and not op.flags & LENT):
+                op.flags &= ~OP_CANCELLED       # it was over before: its result stands
+            else:
+                op.result = -ECANCELED
+
+    cdef void came_back(self, Ticket *ticket, OpList *done) noexcept:
+        """The system is through with a ticket."""
+        cdef Op *op = ticket.op
+        cdef Slot *slot
+        if ticket.before != NULL:
+            ticket.before.next = ticket.next
+        else:
+            self.out = ticket.next
+        if ticket.next != NULL:
+            ticket.next.before = ticket.before
+        if op == NULL:
+            self.drain_wakers()
+        else:
+            slot = self.slot_of(op.fd)
+            if slot.reader == op:
+                slot.reader = NULL
+            elif slot.writer == op:
+                slot.writer = NULL
+            # Internal holds an NTSTATUS, whose sign says that it failed.
+            self.finish(ticket, <int>ticket.overlapped.Internal < 0,
+                        <DWORD>ticket.overlapped.InternalHigh)
+            op.state = OP_DONE
+            op.detail = NULL
+            op_append(done, op)
+        self.return_ticket(ticket)
+
+    cdef int reap(self, DWORD timeout_ms, OpList *done) noexcept:
+        """Wait for packets; 0, or the error of Windows, of which WAIT_TIMEOUT is one."""
+        cdef ULONG count = 0
+        cdef ULONG at
+        cdef int error = 0
+        cdef OVERLAPPED_ENTRY *entries = self.entries
+        cdef HANDLE port = self.port
+        if timeout_ms == 0:
+            if not GetQueuedCompletionStatusEx(port, entries, BATCH, &count, 0, False):
+                error = <int>GetLastError()
+        else:
+            with nogil:
+                if not GetQueuedCompletionStatusEx(port, entries, BATCH, &count, timeout_ms,
+                                                   False):
+                    error = <int>GetLastError()
+        if error:
+            return error
+        for at in range(count):
+            if entries[at].lpOverlapped == NULL:
+                InterlockedExchange(&self.woken, 0)
+            else:
+                self.came_back(<Ticket *>entries[at].lpOverlapped, done)
+        return 0
+
+    # -- signals ---------------------------------------------------------------------
+
+    cdef int watch_wakers(self) noexcept:
+        """Poll the near one of the wake-up sockets; 0 or -errno."""
+        cdef Ticket *ticket = self.take_ticket(NULL)
+        cdef int error
+        if ticket == NULL:
+            return -ENOMEM
+        ticket.handle = self.afd
+        error = start_poll(self.afd, <SOCKET><intptr_t>self.wakers[0].fileno(), AFD_RECEIVE,
+                           &ticket.poll, &ticket.overlapped)
+        if error:
+            self.return_ticket(ticket)
+            return -errno_of(error)
+        self.put_out(ticket)
+        return 0
+
+    cdef void close_wakers(self) noexcept:
+        if self.wakers is not None:
+            self.wakers[0].close()
+            self.wakers[1].close()
+            self.wakers = None
+
+    cdef void drain_wakers(self) noexcept:
+        cdef char taken[64]             # what is left ends the next wait as well
+        if self.wakers is None or self.closed:
+            return
+        recv(<SOCKET><intptr_t>self.wakers[0].fileno(), taken, sizeof(taken), 0)
+        self.watch_wakers()

@@ -1,0 +1,167 @@
+"""The calls that a poller of readiness makes on POSIX sockets, each with its answer as a result.
+
+Owns: EINTR, and what a platform lacks of Linux's flags.  May not touch: ops' states, tables.
+Invariant: a result is what the contract says of its op: bytes, a descriptor, 0, or ``-errno``.
+"""
+
+from libc.errno cimport EAGAIN, EINPROGRESS, EINTR, errno
+from libc.stdint cimport intptr_t
+from libc.string cimport memset
+
+from reactor.buffers cimport Vector
+from reactor.pollers.contract cimport Op
+
+cdef extern from *:
+    """
+    #include <fcntl.h>
+    #include <sys/socket.h>
+    #include <unistd.h>
+    #ifndef MSG_NOSIGNAL
+    #  define MSG_NOSIGNAL 0
+    #endif
+    /* A descriptor that was just made: close-on-exec, non-blocking, no SIGPIPE. */
+    static int cyr_prepare(int fd) {
+    #ifdef SO_NOSIGPIPE
+        int on = 1;
+        setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
+    #endif
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -1;
+        return fcntl(fd, F_SETFL, O_NONBLOCK);
+    }
+    """
+    const int MSG_NOSIGNAL
+    int prepare "cyr_prepare"(int fd) nogil
+
+cdef extern from "sys/socket.h" nogil:
+    enum:
+        MSG_DONTWAIT
+        MSG_PEEK
+        SHUT_WR
+        SOL_SOCKET
+        SO_ERROR
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        pass
+    struct msghdr:
+        Vector *msg_iov
+        int msg_iovlen
+    int accept(int fd, sockaddr *address, socklen_t *size)
+    int bind(int fd, const sockaddr *address, socklen_t size)
+    int connect(int fd, const sockaddr *address, socklen_t size)
+    int getpeername(int fd, sockaddr *address, socklen_t *size)
+    int getsockname(int fd, sockaddr *address, socklen_t *size)
+    int getsockopt(int fd, int level, int name, void *value, socklen_t *size)
+    int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+    Py_ssize_t recv(int fd, void *buffer, size_t length, int flags)
+    Py_ssize_t send(int fd, const void *buffer, size_t length, int flags)
+    Py_ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    int shutdown(int fd, int how)
+    int socket(int family, int kind, int protocol)
+
+cdef extern from "unistd.h" nogil:
+    int close_descriptor "close"(int fd)
+
+
+cdef inline Py_ssize_t receive_now(Op *op) noexcept nogil:
+    cdef Py_ssize_t count
+    while True:
+        count = recv(<int>op.fd, op.buffer, op.length, 0)
+        if count >= 0:
+            return count
+        if errno != EINTR:
+            return -errno
+
+
+cdef inline Py_ssize_t send_now(const Op *op) noexcept nogil:
+    cdef Py_ssize_t count
+    cdef msghdr message
+    while True:
+        if op.vector_count:
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = op.vectors
+            message.msg_iovlen = op.vector_count
+            count = sendmsg(<int>op.fd, &message, MSG_NOSIGNAL)
+        else:
+            count = send(<int>op.fd, op.buffer, op.length, MSG_NOSIGNAL)
+        if count >= 0:
+            return count
+        if errno != EINTR:
+            return -errno
+
+
+cdef inline Py_ssize_t accept_now(const Op *op) noexcept nogil:
+    cdef int fd, error
+    while True:
+        fd = accept(<int>op.fd, NULL, NULL)
+        if fd >= 0:
+            break
+        if errno != EINTR:
+            return -errno
+    if prepare(fd) < 0:
+        error = errno
+        close_descriptor(fd)
+        return -error
+    return fd
+
+
+cdef inline Py_ssize_t connect_now(const Op *op) noexcept nogil:
+    if connect(<int>op.fd, <const sockaddr *>op.buffer, <socklen_t>op.length) == 0:
+        return 0
+    # An interrupted connect goes on by itself, like one in progress (connect(2)).
+    return -EINPROGRESS if errno == EINTR else -errno
+
+
+cdef inline Py_ssize_t connected(const Op *op) noexcept nogil:
+    cdef int error = 0
+    cdef socklen_t size = sizeof(error)
+    if getsockopt(<int>op.fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0:
+        return -errno
+    return -error
+
+
+cdef inline intptr_t open_now(int family, int kind, int protocol) noexcept nogil:
+    cdef int fd = socket(family, kind, protocol)
+    cdef int error
+    if fd < 0:
+        return -errno
+    if prepare(fd) < 0:
+        error = errno
+        close_descriptor(fd)
+        return -error
+    return fd
+
+
+cdef inline int peek_now(intptr_t fd) noexcept nogil:
+    cdef char byte
+    while recv(<int>fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0:
+        if errno == EAGAIN:
+            return 0
+        if errno != EINTR:
+            return -errno
+    return 1
+
+
+cdef inline int close_now(intptr_t fd) noexcept nogil:
+    return -errno if close_descriptor(<int>fd) < 0 and errno != EINTR else 0
+
+
+cdef inline int shut_down_now(intptr_t fd) noexcept nogil:
+    return -errno if shutdown(<int>fd, SHUT_WR) < 0 else 0
+
+
+cdef inline int set_option_now(intptr_t fd, int level, int name, int value) noexcept nogil:
+    return -errno if setsockopt(<int>fd, level, name, &value, sizeof(value)) < 0 else 0
+
+
+cdef inline int bind_now(intptr_t fd, const void *address, int size) noexcept nogil:
+    return -errno if bind(<int>fd, <const sockaddr *>address, size) < 0 else 0
+
+
+cdef inline int address_now(intptr_t fd, bint peer, void *address, int size) noexcept nogil:
+    cdef socklen_t length = size
+    cdef int failed
+    if peer:
+        failed = getpeername(<int>fd, <sockaddr *>address, &length)
+    else:
+        failed = getsockname(<int>fd, <sockaddr *>address, &length)
+    return -errno if failed else <int>length
