@@ -54,7 +54,7 @@ from reactor.transports.certificates import (
     server_context,
     shared_client_context,
 )
-from reactor.transports.connect import connect
+from reactor.transports.connect import connect, secure
 
 __all__ = [
     "BlockingConnectionManager",
@@ -89,6 +89,7 @@ __all__ = [
     "new_event_loop",
     "new_poller",
     "run",
+    "secure",
     "server_context",
     "shared_client_context",
 ]

@@ -602,13 +602,6 @@ def _basic(userinfo: str) -> str:
     return "Basic " + b64encode(unquote_to_bytes(f"{user}:{password}")).decode("ascii")
 
 
-def _is_stale(error: BaseException) -> bool:
-    """Return whether the error is what a connection closed while idle gives."""
-    return isinstance(error, EndpointError) and isinstance(
-        error, ConnectionError | TLSTruncatedError
-    )
-
-
 def _check_timeout(timeout: float | None) -> None:
     if timeout is not None and not timeout > 0:
         raise ValueError(f"a timeout must be more than 0 seconds, not {timeout}")
@@ -631,41 +624,3 @@ async def _call(hooks: tuple[Hook, ...], argument: Request | Response) -> None:
         result = hook(argument)
         if inspect.isawaitable(result):
             await result
-
-
-async def _upload(
-    connection: ClientConnection, request: Request, head: bytes, deadline_ns: int, stream: bool
-) -> Response:
-    """Send a request and its content piece by piece; return its response.
-
-    A whole response ends the sending, and so does the head of a streamed one that says that the
-    request failed; whatever else may come while the content is still on its way.
-    """
-    body = request.body
-    assert body is not None
-    size = -1 if body.size is None else body.size
-    expects = "100-continue" in request.headers.get("Expect", "").lower()
-    answer = connection.exchange(head, request.method, request.url, deadline_ns, stream, None, size)
-    sending = asyncio.ensure_future(connection.upload(body, expects, CONTINUE_SECONDS))
-    try:
-        await asyncio.wait((answer, sending), return_when=asyncio.FIRST_COMPLETED)
-        if (
-            sending.done()  # and may have failed, whatever came in the same pass
-            or not answer.done()
-            or (stream and (await answer).status_code < 400)
-        ):
-            await sending
-        return await answer
-    finally:
-        # The connection is of no more use when it has not sent all, so nobody waits for this.
-        if not sending.cancel() and not sending.cancelled():
-            sending.exception()  # which is told already, or of no interest beside an answer
-
-
-async def _drain(response: Response) -> None:
-    """Read what is left of a streamed body that nobody wants, unless it is long."""
-    left = MAX_DRAINED_BYTES
-    async for data in response.aiter_raw():
-        left -= len(data)
-        if left < 0:
-            return

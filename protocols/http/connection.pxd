@@ -33,5 +33,8 @@ cdef class ClientConnection(HTTPProtocol):
     cdef int64_t began_ns
     cdef object uploader                # what upload() waits for, or None
     cdef list informational             # (status, Headers) of 1xx responses, or None
+    cdef public object observer         # protocols.http.watching's, for one exchange, or None
 
+    cdef int observe(self, str what, object argument) except -1
+    cdef int unobserve(self) except -1
     cdef int settle(self, object error) except -1

@@ -180,8 +180,14 @@ cdef class ClientConnection(HTTPProtocol):
         """The peer has taken what was queued."""
         self.wake_uploader()
 
+    def give_up(self, error not None):
+        """Fail the exchange under way, if any, with *error*, and the connection with it."""
+        if self.state != EXCHANGE_NONE and self.state != EXCHANGE_FAILED:
+            self.fail(error)
+
     def abandon(self):
         """Give up the exchange under way, if any, and the connection with it."""
+        self.unobserve()
         self.waiter = None
         self.response = None
         if self.stream is not None:
@@ -196,10 +202,31 @@ cdef class ClientConnection(HTTPProtocol):
         if self.transport is not None:
             self.transport.abort()
 
+    cdef int observe(self, str what, object argument) except -1:
+        """Tell who watches the exchange; what it raises ends that."""
+        try:
+            getattr(self.observer, what)(argument)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.fail(error)
+        return 0
+
+    cdef int unobserve(self) except -1:
+        """The exchange is over: who watched it may let go."""
+        cdef object observer = self.observer
+        if observer is not None:
+            self.observer = None
+            observer.over()
+        return 0
+
     cdef int on_informational(self) except -1:
         if self.informational is None:
             self.informational = []
-        self.informational.append((self.parser.status_code, self.parser.make_headers()))
+        cdef tuple response = (self.parser.status_code, self.parser.make_headers())
+        self.informational.append(response)
+        if self.observer is not None:
+            self.observe("informational_received", response)
         if self.parser.status_code == 100:
             self.wake_uploader()
         return 0
@@ -214,6 +241,10 @@ cdef class ClientConnection(HTTPProtocol):
         response.url = self.url
         response.informational = self.informational
         self.response = response
+        if self.observer is not None:
+            self.observe("head_received", response)
+            if self.state == EXCHANGE_FAILED:
+                return 0
         if self.streamed:
             self.stream = response.stream = BodyStream.__new__(BodyStream)
             self.stream.connection = self
@@ -222,6 +253,10 @@ cdef class ClientConnection(HTTPProtocol):
         return 0
 
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
+        if self.observer is not None:
+            self.observe("body_received", PyBytes_FromStringAndSize(data, size))
+            if self.state == EXCHANGE_FAILED:
+                return 0
         if self.streamed:
             if self.stream is not None:
                 self.stream.push(PyBytes_FromStringAndSize(data, size))
@@ -240,6 +275,8 @@ cdef class ClientConnection(HTTPProtocol):
         return 0
 
     cdef int on_complete(self) except -1:
+        if self.observer is not None:
+            self.unobserve()
         self.response.trailers = self.parser.trailers
         if self.uploader is not None:
             self.wake_uploader()
@@ -261,6 +298,8 @@ cdef class ClientConnection(HTTPProtocol):
         return 0
 
     cdef int on_failed(self, object error) except -1:
+        if self.observer is not None:
+            self.unobserve()
         self.first = self.rest = None
         self.wake_uploader()
         if self.stream is not None:

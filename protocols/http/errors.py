@@ -9,6 +9,7 @@ the sans-I/O codecs raise knows no endpoint and is wrapped in one place, `respon
       InvalidHeader            ValueError         a string that may not enter a request head
       RedirectError                               a redirect that cannot be followed
         TooManyRedirects                          max_redirects were followed already
+        RedirectLoop                              the same request was redirected already
       StatusError                                 raise_for_status() on a 4xx or 5xx
       MessageError             ValueError         sans-I/O: what a codec says of its input
         MalformedMessage                          the bytes are not HTTP, or not safely so
@@ -23,11 +24,16 @@ the sans-I/O codecs raise knows no endpoint and is wrapped in one place, `respon
           ResponseLimitError
           DecodingError
         IncompleteResponseError
+      ProxyError               ConnectError       the proxy makes no connection
+        ProxyAuthenticationError                  it wants credentials, or others
 """
 
 from __future__ import annotations
 
-from reactor.errors import EndpointError, endpoint_error
+from collections.abc import Sequence
+from typing import Any
+
+from reactor.errors import ConnectError, EndpointError, endpoint_error
 
 __all__ = [
     "BodyConsumedError",
@@ -41,7 +47,10 @@ __all__ = [
     "MalformedContent",
     "MalformedMessage",
     "MessageError",
+    "ProxyAuthenticationError",
+    "ProxyError",
     "RedirectError",
+    "RedirectLoop",
     "RemoteProtocolError",
     "ResponseError",
     "ResponseLimitError",
@@ -106,16 +115,26 @@ class TooManyRedirects(RedirectError):
     """One redirect more than the client follows."""
 
 
+class RedirectLoop(RedirectError):
+    """The redirect leads to a request that was redirected before, cookies and all."""
+
+
 class StatusError(HTTPError):
     """The response arrived whole, and its status says failure (4xx or 5xx).
 
     Attributes:
         response: the response, as the client returned it.
+        request: what it answers.
     """
 
-    def __init__(self, message: str, response: object) -> None:
+    def __init__(self, message: str, response: Any) -> None:
         super().__init__(message, response)
         self.response = response
+
+    @property
+    def request(self) -> Any:
+        """The request that was answered."""
+        return self.response.request
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -242,6 +261,26 @@ class IncompleteResponseError(ResponseError):
 
     received: int = 0
     expected: int | None = None
+
+
+class ProxyError(HTTPError, ConnectError):
+    """The proxy, whose host and port these are, does not lead to the origin.
+
+    Attributes:
+        status_code: of its answer to CONNECT; None where there was none.
+    """
+
+    status_code: int | None = None
+
+
+class ProxyAuthenticationError(ProxyError):
+    """The proxy wants credentials, or others than it got.
+
+    Attributes:
+        challenges: what it asks for, as ``Challenge``s.
+    """
+
+    challenges: Sequence[Any] = ()
 
 
 def response_error(

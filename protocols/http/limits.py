@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "DEFAULT_TIMEOUT_SECONDS",
     "LONGEST_TIMEOUT_SECONDS",
+    "MAX_AUTH_ANSWERS",
     "MAX_AUTH_PARAM_BYTES",
     "MAX_BODY_BYTES",
     "MAX_CHALLENGES",
@@ -32,6 +33,8 @@ __all__ = [
     "MAX_COOKIE_FILE_BYTES",
     "MAX_COOKIE_HEADER_BYTES",
     "MAX_DRAINED_BYTES",
+    "MAX_PASSWORDS_KEPT",
+    "MAX_PASSWORD_QUESTIONS",
     "MAX_REDIRECTS",
     "MAX_STALE_RETRIES",
     "MAX_URL_LENGTH",
@@ -203,3 +206,14 @@ MAX_COOKIE_FILE_BYTES = 67_108_864
 MAX_CHALLENGES = 16
 MAX_CHALLENGE_PARAMS = 32
 MAX_AUTH_PARAM_BYTES = 4_096
+
+# How many challenges of one server are answered for one request. One is usual; a Digest whose
+# nonce ran out takes two, a negotiation of several steps three.
+MAX_AUTH_ANSWERS = 3
+
+# How often somebody is asked for a password for one request: who has typed it wrong three times
+# will not know it the fourth time, and login(1) gives up too.
+MAX_PASSWORD_QUESTIONS = 3
+
+# The origins for which a client remembers what on_password answered.
+MAX_PASSWORDS_KEPT = 1_024

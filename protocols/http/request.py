@@ -68,14 +68,31 @@ class Request:
         """Whether the method changes nothing on the server (RFC 9110 section 9.2.1)."""
         return self.method in _SAFE
 
-    def head(self, more: HeaderSource | None = None) -> bytes:
-        """Return the head as it goes over the wire, with the fields of *more* in place of its own.
+    def head(
+        self,
+        more: HeaderSource | None = None,
+        *,
+        target: str | None = None,
+        without: str | None = None,
+    ) -> bytes:
+        """Return the head as it goes over the wire.
+
+        Args:
+            more: fields in place of the request's own of these names.
+            target: the request target, if not that of the URL (RFC 9112 section 3.2.2).
+            without: the name of a field that is left out, in lower case.
 
         Raises ``InvalidHeader``.
         """
-        return self._head if more is None else self._render(self.headers.merged_with(more))
+        if more is None and target is None and without is None:
+            return self._head
+        fields = self.headers
+        if without is not None:
+            name = without.encode("ascii")
+            fields = Headers([pair for pair in fields.raw if pair[0].lower() != name])
+        return self._render(fields if not more else fields.merged_with(more), target)
 
-    def _render(self, fields: Headers) -> bytes:
+    def _render(self, fields: Headers, target: str | None = None) -> bytes:
         body = self.body
         if body is None:
             if self.method in _WITH_CONTENT:
@@ -87,7 +104,10 @@ class Request:
             fields = fields.merged_with((framing,))
             if body.content_type is not None and "Content-Type" not in fields:
                 fields = fields.merged_with((("Content-Type", body.content_type),))
-        return render_request_head(self.method, self.url.target, self.url.host_header, fields)
+        url = self.url
+        return render_request_head(
+            self.method, url.target if target is None else target, url.host_header, fields
+        )
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.url!r}>"

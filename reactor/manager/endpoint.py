@@ -32,7 +32,8 @@ class Endpoint(NamedTuple):
         server_hostname: the name that is verified and sent as SNI, if not *host*.
         local_address: where to connect from.
         opener: how to get there if not directly: a UNIX path, a proxy with its credentials.
-            Hashable; two that are equal lead the same way.
+            Hashable; two that are equal lead the same way.  Its ``str`` names the way; one that
+            is empty is not shown.
     """
 
     scheme: str
@@ -45,8 +46,8 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        by = "" if self.opener is None else f" by {self.opener}"
-        return f"{self.scheme}://{host}:{self.port}{by}"
+        by = "" if self.opener is None else str(self.opener)
+        return f"{self.scheme}://{host}:{self.port}{' by ' if by else ''}{by}"
 
 
 # Awaited with the protocol's factory, the endpoint, the deadline on the loop's clock (or None)

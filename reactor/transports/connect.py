@@ -18,7 +18,7 @@ from reactor.resolver import AddressInfo, Resolver, race
 from reactor.transports.tcp import Connector
 from reactor.transports.tls import TLSProtocol
 
-__all__ = ["check_endpoint", "connect"]
+__all__ = ["check_endpoint", "connect", "secure"]
 
 ProtocolT = TypeVar("ProtocolT")
 
@@ -106,6 +106,55 @@ async def _secure(
     except BaseException:
         raw.abort()
         raise
+    return layer.app_transport, protocol
+
+
+async def secure(
+    transport: Any,
+    protocol: ProtocolT,
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext,
+    server_hostname: str | None = None,
+    deadline: float | None = None,
+) -> tuple[Any, ProtocolT]:
+    """Put TLS on a connection that leads to an endpoint by another way than ``connect``'s.
+
+    Such as a proxy's tunnel, which may have TLS of its own.  As on a connection of
+    ``connect``'s, an end without close_notify is an error.
+
+    Args:
+        transport: this loop's, connected; its protocol gets no more call-backs.
+        protocol: its ``connection_made`` is called when the handshake is over.
+        host, port: the endpoint, for errors, and to verify unless there is *server_hostname*.
+        tls, server_hostname, deadline: as for ``connect``.
+
+    Returns the new transport and the protocol.  Raises an ``EndpointError`` of the phase "tls",
+    after which *transport* is aborted.
+    """
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, Reactor):
+        raise RuntimeError(f"secure needs a reactor event loop, not {loop!r}")
+    ready: asyncio.Future[None] = loop.create_future()
+    try:
+        async with asyncio.timeout_at(deadline):
+            layer = TLSProtocol(
+                loop, protocol, tls, server_hostname=server_hostname or host, waiter=ready
+            )
+            transport.set_protocol(layer)
+            layer.connection_made(transport)
+            transport.resume_reading()
+            await ready
+    except BaseException as error:
+        transport.abort()
+        if not isinstance(error, OSError) or isinstance(error, EndpointError):
+            raise
+        if isinstance(error, TimeoutError) and error.errno is None:
+            raise EndpointTimeoutError(
+                "the deadline passed", host=host, port=port, phase="tls"
+            ) from error
+        raise endpoint_error(error, host=host, port=port, phase="tls") from error
     return layer.app_transport, protocol
 
 

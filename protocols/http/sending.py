@@ -1,0 +1,85 @@
+"""One request out and its response in, on a connection that is there.
+
+Owns: the order in which content is sent and its answer awaited.  May not touch: the pool, but
+to give the connection back.
+Invariant: when one of these has returned or raised, nothing of it is still running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+
+from protocols.http.connection import ClientConnection
+from protocols.http.limits import CONTINUE_SECONDS, MAX_DRAINED_BYTES
+from protocols.http.request import Request
+from protocols.http.response import Response
+from reactor import ConnectionManager, EndpointError, TLSTruncatedError
+
+__all__ = ["drain", "is_stale", "let_go", "upload"]
+
+
+def is_stale(error: BaseException) -> bool:
+    """Return whether the error is what a connection closed while idle gives."""
+    return isinstance(error, EndpointError) and isinstance(
+        error, ConnectionError | TLSTruncatedError
+    )
+
+
+async def upload(
+    connection: ClientConnection,
+    request: Request,
+    head: bytes,
+    deadline_ns: int,
+    stream: bool,
+    pieces: AsyncIterable[bytes] | None = None,
+) -> Response:
+    """Send a request and its content piece by piece; return its response.
+
+    Args:
+        connection, head, deadline_ns, stream: as for its ``exchange``.
+        request: what is sent.
+        pieces: its body, where somebody counts.
+
+    A whole response ends the sending, and so does the head of a streamed one that says that the
+    request failed; whatever else may come while the content is still on its way.
+    """
+    body = request.body
+    assert body is not None
+    size = -1 if body.size is None else body.size
+    expects = "100-continue" in request.headers.get("Expect", "").lower()
+    answer = connection.exchange(head, request.method, request.url, deadline_ns, stream, None, size)
+    sending = asyncio.ensure_future(
+        connection.upload(body if pieces is None else pieces, expects, CONTINUE_SECONDS)
+    )
+    try:
+        await asyncio.wait((answer, sending), return_when=asyncio.FIRST_COMPLETED)
+        if (
+            sending.done()  # and may have failed, whatever came in the same pass
+            or not answer.done()
+            or (stream and (await answer).status_code < 400)
+        ):
+            await sending
+        return await answer
+    finally:
+        # The connection is of no more use when it has not sent all, so nobody waits for this.
+        if not sending.cancel() and not sending.cancelled():
+            sending.exception()  # which is told already, or of no interest beside an answer
+
+
+async def drain(response: Response) -> None:
+    """Read what is left of a streamed body that nobody wants, unless it is long."""
+    left = MAX_DRAINED_BYTES
+    async for data in response.aiter_raw():
+        left -= len(data)
+        if left < 0:
+            return
+
+
+def let_go(manager: ConnectionManager, connection: ClientConnection) -> None:
+    """Give a connection back if its response was read to the end."""
+    if connection.is_idle:
+        manager.release(connection)
+    else:
+        connection.abandon()
+        manager.discard(connection)
