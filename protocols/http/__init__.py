@@ -7,13 +7,26 @@ The rooms, from the door down:
     connection            one exchange is one future; bodies collected or streamed
     protocol              HTTPProtocol: one connection with call-backs
     request, response     what is asked and what comes back
+    journey               a request through challenges, retries and redirects
+    options               what may be said of a request, for one or for all
     redirects             where a redirect leads, and what may go there
+    auth, retries, timeouts, watching      the parts of a journey
+    routes, proxies       how a connection gets to an origin
     reading, codings      bodies as they are read: decoded, as text, as lines
     query                 params as a query string
     parser, headers       sans-I/O: responses in, request heads out
     url, errors, limits   the leaves
 """
 
+from protocols.http.auth import (
+    Auth,
+    BasicAuth,
+    BearerAuth,
+    DigestAuth,
+    NetrcAuth,
+    NetrcError,
+    PasswordAuth,
+)
 from protocols.http.client import AsyncClient, ClientClosedError
 from protocols.http.cookies import CookieJar
 from protocols.http.errors import (
@@ -21,7 +34,10 @@ from protocols.http.errors import (
     IncompleteResponseError,
     InvalidHeader,
     InvalidURL,
+    ProxyAuthenticationError,
+    ProxyError,
     RedirectError,
+    RedirectLoop,
     RemoteProtocolError,
     ResponseError,
     ResponseLimitError,
@@ -30,13 +46,45 @@ from protocols.http.errors import (
 )
 from protocols.http.headers import Headers
 from protocols.http.limits import ResponseLimits
+from protocols.http.options import PasswordQuestion
 from protocols.http.protocol import HTTPProtocol
+from protocols.http.proxies import Proxy
 from protocols.http.request import Request
 from protocols.http.response import BodyNotReadError, Response
+from protocols.http.retries import Retry
 from protocols.http.sync_client import Client
+from protocols.http.timeouts import (
+    ConnectTimeout,
+    PoolTimeout,
+    ReadTimeout,
+    Timeout,
+    TLSTimeout,
+    WriteTimeout,
+)
 from protocols.http.url import URL
+from protocols.http.watching import Progress
 
 __all__ = [
+    "Auth",
+    "BasicAuth",
+    "BearerAuth",
+    "DigestAuth",
+    "NetrcAuth",
+    "NetrcError",
+    "PasswordAuth",
+    "ProxyAuthenticationError",
+    "ProxyError",
+    "RedirectLoop",
+    "PasswordQuestion",
+    "Proxy",
+    "Retry",
+    "ConnectTimeout",
+    "PoolTimeout",
+    "ReadTimeout",
+    "Timeout",
+    "TLSTimeout",
+    "WriteTimeout",
+    "Progress",
     "URL",
     "AsyncClient",
     "BodyNotReadError",

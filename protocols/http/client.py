@@ -1,72 +1,73 @@
 """The asyncio face of the HTTP client.
 
-Owns: the way of a request: which connection carries it, and where a redirect sends it.  May not
-touch: bytes on the wire (``protocols.http.connection``), sockets; what a redirect may take along
-is decided in ``protocols.http.redirects``.
+Owns: the making of requests, and the short way of those that need nothing but a connection.
+May not touch: bytes on the wire (``protocols.http.connection``), sockets.  Whatever else a
+request may meet on its way is ``protocols.http.journey``'s.
 Invariant: a connection that was acquired is released, or discarded, on every way out:
 success, error, cancellation.
 
 ::
 
     Request --> [hooks] --> connection --> Response --> decoded --> [hooks] --> caller
-                   ^                          |
-                   +------- redirected -------+
+                                |              |
+                                +-- Journey <--+ redirected, or a client or request with more
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
-import inspect
+import os
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, NamedTuple, Self, Unpack
 from urllib.parse import unquote_to_bytes
 
+from protocols.http.auth import AuthSource, coerce_auth
 from protocols.http.bodies import Body, Content, FileSource, FormSource, encode_body
 from protocols.http.codings import accept_encoding
 from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar, CookieSource
-from protocols.http.errors import HTTPError, InvalidHeader, RedirectError, TooManyRedirects
+from protocols.http.errors import HTTPError, InvalidHeader
 from protocols.http.headers import Headers
+from protocols.http.journey import Journey
 from protocols.http.limits import (
-    CONTINUE_SECONDS,
     DEFAULT_LIMITS,
     DEFAULT_TIMEOUT_SECONDS,
     LONGEST_TIMEOUT_SECONDS,
     MAX_BODY_BYTES,
-    MAX_DRAINED_BYTES,
     MAX_REDIRECTS,
     MAX_STALE_RETRIES,
     PREPARED_REQUESTS,
     ResponseLimits,
 )
+from protocols.http.options import (
+    Default,
+    Hooks,
+    OnPassword,
+    OnRedirect,
+    Sending,
+    Settings,
+    as_timeout,
+    call_hooks,
+    check_sending,
+    read_hooks,
+)
+from protocols.http.proxies import Proxies, ProxySource
 from protocols.http.query import Params, extend_query, merge_params
-from protocols.http.redirects import is_redirect, redirected
+from protocols.http.redirects import is_redirect
 from protocols.http.request import HeaderSource, Request
 from protocols.http.response import Response
+from protocols.http.retries import Retry, RetryBudget
+from protocols.http.routes import Opener, Routes
+from protocols.http.sending import is_stale, let_go, upload
+from protocols.http.timeouts import Timeout, check_seconds
 from protocols.http.url import URL
-from reactor import (
-    ConnectionManager,
-    Endpoint,
-    EndpointError,
-    EventLoop,
-    TLSTruncatedError,
-    shared_client_context,
-)
+from protocols.http.watching import OnInformational, OnProgress
+from reactor import ConnectionManager, Endpoint, EventLoop
 
 __all__ = ["AsyncClient", "ClientClosedError", "Default"]
-
-Hook = Callable[[Any], Awaitable[None] | None]
-Hooks = Mapping[str, Iterable[Hook]]
-
-
-class Default(enum.Enum):
-    """Stands for "as the client has it", where ``None`` and ``False`` mean something."""
-
-    CLIENT = "as the client has it"
 
 
 class ClientClosedError(HTTPError, RuntimeError):
@@ -89,7 +90,8 @@ class AsyncClient:
         headers: sent with every request.
         cookies: what the jar begins with (see ``CookieJar``), or a jar, which is then shared.
         timeout: seconds from the call to the last byte of the response, name resolution,
-            waiting for a connection, TLS, redirects and all; ``None`` for no limit.
+            waiting for a connection, TLS, redirects and all; ``None`` for no limit.  A
+            ``Timeout`` limits phases, too.
         follow_redirects: whether redirects are followed (RFC 9110 section 15.4).
         max_redirects: for one request; the next one raises ``TooManyRedirects``.
         event_hooks: ``{"request": [...], "response": [...]}``: called with each ``Request``
@@ -98,11 +100,18 @@ class AsyncClient:
             awaited.  What they raise goes to the caller.
         tls: the ``ssl.SSLContext`` of https; by default one that verifies against the
             system's or certifi's roots and is shared by all clients.
-        transport: what opens connections in place of the network, for tests: see
-            ``protocols.http.testing``.
         max_connections, max_per_host, idle_seconds: see ``reactor.ConnectionManager``.
         limits: what a response may cost beside the content itself.
         max_body_bytes: what a body that is not streamed may not exceed, decoded.
+        proxy: the URL of a proxy or a ``Proxy``, for all requests, or a mapping from "http",
+            "https" and "all" to such; see ``protocols.http.proxies``.
+        trust_env: whether the environment names the proxies where *proxy* does not.
+        uds: the path of a UNIX socket that answers for all hosts.
+        transport: what opens connections in place of the network (``reactor.Endpoint.opener``);
+            for tests see ``protocols.http.testing``.  Its ``aclose``, if any, is awaited.
+        auth, on_password, retry, on_redirect, on_send, on_receive, on_informational: what
+            requests have that have none of their own; see ``protocols.http.options.Sending``.
+            The credentials of *auth* go to one origin, that of the first request.
 
     Use it as ``async with AsyncClient() as client`` or call ``aclose``.  One client belongs
     to one loop, the one on which it is first used.
@@ -115,19 +124,28 @@ class AsyncClient:
         params: Params | None = None,
         headers: HeaderSource | None = None,
         cookies: CookieJar | CookieSource | None = None,
-        timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
+        timeout: float | Timeout | None = DEFAULT_TIMEOUT_SECONDS,
         follow_redirects: bool = False,
         max_redirects: int = MAX_REDIRECTS,
         event_hooks: Hooks | None = None,
         tls: ssl.SSLContext | None = None,
-        transport: Any = None,
         max_connections: int = 1_000,
         max_per_host: int = 100,
         idle_seconds: float = 30.0,
         limits: ResponseLimits | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
+        proxy: ProxySource | None = None,
+        trust_env: bool = True,
+        uds: str | os.PathLike[str] | None = None,
+        transport: Opener | None = None,
+        auth: AuthSource | None = None,
+        on_password: OnPassword | None = None,
+        retry: Retry | None = None,
+        on_redirect: OnRedirect | None = None,
+        on_send: OnProgress | None = None,
+        on_receive: OnProgress | None = None,
+        on_informational: OnInformational | None = None,
     ) -> None:
-        _check_timeout(timeout)
         if tls is not None and not isinstance(tls, ssl.SSLContext):
             raise TypeError(f"tls is an ssl.SSLContext, not {type(tls).__name__}")
         if max_body_bytes < 0:
@@ -141,18 +159,50 @@ class AsyncClient:
         own = (("Accept", "*/*"), ("Accept-Encoding", accept_encoding()))
         self._headers = Headers(own).merged_with(headers or ())
         self._cookies = cookies if isinstance(cookies, CookieJar) else CookieJar(cookies)
-        self._timeout = timeout
+        phases = as_timeout(timeout)
+        self._timeout, self._phases = phases.total, phases
         self._follow = follow_redirects
-        self._max_redirects = max_redirects
-        self._request_hooks, self._response_hooks = _hooks(event_hooks)
-        self._tls = tls
-        self._transport = transport
+        self._request_hooks, self._response_hooks = read_hooks(event_hooks)
         self._limits = DEFAULT_LIMITS if limits is None else limits
         self._max_body_bytes = max_body_bytes
         self._manager = ConnectionManager(
             max_connections=max_connections,
             max_per_endpoint=max_per_host,
             idle_seconds=idle_seconds,
+        )
+        if (proxy is not None) + (uds is not None) + (transport is not None) > 1:
+            raise TypeError("proxy, uds and transport exclude each other")
+        self._transport = transport
+        takes_proxies = trust_env and uds is None and transport is None
+        proxies = Proxies(proxy, os.environ if takes_proxies else None)
+        path = None if uds is None else os.fspath(uds)
+        self._routes = Routes(proxies, path, tls, transport)
+        given = {
+            "on_password": on_password,
+            "retry": retry,
+            "on_redirect": on_redirect,
+            "on_send": on_send,
+            "on_receive": on_receive,
+            "on_informational": on_informational,
+        }
+        check_sending(given)
+        sending: Any = {name: value for name, value in given.items() if value is not None}
+        self._settings = Settings(
+            manager=self._manager,
+            routes=self._routes,
+            cookies=self._cookies,
+            limits=self._limits,
+            max_body_bytes=max_body_bytes,
+            max_redirects=max_redirects,
+            request_hooks=self._request_hooks,
+            response_hooks=self._response_hooks,
+            auth=coerce_auth(auth),
+            sending=sending,
+            budget=None if retry is None else RetryBudget(retry),
+        )
+        # whether requests have more to them than a connection
+        self._general = bool(
+            proxies or sending or phases.has_phases or self._settings.auth is not None
         )
         self._prepared: dict[tuple[str, str | URL], _Prepared] = {}
         self._loop: Any = None
@@ -168,11 +218,12 @@ class AsyncClient:
         headers: HeaderSource | None = None,
         cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
-        timeout: float | Default | None = Default.CLIENT,
+        timeout: float | Timeout | Default | None = Default.CLIENT,
+        **more: Unpack[Sending],
     ) -> Response:
         """GET *url*; see ``request``."""
         prepared = self._prepare("GET", url, params, headers, None)
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False, more)
         self._manager.release(connection)
         return response
 
@@ -184,11 +235,12 @@ class AsyncClient:
         headers: HeaderSource | None = None,
         cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
-        timeout: float | Default | None = Default.CLIENT,
+        timeout: float | Timeout | Default | None = Default.CLIENT,
+        **more: Unpack[Sending],
     ) -> Response:
         """HEAD *url*: the response is without a body (RFC 9110 section 9.3.2)."""
         prepared = self._prepare("HEAD", url, params, headers, None)
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False, more)
         self._manager.release(connection)
         return response
 
@@ -225,7 +277,8 @@ class AsyncClient:
         headers: HeaderSource | None = None,
         cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
-        timeout: float | Default | None = Default.CLIENT,
+        timeout: float | Timeout | Default | None = Default.CLIENT,
+        **more: Unpack[Sending],
     ) -> Response:
         """Send a request and return the response with its whole body, decoded.
 
@@ -246,6 +299,7 @@ class AsyncClient:
                 among the *headers* is sent in place of all cookies.
             follow_redirects: as the client's, which is the default.
             timeout: as the client's, which is the default.
+            more: what else there may be; see ``protocols.http.options.Sending``.
 
         Raises ``InvalidURL`` and ``InvalidHeader`` (``ValueError``) before any I/O, and the
         ``EndpointError`` of whatever went wrong after that; ``RedirectError`` where a redirect
@@ -253,7 +307,7 @@ class AsyncClient:
         """
         body = self._body(content, data, files, json, headers)
         prepared = self._prepare(method, url, params, headers, body)
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False, more)
         self._manager.release(connection)
         return response
 
@@ -271,7 +325,8 @@ class AsyncClient:
         headers: HeaderSource | None = None,
         cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
-        timeout: float | Default | None = Default.CLIENT,
+        timeout: float | Timeout | Default | None = Default.CLIENT,
+        **more: Unpack[Sending],
     ) -> AsyncIterator[Response]:
         """Send a request for an ``async with`` block; the response's body is streamed.
 
@@ -280,7 +335,7 @@ class AsyncClient:
         """
         body = self._body(content, data, files, json, headers)
         prepared = self._prepare(method, url, params, headers, body)
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, True)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, True, more)
         try:
             yield response
         finally:
@@ -293,11 +348,12 @@ class AsyncClient:
         *,
         cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
-        timeout: float | Default | None = Default.CLIENT,
+        timeout: float | Timeout | Default | None = Default.CLIENT,
+        **more: Unpack[Sending],
     ) -> AsyncIterator[Response]:
         """Send what ``build_request`` or ``Request`` made, as ``stream`` does."""
         prepared = _Prepared(request, self._endpoint(request.url))
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, True)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, True, more)
         try:
             yield response
         finally:
@@ -348,11 +404,12 @@ class AsyncClient:
         *,
         cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
-        timeout: float | Default | None = Default.CLIENT,
+        timeout: float | Timeout | Default | None = Default.CLIENT,
+        **more: Unpack[Sending],
     ) -> Response:
         """Send what ``build_request`` or ``Request`` made; see ``request``."""
         prepared = _Prepared(request, self._endpoint(request.url))
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False)
+        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False, more)
         self._manager.release(connection)
         return response
 
@@ -405,22 +462,18 @@ class AsyncClient:
         )
 
     def _endpoint(self, url: URL) -> Endpoint:
-        if self._transport is not None:
-            return Endpoint(url.scheme, url.host, url.port, opener=self._transport)
-        tls = None
-        if url.scheme == "https":
-            tls = self._tls if self._tls is not None else shared_client_context(("http/1.1",))
-        return Endpoint(url.scheme, url.host, url.port, tls)
+        return self._routes.endpoint(url)
 
     async def _send(
         self,
         prepared: _Prepared,
         cookies: CookieSource | None,
         follow: bool | Default,
-        timeout: float | Default | None,
+        timeout: float | Timeout | Default | None,
         stream: bool,
+        more: Sending,
     ) -> tuple[ClientConnection, Response]:
-        """Send a request, and those to which it is redirected.
+        """Send a request, and those to which it leads.
 
         Returns the last response, streamed or whole, and its connection, which is the caller's
         to release.
@@ -428,63 +481,60 @@ class AsyncClient:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._bind(loop)
+        if follow is Default.CLIENT:
+            follow = self._follow
+        also = None if cookies is None else CookieJar(cookies)
+        if more or self._general or isinstance(timeout, Timeout):
+            return await self._travel(prepared.request, more, also, follow, timeout, stream)
         if timeout is Default.CLIENT:
             timeout = self._timeout
         else:
-            _check_timeout(timeout)
+            check_seconds(timeout)
         if timeout is None or timeout > LONGEST_TIMEOUT_SECONDS:
             deadline, deadline_ns = None, 0
         else:
             deadline = loop.time() + timeout
             deadline_ns = int(deadline * 1e9)
-        if follow is Default.CLIENT:
-            follow = self._follow
-        also = None if cookies is None else CookieJar(cookies)
-        history: list[Response] = []
-        while True:
-            request = prepared.request
-            if self._request_hooks:
-                await _call(self._request_hooks, request)
-            cookie = self._cookies.header_for(request.url, also)
-            head = request.head()
-            if cookie is not None and "Cookie" not in request.headers:
-                head = request.head((("Cookie", cookie),))
-            connection, response = await self._exchange(
-                prepared, head, deadline, deadline_ns, stream
+        request = prepared.request
+        if self._request_hooks:
+            await call_hooks(self._request_hooks, request)
+        cookie = self._cookies.header_for(request.url, also)
+        head = request.head()
+        if cookie is not None and "Cookie" not in request.headers:
+            head = request.head((("Cookie", cookie),))
+        connection, response = await self._exchange(prepared, head, deadline, deadline_ns, stream)
+        if follow and is_redirect(response.status_code, response.headers):
+            journey = Journey(
+                self._settings, more, also, follow, Timeout(timeout), stream, deadline
             )
-            try:
-                response.request = request
-                if response.sets_cookies:
-                    self._cookies.store(request.url, response.headers)
-                if history:
-                    response.history = history
-                follows = follow and is_redirect(response.status_code, response.headers)
-                if response.is_encoded and not follows:  # nobody reads what is followed
-                    response.decode(self._limits, self._max_body_bytes)
-                if self._response_hooks:
-                    await _call(self._response_hooks, response)
-                if not follows:
-                    return connection, response
-                prepared = self._redirected(request, response, len(history))
-                if stream:
-                    await _drain(response)
-            except BaseException:
-                self._let_go(connection)
-                raise
-            self._let_go(connection)
-            history = [*history, response]
-
-    def _redirected(self, request: Request, response: Response, followed: int) -> _Prepared:
+            return await journey.run(request, (connection, response))
         try:
-            if followed == self._max_redirects:
-                raise TooManyRedirects(
-                    f"{request.method} {request.url}: {followed} redirects were followed already"
-                )
-            following = redirected(request, response.status_code, response.headers)
-        except RedirectError as error:
-            error.response = response
+            response.request = request
+            if response.sets_cookies:
+                self._cookies.store(request.url, response.headers)
+            if response.is_encoded:
+                response.decode(self._limits, self._max_body_bytes)
+            if self._response_hooks:
+                await call_hooks(self._response_hooks, response)
+        except BaseException:
+            self._let_go(connection)
             raise
-        return _Prepared(following, self._endpoint(following.url))
+        return connection, response
+
+    async def _travel(
+        self,
+        request: Request,
+        more: Sending,
+        cookies: CookieJar | None,
+        follow: bool,
+        timeout: float | Timeout | Default | None,
+        stream: bool,
+    ) -> tuple[ClientConnection, Response]:
+        """Send a request that needs more than a connection."""
+        check_sending(more)
+        phases = self._phases if timeout is Default.CLIENT else as_timeout(timeout)
+        journey = Journey(self._settings, more, cookies, follow, phases, stream)
+        return await journey.run(request)
 
     async def _exchange(
         self,
@@ -514,9 +564,9 @@ class AsyncClient:
                 body = request.body
                 content = None
                 if body is not None:
-                    content = body.whole
+                    content = None if "Expect" in request.headers else body.whole
                     if content is None:
-                        return connection, await _upload(
+                        return connection, await upload(
                             connection, request, head, deadline_ns, stream
                         )
                 return connection, await connection.exchange(
@@ -531,18 +581,13 @@ class AsyncClient:
                     and retries < MAX_STALE_RETRIES
                     and request.is_safe
                     and (body is None or body.replayable)
-                    and _is_stale(error)
+                    and is_stale(error)
                 ):
                     raise
                 retries += 1
 
     def _let_go(self, connection: ClientConnection) -> None:
-        """Give a connection back if its response was read to the end."""
-        if connection.is_idle:
-            self._manager.release(connection)
-        else:
-            connection.abandon()
-            self._manager.discard(connection)
+        let_go(self._manager, connection)
 
     def _factory(self, url: URL) -> Callable[[], ClientConnection]:
         return lambda: ClientConnection(url.host, url.port, self._limits, self._max_body_bytes)
@@ -583,8 +628,9 @@ class AsyncClient:
         self._closed = True
         self._loop = None
         await self._manager.close()
-        if self._transport is not None:
-            await self._transport.aclose()
+        close = getattr(self._transport, "aclose", None)
+        if close is not None:
+            await close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -600,27 +646,3 @@ def _basic(userinfo: str) -> str:
     """Return a URL's user information as Basic credentials (RFC 7617 section 2)."""
     user, _, password = userinfo.partition(":")
     return "Basic " + b64encode(unquote_to_bytes(f"{user}:{password}")).decode("ascii")
-
-
-def _check_timeout(timeout: float | None) -> None:
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"a timeout must be more than 0 seconds, not {timeout}")
-
-
-def _hooks(hooks: Hooks | None) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
-    """Return the hooks of requests and those of responses, checked."""
-    given = dict(hooks or {})
-    sorts = tuple(given.pop("request", ())), tuple(given.pop("response", ()))
-    if given:
-        raise ValueError(f'event_hooks has "request" and "response", not {", ".join(given)}')
-    for hook in (*sorts[0], *sorts[1]):
-        if not callable(hook):
-            raise TypeError(f"an event hook is callable, not {hook!r}")
-    return sorts
-
-
-async def _call(hooks: tuple[Hook, ...], argument: Request | Response) -> None:
-    for hook in hooks:
-        result = hook(argument)
-        if inspect.isawaitable(result):
-            await result

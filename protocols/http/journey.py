@@ -117,6 +117,7 @@ class Journey:
         self._questions = 0  # to on_password
         self._credentials: str | None = None  # what was computed for the current request
         self._sent: str | None = None  # Authorization of the current request
+        self._proxy_credentials: str | None = None  # the same for the proxy
         self._sent_to_proxy: str | None = None
 
     async def run(
@@ -278,11 +279,12 @@ class Journey:
             more.append(("Authorization", self._sent))
         proxy = _forwards(endpoint)
         if proxy is None:
-            self._sent_to_proxy = None
             if not _by_http_proxy(endpoint) or "Proxy-Authorization" not in request.headers:
                 return request.head(more or None)
             return request.head(more, without="proxy-authorization")
         target = f"{request.url.scheme}://{request.url.host_header}{request.url.target}"
+        self._sent_to_proxy = self._proxy_credentials
+        self._proxy_credentials = None
         if self._sent_to_proxy is None and proxy.auth is not None:
             self._sent_to_proxy = proxy.auth.headers_for(
                 request.method, proxy.url, target=target, body=_known_body(request)
@@ -348,7 +350,7 @@ class Journey:
         if value is None:
             return request if await self._asked_for_proxy(proxy, challenges) else None
         self._answers += 1
-        self._sent_to_proxy = value
+        self._proxy_credentials = value
         return request
 
     async def _asked_for_proxy(self, proxy: Proxy, challenges: Sequence[Challenge]) -> bool:
@@ -357,7 +359,6 @@ class Journey:
         if auth is None:
             return False
         self._settings.routes.proxies.replace(proxy, proxy.with_auth(auth))
-        self._sent_to_proxy = None
         return True
 
     async def _ask(

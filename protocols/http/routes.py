@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,9 +37,12 @@ from reactor import (
     shared_client_context,
 )
 
-__all__ = ["Forward", "Routes", "SocksOpener", "TunnelOpener"]
+__all__ = ["Forward", "Opener", "Routes", "SocksOpener", "TunnelOpener"]
 
 Factory = Callable[[], Any]
+Opener = Callable[
+    [Factory, Endpoint, float | None, Resolver | None], Awaitable[tuple[Any, Any]]
+]
 
 
 class _Straight:
@@ -284,10 +287,18 @@ class Routes:
         proxies: those of the client.
         uds: the path of a UNIX socket, which answers for all hosts; or None.
         tls: the client's own context, or None for the shared one.
+        transport: an opener in place of all others, or None.
     """
 
-    def __init__(self, proxies: Proxies, uds: str | None, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        proxies: Proxies,
+        uds: str | None,
+        tls: ssl.SSLContext | None,
+        transport: Opener | None = None,
+    ) -> None:
         self.proxies = proxies
+        self._transport = transport
         self._uds = None if uds is None else _Unix(uds)
         self._tls = tls
         self._bare: ssl.SSLContext | None = None
@@ -299,6 +310,8 @@ class Routes:
             url: the request's.
             bare: without the client's certificate, as after a redirect to another origin.
         """
+        if self._transport is not None:
+            return Endpoint(url.scheme, url.host, url.port, opener=self._transport)
         tls = None
         if url.scheme == "https":
             tls = self._context(bare)

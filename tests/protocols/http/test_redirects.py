@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from protocols.http import AsyncClient, Headers, RedirectError, Request, TooManyRedirects
+from protocols.http import (
+    AsyncClient,
+    Headers,
+    RedirectError,
+    RedirectLoop,
+    Request,
+    Response,
+    TooManyRedirects,
+)
 from protocols.http.redirects import REDIRECTS, is_redirect, redirected
 from tests.peers.scripted import Conversation, answer, on_reactor, serving
 from tests.protocols.http.client_checks import NOTHING, counts
@@ -187,17 +195,74 @@ async def test_content_is_sent_again_where_the_method_stays() -> None:
 
 
 @on_reactor
-async def test_loop_ends_with_the_limit_and_leaves_nothing() -> None:
+async def test_chain_ends_with_the_limit_and_leaves_nothing() -> None:
     seen: list[bytes] = []
+    pages = {f"/{at}".encode(): to(f"/{at + 1}") for at in range(9)}
     async with (
-        serving(site({b"/": to("/")}, seen)) as server,
+        serving(site(pages, seen)) as server,
         AsyncClient(follow_redirects=True, max_redirects=3) as client,
     ):
         with pytest.raises(TooManyRedirects, match="3 redirects were followed") as caught:
-            await client.get(server.url())
+            await client.get(server.url("/0"))
         assert len(seen) == 4
         assert caught.value.response.status_code == 302  # type: ignore[attr-defined]
         assert counts(client) == {**NOTHING, "idle": 1}
+
+
+@on_reactor
+async def test_loop_is_told_from_a_chain_and_leaves_nothing() -> None:
+    seen: list[bytes] = []
+    pages = {b"/a": to("/b"), b"/b": to("/c"), b"/c": to("/a")}
+    async with (
+        serving(site(pages, seen)) as server,
+        AsyncClient(follow_redirects=True) as client,
+    ):
+        with pytest.raises(RedirectLoop, match="redirected already") as caught:
+            await client.get(server.url("/a"))
+        assert len(seen) == 3
+        assert isinstance(caught.value.response, Response)
+        assert counts(client) == {**NOTHING, "idle": 1}
+
+
+@on_reactor
+async def test_redirect_to_itself_with_another_cookie_is_no_loop() -> None:
+    seen: list[bytes] = []
+    asked = to("/").replace(b"Location", b"Set-Cookie: seen=1\r\nLocation")
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            seen.append(head)
+            await peer.send(answer(b"welcome") if b"seen=1" in head else asked)
+
+    async with serving(script) as server, AsyncClient(follow_redirects=True) as client:
+        assert (await client.get(server.url())).content == b"welcome"
+        assert len(seen) == 2
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+@on_reactor
+async def test_on_redirect_may_refuse(is_coroutine: bool) -> None:
+    asked: list[tuple[int, str]] = []
+
+    def decide(response: Response, request: Request) -> bool:
+        asked.append((response.status_code, str(request.url)))
+        return request.url.path != "/c"
+
+    async def decide_later(response: Response, request: Request) -> bool:
+        return decide(response, request)
+
+    pages = {b"/a": to("/b"), b"/b": to("/c"), b"/c": answer(b"here")}
+    async with serving(site(pages, [])) as server:
+        options: dict[str, Any] = {"on_redirect": decide_later if is_coroutine else decide}
+        async with AsyncClient(follow_redirects=True, **options) as client:
+            response = await client.get(server.url("/a"))
+            assert (response.status_code, response.url.path) == (302, "/b")
+            assert asked == [(302, server.url("/b")), (302, server.url("/c"))]
+            allowed = await client.get(server.url("/a"), on_redirect=None)
+            assert allowed.content == b"here"
+            with pytest.raises(ZeroDivisionError):
+                await client.get(server.url("/a"), on_redirect=lambda *_: 1 / 0)
+            assert counts(client) == {**NOTHING, "idle": 1}
 
 
 @on_reactor
