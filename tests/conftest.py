@@ -6,6 +6,7 @@ receive: pytest collects those at the end of each phase of a test.
 """
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
 
@@ -18,6 +19,10 @@ from tests.peers.nginx import executable as nginx_executable
 
 
 def pytest_configure() -> None:
+    # Tests talk to peers of their own; a proxy of this machine's has no part in it.
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        os.environ.pop(name, None)
+        os.environ.pop(name.upper(), None)
     # A shell without job control starts what runs in its background with SIGINT ignored,
     # nohup with SIGHUP ignored, and all children would inherit that.
     for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGCHLD"):
