@@ -20,7 +20,7 @@ import contextlib
 import os
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple, Self, Unpack
 from urllib.parse import unquote_to_bytes
 
@@ -223,7 +223,9 @@ class AsyncClient:
     ) -> Response:
         """GET *url*; see ``request``."""
         prepared = self._prepare("GET", url, params, headers, None)
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False, more)
+        connection, response = await self._send(
+            prepared, cookies, follow_redirects, timeout, False, more
+        )
         self._manager.release(connection)
         return response
 
@@ -240,7 +242,9 @@ class AsyncClient:
     ) -> Response:
         """HEAD *url*: the response is without a body (RFC 9110 section 9.3.2)."""
         prepared = self._prepare("HEAD", url, params, headers, None)
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False, more)
+        connection, response = await self._send(
+            prepared, cookies, follow_redirects, timeout, False, more
+        )
         self._manager.release(connection)
         return response
 
@@ -307,7 +311,9 @@ class AsyncClient:
         """
         body = self._body(content, data, files, json, headers)
         prepared = self._prepare(method, url, params, headers, body)
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False, more)
+        connection, response = await self._send(
+            prepared, cookies, follow_redirects, timeout, False, more
+        )
         self._manager.release(connection)
         return response
 
@@ -335,7 +341,9 @@ class AsyncClient:
         """
         body = self._body(content, data, files, json, headers)
         prepared = self._prepare(method, url, params, headers, body)
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, True, more)
+        connection, response = await self._send(
+            prepared, cookies, follow_redirects, timeout, True, more
+        )
         try:
             yield response
         finally:
@@ -353,7 +361,9 @@ class AsyncClient:
     ) -> AsyncIterator[Response]:
         """Send what ``build_request`` or ``Request`` made, as ``stream`` does."""
         prepared = _Prepared(request, self._endpoint(request.url))
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, True, more)
+        connection, response = await self._send(
+            prepared, cookies, follow_redirects, timeout, True, more
+        )
         try:
             yield response
         finally:
@@ -409,7 +419,9 @@ class AsyncClient:
     ) -> Response:
         """Send what ``build_request`` or ``Request`` made; see ``request``."""
         prepared = _Prepared(request, self._endpoint(request.url))
-        connection, response = await self._send(prepared, cookies, follow_redirects, timeout, False, more)
+        connection, response = await self._send(
+            prepared, cookies, follow_redirects, timeout, False, more
+        )
         self._manager.release(connection)
         return response
 

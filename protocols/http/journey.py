@@ -149,11 +149,13 @@ class Journey:
             answered = None
             try:
                 response.request = request
+                follows = self._follow and is_redirect(response.status_code, response.headers)
+                if follows:  # with the cookies that it was sent with
+                    self._redirected.add(self._identity(request))
                 if response.sets_cookies:
                     settings.cookies.store(request.url, response.headers)
                 if history:
                     response.history = history
-                follows = self._follow and is_redirect(response.status_code, response.headers)
                 if response.is_encoded and not follows:  # nobody reads what is followed
                     response.decode(settings.limits, settings.max_body_bytes)
                 if settings.response_hooks:
@@ -240,15 +242,11 @@ class Journey:
             factory, endpoint, deadline=self._deadline, fresh=fresh
         )
 
-    async def _carry(
-        self, connection: ClientConnection, request: Request, head: bytes
-    ) -> Response:
+    async def _carry(self, connection: ClientConnection, request: Request, head: bytes) -> Response:
         """Send a request over a connection, watched if it is to be."""
         watcher = None
         if self._watches:
-            watcher = Watcher(
-                connection, self._timeout, self._on_receive, self._on_informational
-            )
+            watcher = Watcher(connection, self._timeout, self._on_receive, self._on_informational)
             connection.observer = watcher
         body = request.body
         content = None
@@ -397,7 +395,6 @@ class Journey:
                     f"{self._redirects} redirects were followed already"
                 )
             following = redirected(request, response.status_code, response.headers)
-            self._redirected.add(self._identity(request))
             if self._identity(following) in self._redirected:
                 raise RedirectLoop(
                     f"{following.method} {following.url} was redirected already, and again"

@@ -40,9 +40,7 @@ from reactor import (
 __all__ = ["Forward", "Opener", "Routes", "SocksOpener", "TunnelOpener"]
 
 Factory = Callable[[], Any]
-Opener = Callable[
-    [Factory, Endpoint, float | None, Resolver | None], Awaitable[tuple[Any, Any]]
-]
+Opener = Callable[[Factory, Endpoint, float | None, Resolver | None], Awaitable[tuple[Any, Any]]]
 
 
 class _Straight:
@@ -187,6 +185,7 @@ class Forward(_ByProxy):
         deadline: float | None,
         resolver: Resolver | None,
     ) -> tuple[Any, Any]:
+        """Connect to the proxy."""
         return await self._reach(factory, deadline, resolver)
 
 
@@ -201,6 +200,7 @@ class TunnelOpener(_ByProxy):
         deadline: float | None,
         resolver: Resolver | None,
     ) -> tuple[Any, Any]:
+        """Have the proxy connect, answering its challenges; then TLS inside."""
         auth, url = self.proxy.auth, self.proxy.url
         host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
         authority = f"{host}:{endpoint.port}"
@@ -240,6 +240,7 @@ class SocksOpener(_ByProxy):
         deadline: float | None,
         resolver: Resolver | None,
     ) -> tuple[Any, Any]:
+        """Have the proxy connect, to an address or to a name."""
         kind, address = await self._address(endpoint, deadline, resolver)
         transport = await self._talked(
             lambda talk: socks_connect(talk, kind, address, endpoint.port), deadline, resolver

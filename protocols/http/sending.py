@@ -36,10 +36,8 @@ async def upload(
 ) -> Response:
     """Send a request and its content piece by piece; return its response.
 
-    Args:
-        connection, head, deadline_ns, stream: as for its ``exchange``.
-        request: what is sent.
-        pieces: its body, where somebody counts.
+    *pieces* is the request's body where somebody counts; the others are those of
+    ``ClientConnection.exchange``.
 
     A whole response ends the sending, and so does the head of a streamed one that says that the
     request failed; whatever else may come while the content is still on its way.

@@ -124,11 +124,10 @@ async def secure(
     Such as a proxy's tunnel, which may have TLS of its own.  As on a connection of
     ``connect``'s, an end without close_notify is an error.
 
-    Args:
-        transport: this loop's, connected; its protocol gets no more call-backs.
-        protocol: its ``connection_made`` is called when the handshake is over.
-        host, port: the endpoint, for errors, and to verify unless there is *server_hostname*.
-        tls, server_hostname, deadline: as for ``connect``.
+    *transport* is one of this loop's, connected; its protocol gets no more call-backs.  The
+    ``connection_made`` of *protocol* is called when the handshake is over.  *host* and *port* are
+    the endpoint's, for errors, and to be verified unless there is a *server_hostname*; the others
+    are as for ``connect``.
 
     Returns the new transport and the protocol.  Raises an ``EndpointError`` of the phase "tls",
     after which *transport* is aborted.

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from protocols.http import AsyncClient
+from protocols.http import AsyncClient, Timeout
 from reactor import EndpointError
 
 NOTHING = {"leased": 0, "idle": 0, "opening": 0, "waiting": 0}
@@ -50,7 +50,9 @@ def check_failure(error: BaseException, port: int, phase: str, *kinds: type[Base
     assert vars(copy) == vars(error)
 
 
-async def failure_of(url: str, timeout: float | None = 10, **options: Any) -> BaseException:
+async def failure_of(
+    url: str, timeout: float | Timeout | None = 10, **options: Any
+) -> BaseException:
     """Return what a get raises, after asserting that it left nothing behind."""
     async with AsyncClient(timeout=timeout, **options) as client:
         try:

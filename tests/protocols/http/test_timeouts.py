@@ -1,0 +1,209 @@
+"""Timeouts by phase: each has an error of its own, and the total is over all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import pytest
+
+from protocols.http import (
+    AsyncClient,
+    Client,
+    ConnectTimeout,
+    PoolTimeout,
+    ReadTimeout,
+    Timeout,
+    TLSTimeout,
+    WriteTimeout,
+)
+from reactor import EndpointTimeoutError
+from tests.peers.scripted import (
+    OK,
+    Conversation,
+    answer,
+    black_hole,
+    on_reactor,
+    run,
+    serving,
+    serving_in_thread,
+)
+from tests.peers.scripts import always_ok, says, says_nothing
+from tests.protocols.http.client_checks import NOTHING, check_failure, counts, failure_of, until
+
+pytestmark = pytest.mark.usefixtures("nothing_is_told")
+
+SHORT = 0.05
+
+
+def timeout(**phases: float) -> Any:
+    return Timeout(30, **phases)
+
+
+@on_reactor
+async def test_connect_has_its_own_time_and_error() -> None:
+    with black_hole() as port:
+        url = f"http://127.0.0.1:{port}/"
+        error = await failure_of(url, timeout=timeout(connect=SHORT))
+        check_failure(error, port, "connect", ConnectTimeout, EndpointTimeoutError, TimeoutError)
+
+
+def test_tls_has_its_own_time_and_error(trusting: ssl.SSLContext) -> None:
+    async def main() -> None:
+        async with serving(says_nothing) as server:
+            url = f"https://127.0.0.1:{server.port}/"
+            error = await failure_of(url, timeout=timeout(tls=SHORT, connect=20), tls=trusting)
+            check_failure(error, server.port, "tls", TLSTimeout, EndpointTimeoutError)
+
+    run(main())
+
+
+@on_reactor
+async def test_pool_has_its_own_time_and_error_and_does_not_end_the_connecting() -> None:
+    phases = timeout(pool=SHORT)
+    async with (
+        serving(says_nothing) as server,
+        AsyncClient(max_per_host=1, timeout=phases) as client,
+    ):
+        first = asyncio.ensure_future(client.get(server.url()))
+        await until(lambda: counts(client)["leased"] == 1)
+        with pytest.raises(PoolTimeout) as caught:
+            await client.get(server.url())
+        check_failure(caught.value, server.port, "pool", PoolTimeout, EndpointTimeoutError)
+        first.cancel()
+        await asyncio.wait([first])
+        assert counts(client) == NOTHING
+    with black_hole() as port:
+        error = await failure_of(f"http://127.0.0.1:{port}/", timeout=Timeout(SHORT, pool=0.001))
+        check_failure(error, port, "connect", EndpointTimeoutError)
+        assert type(error) is EndpointTimeoutError
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"]
+)
+@on_reactor
+async def test_read_has_its_own_time_and_error(said: bytes) -> None:
+    async with serving(says(said)) as server:
+        error = await failure_of(server.url(), timeout=timeout(read=SHORT, write=20))
+        check_failure(error, server.port, "read", ReadTimeout, EndpointTimeoutError)
+
+
+@on_reactor
+async def test_read_is_the_time_between_pieces_not_that_of_all() -> None:
+    pieces, pause = 6, 0.1
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % pieces)
+        for _ in range(pieces):
+            await asyncio.sleep(pause)  # it is the time that is tested
+            await peer.send(b"x")
+        await peer.until_closed()
+
+    async with serving(script) as server, AsyncClient(timeout=timeout(read=0.4)) as client:
+        assert (await client.get(server.url())).content == b"x" * pieces
+
+
+@on_reactor
+async def test_read_does_not_run_while_the_reader_is_slow() -> None:
+    size = 8 << 20
+    async with (
+        serving(says(answer(bytes(size)))) as server,
+        AsyncClient(timeout=timeout(read=SHORT)) as client,
+        client.stream("GET", server.url()) as response,
+    ):
+        pieces = aiter(response.aiter_raw())
+        got = len(await anext(pieces))
+        await asyncio.sleep(4 * SHORT)  # the reader's own slowness
+        async for piece in pieces:
+            got += len(piece)
+        assert got == size
+
+
+@on_reactor
+async def test_read_ends_a_streamed_body() -> None:
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"
+    async with serving(says(said)) as server, AsyncClient() as client:
+        async with client.stream("GET", server.url(), timeout=timeout(read=SHORT)) as response:
+            with pytest.raises(ReadTimeout):
+                await response.aread()
+        assert counts(client) == NOTHING
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+@on_reactor
+async def test_write_has_its_own_time_and_error(in_pieces: bool) -> None:
+    async def reads_nothing(peer: Conversation) -> None:
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+    async def pieces() -> Any:
+        for _ in range(512):
+            yield bytes(1 << 16)
+
+    async with serving(reads_nothing) as server, AsyncClient(timeout=timeout(write=0.2)) as client:
+        with pytest.raises(WriteTimeout) as caught:
+            await client.post(server.url(), content=pieces() if in_pieces else bytes(32 << 20))
+        check_failure(caught.value, server.port, "write", WriteTimeout)
+        assert counts(client) == NOTHING
+
+
+@on_reactor
+async def test_read_and_write_do_not_count_what_the_caller_takes() -> None:
+    async def pieces() -> Any:
+        yield b"a"
+        await asyncio.sleep(4 * SHORT)  # the caller's own slowness
+        yield b"b"
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await peer.reader.readuntil(b"0\r\n\r\n")
+        await peer.send(OK)
+        await peer.until_closed()
+
+    async with serving(script) as server, AsyncClient() as client:
+        phases = timeout(read=SHORT, write=SHORT)
+        response = await client.post(server.url(), content=pieces(), timeout=phases)
+        assert response.content == b"ok"
+
+
+@on_reactor
+async def test_total_is_over_redirects() -> None:
+    async def script(peer: Conversation) -> None:
+        for number in range(1000):
+            await peer.request()
+            await asyncio.sleep(SHORT)  # it is the time that is tested
+            await peer.send(answer(b"", f"Location: /{peer.number}/{number}", status="302 Found"))
+
+    async with serving(script) as server:
+        options = {"follow_redirects": True, "max_redirects": 1000}
+        error = await failure_of(server.url(), timeout=4 * SHORT, **options)
+        check_failure(error, server.port, "read", EndpointTimeoutError)
+
+
+@on_reactor
+async def test_connection_is_the_same_with_phases_and_without() -> None:
+    async with serving(always_ok) as server, AsyncClient() as client:
+        await client.get(server.url())
+        await client.get(server.url(), timeout=timeout(connect=10, read=10, write=10, pool=10))
+        await client.get(server.url(), timeout=None)
+        assert server.connections == 1
+        assert counts(client) == {**NOTHING, "idle": 1}
+
+
+def test_blocking_client_has_phases_too() -> None:
+    with (
+        serving_in_thread(says_nothing) as server,
+        Client(timeout=timeout(read=SHORT)) as client,
+        pytest.raises(ReadTimeout),
+    ):
+        client.get(server.url())
+
+
+@pytest.mark.parametrize("bad", [0, -1, float("nan")])
+def test_what_is_not_more_than_0_raises(bad: float) -> None:
+    for name in ("total", "pool", "connect", "tls", "write", "read"):
+        with pytest.raises(ValueError, match=f"{name} must be more than 0"):
+            Timeout(**{name: bad})
