@@ -38,6 +38,7 @@ from libc.stdint cimport INT32_MAX, int64_t, intptr_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from reactor.addresses cimport ADDRESS_MAX
 from reactor.buffers cimport Vector
 from reactor.pollers.contract cimport (
     OP_ACCEPT, OP_CANCELLED, OP_CONNECT, OP_DONE, OP_IDLE, OP_NOWAIT, OP_PENDING,
@@ -158,11 +159,14 @@ cdef inline Py_ssize_t send_now(const Op *op) noexcept nogil:
             return -errno
 
 
-cdef inline Py_ssize_t accept_now(const Op *op) noexcept nogil:
+cdef inline Py_ssize_t accept_now(Op *op) noexcept nogil:
+    cdef socklen_t size = ADDRESS_MAX
     cdef int fd
     while True:
-        fd = accept4(<int>op.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        fd = accept4(<int>op.fd, <sockaddr *>op.buffer, NULL if op.buffer == NULL else &size,
+                     SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
+            op.length = 0 if op.buffer == NULL else <Py_ssize_t>size
             return fd
         if errno != EINTR:
             return -errno

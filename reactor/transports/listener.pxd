@@ -2,6 +2,7 @@
 
 from libc.stdint cimport intptr_t
 
+from reactor.addresses cimport ADDRESS_MAX
 from reactor.core cimport Reactor
 from reactor.pollers.contract cimport Op, OpOwner
 from reactor.timers cimport Timer
@@ -23,6 +24,7 @@ cdef class Listener(OpOwner):
     cdef object server              # asyncio.Server, or None
     cdef object secure              # callable(protocol): the protocol that does TLS for it
     cdef bint nodelay               # TCP: send small writes at once
+    cdef unsigned char peer[ADDRESS_MAX]    # where an accept writes who has connected
 
     cdef int accept(self) except -1
     cdef int accepted(self) except -1

@@ -65,6 +65,8 @@ cdef class Listener(OpOwner):
         self.server = server
         self.secure = secure
         self.nodelay = sock.family in (socket.AF_INET, socket.AF_INET6)
+        if self.nodelay:                # a UNIX socket's peer has no name, as a rule
+            self.op.buffer = <char *>self.peer
 
     def __del__(self):
         # not __dealloc__: the collector may have cleared the loop by then
@@ -158,6 +160,8 @@ cdef class Listener(OpOwner):
             if self.secure is not None:
                 protocol = self.secure(protocol)
             transport = new_stream(self._loop, fd, protocol, None, None, self.server)
+            # now: after a reset getpeername(2) fails
+            transport.set_peer(self.peer, <int>self.op.length)
         except (SystemExit, KeyboardInterrupt):
             self._loop.poller.close_fd(fd)
             raise

@@ -555,12 +555,15 @@ def adopt_stream(Reactor loop, sock, protocol, waiter=None, extra=None, server=N
     ``connection_made`` is called in the next pass; then *waiter*, a future, is done.
     """
     cdef StreamTransport transport
+    cdef unsigned char address[ADDRESS_MAX]
     cdef intptr_t fd = sock.fileno()
     cdef int error = loop.poller.attach(fd, True)
     if error < 0:
         raise os_error(error)
+    transport = new_stream(loop, fd, protocol, sock, extra, server)
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
         loop.poller.set_option(fd, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    transport = new_stream(loop, fd, protocol, sock, extra, server)
+        # now: after a reset getpeername(2) fails
+        transport.set_peer(address, loop.poller.address_of(fd, True, address, ADDRESS_MAX))
     loop.enqueue(transport._begin, (waiter,), None)
     return transport

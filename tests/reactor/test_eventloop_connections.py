@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -382,6 +383,58 @@ def test_accepted_socket_is_served(real: EventLoop, tls: bool) -> None:
             pytest.raises(ValueError, match="Stream Socket was expected"),
         ):
             await real.connect_accepted_socket(Shout, sock)
+
+    real.run_until_complete(main())
+
+
+# -- connections that are reset ---------------------------------------------------------------------
+
+
+RESET = struct.pack("ii", 1, 0)  # socket(7): SO_LINGER of no time
+
+
+class Naming(asyncio.Protocol):
+    """Notes who its peer is, each time that something happens."""
+
+    def __init__(self) -> None:
+        self.peers: list[Any] = []
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.peers.append(transport.get_extra_info("peername"))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.peers.append(self.transport.get_extra_info("peername"))
+        self.lost.set()
+
+
+def test_peer_that_resets_before_it_is_accepted_has_its_name(real: EventLoop) -> None:
+    async def main() -> None:
+        protocol = Naming()
+        server = await real.create_server(lambda: protocol, HERE, 0)
+        with socket.create_connection(server.sockets[0].getsockname()) as sock:
+            name = sock.getsockname()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        await protocol.lost.wait()
+        assert protocol.peers == [name, name]
+        server.close()
+        await server.wait_closed()
+
+    real.run_until_complete(main())
+
+
+def test_server_that_resets_has_its_name_until_the_end(real: EventLoop) -> None:
+    async def main() -> None:
+        with Listening() as there:
+            name = there.sock.getsockname()
+            _, protocol = await real.create_connection(Naming, *name)
+            accepted, _ = there.sock.accept()
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            accepted.close()
+            await protocol.lost.wait()
+            protocol.peers.append(protocol.transport.get_extra_info("peername"))
+            assert protocol.peers == [name] * 3
 
     real.run_until_complete(main())
 
