@@ -387,7 +387,7 @@ def test_accepted_socket_is_served(real: EventLoop, tls: bool) -> None:
     real.run_until_complete(main())
 
 
-# -- connections that are reset ---------------------------------------------------------------------
+# -- connections that are reset -------------------------------------------------------------------
 
 
 RESET = struct.pack("ii", 1, 0)  # socket(7): SO_LINGER of no time
