@@ -8,6 +8,7 @@ from libc.errno cimport EAGAIN, EINPROGRESS, EINTR, errno
 from libc.stdint cimport intptr_t
 from libc.string cimport memset
 
+from reactor.addresses cimport ADDRESS_MAX
 from reactor.buffers cimport Vector
 from reactor.pollers.contract cimport Op
 
@@ -89,11 +90,13 @@ cdef inline Py_ssize_t send_now(const Op *op) noexcept nogil:
             return -errno
 
 
-cdef inline Py_ssize_t accept_now(const Op *op) noexcept nogil:
+cdef inline Py_ssize_t accept_now(Op *op) noexcept nogil:
+    cdef socklen_t size = ADDRESS_MAX
     cdef int fd, error
     while True:
-        fd = accept(<int>op.fd, NULL, NULL)
+        fd = accept(<int>op.fd, <sockaddr *>op.buffer, NULL if op.buffer == NULL else &size)
         if fd >= 0:
+            op.length = 0 if op.buffer == NULL else <Py_ssize_t>size
             break
         if errno != EINTR:
             return -errno
