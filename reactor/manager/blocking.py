@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
@@ -53,6 +54,8 @@ class BlockingConnectionManager:
             raise TypeError(f"the manager has its options already: {', '.join(options)}")
         self._closed = False
         self._mutex = threading.Lock()
+        self._calls: set[concurrent.futures.Future[Any]] = set()  # that a thread waits for
+        self._process = os.getpid()
         self._thread: threading.Thread | None = None
         if manager is not None and loop is not None:
             self._manager, self._loop = manager, loop
@@ -109,12 +112,13 @@ class BlockingConnectionManager:
     ) -> Iterator[Any]:
         """Acquire a connection for a ``with`` block; discard it if the block raises."""
         protocol = self.acquire(factory, host, port, timeout=timeout, **key)
+        give_back = self.discard
         try:
             yield protocol
-        except BaseException:
-            self.discard(protocol)
-            raise
-        self.release(protocol)
+            give_back = self.release
+        finally:
+            with contextlib.suppress(PoolClosedError):  # then nothing is left to be given back
+                give_back(protocol)
 
     def release(self, protocol: Any) -> None:
         """Give a leased connection back; ``ValueError`` for what is not leased."""
@@ -147,10 +151,16 @@ class BlockingConnectionManager:
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except BaseException:
             coroutine.close()
+            self._check_open()  # the loop may have been closed meanwhile
             raise
+        self._calls.add(future)
+        if self._closed and self._thread is not None:
+            future.cancel()  # the loop may have ended without hearing of it
         try:
             return future.result(timeout)
         except concurrent.futures.CancelledError:
+            if self._loop.is_closed():
+                coroutine.close()  # it may never have begun
             raise PoolClosedError from None
         except BaseException:
             future.cancel()
@@ -158,10 +168,17 @@ class BlockingConnectionManager:
                 with contextlib.suppress(RuntimeError):  # the loop is closed, all is over
                     self._loop.call_soon_threadsafe(undo)
             raise
+        finally:
+            self._calls.discard(future)
+
+    def _check_open(self) -> None:
+        if self._closed or (self._thread is not None and self._loop.is_closed()):
+            raise PoolClosedError
 
     def _check_use(self) -> None:
-        if self._closed:
-            raise PoolClosedError
+        self._check_open()
+        if self._process != os.getpid():
+            raise RuntimeError("the manager belongs to the process that this one was forked from")
         if self._loop._thread_id == threading.get_ident():
             raise RuntimeError("a blocking call on the loop's own thread would wait for itself")
         if self._thread is None and not self._loop.is_running():
@@ -172,8 +189,12 @@ class BlockingConnectionManager:
     def close(self, timeout: float = 5.0) -> None:
         """Close the manager, if it is ours, as ``ConnectionManager.close`` does; end the thread.
 
-        Calls of other threads raise ``PoolClosedError``.  A second call does nothing.
+        Calls of other threads raise ``PoolClosedError``.  A second call does nothing, nor does
+        one in a forked child: the manager is its parent's.
         """
+        if self._process != os.getpid():
+            self._closed = True
+            return
         with self._mutex:
             if self._closed:
                 return
@@ -182,6 +203,9 @@ class BlockingConnectionManager:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
             self._closed = True
+            if self._thread is not None:
+                for call in list(self._calls):  # whatever the loop did not hear of any more
+                    call.cancel()
 
     async def _finish(self, timeout: float) -> None:
         """On the loop: close all and end what other threads are still waiting for."""
@@ -200,6 +224,8 @@ class BlockingConnectionManager:
     def __del__(self) -> None:
         if getattr(self, "_closed", True) or self._thread is None:
             return
+        if self._process != os.getpid():
+            return  # a forked child's copy
         self._loop.call_soon_threadsafe(self._loop.stop)
         warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 

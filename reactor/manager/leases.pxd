@@ -32,6 +32,7 @@ cdef class Leases:
     cdef public object _expiry      # the timer of the idle ones, or None
 
     cdef object take_one(self, object endpoint)
+    cdef int check_thread(self) except -1
     cdef Connection leased(self, object protocol)
     cdef Connection connection_of(self, object protocol)
     cdef object lent(self, Connection connection)

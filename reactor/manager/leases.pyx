@@ -6,8 +6,9 @@ Invariant: a connection is in ``connections`` from opening until it is lost and 
 """
 
 cimport cython
-from cpython.long cimport PyLong_FromVoidPtr
+from cpython.long cimport PyLong_AsUnsignedLong, PyLong_FromVoidPtr
 from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor
@@ -103,8 +104,16 @@ cdef class Leases:
 
         That may also be because something came for the newest one since the loop last read;
         ``acquire`` lets the loop read it, and the protocol judge.
+
+        Raises ``PoolClosedError`` after ``close``, and ``RuntimeError`` on another thread than
+        the loop's.
         """
-        return self.take_one(endpoint)
+        cdef object protocol
+        self.check_thread()
+        protocol = self.take_one(endpoint)
+        if protocol is None:
+            self._check_open()
+        return protocol
 
     cdef object take_one(self, object endpoint):
         cdef PyObject *found = look_up(self._policy.pools, endpoint)
@@ -144,7 +153,8 @@ cdef class Leases:
     def release(self, protocol):
         """Give a leased connection back for others to use.
 
-        Raises ``ValueError`` for what is not leased.
+        Raises ``ValueError`` for what is not leased, and ``RuntimeError`` on another thread
+        than the loop's.
         """
         cdef Connection connection = self.leased(protocol)
         cdef object waiter
@@ -165,10 +175,20 @@ cdef class Leases:
         if self.on_event is not None:
             self._tell(PoolEvent("released", connection.pool.key, None, 0.0))
 
+    cdef int check_thread(self) except -1:
+        """``RuntimeError`` on another thread than that of the loop, where it runs."""
+        if (self._loop is not None and self._loop._thread_id is not None
+                and PyLong_AsUnsignedLong(self._loop._thread_id)
+                != <unsigned long>PyThread_get_thread_ident()):
+            raise RuntimeError("the connection manager belongs to another thread's event loop")
+        return 0
+
     cdef Connection leased(self, object protocol):
         """Return the connection of *protocol*, which is leased, or was when it was lost."""
-        cdef Connection connection = self.connection_of(protocol)
+        cdef Connection connection
         cdef PyObject *found
+        self.check_thread()
+        connection = self.connection_of(protocol)
         if connection is None:
             found = look_up(self.connections, PyLong_FromVoidPtr(<PyObject *>protocol))
             if found != NULL:
@@ -191,6 +211,9 @@ cdef class Leases:
         return None
 
     # -- for the manager that derives from this -----------------------------------------
+
+    def _check_thread(self):
+        self.check_thread()
 
     def _leased(self, protocol):
         return self.leased(protocol)

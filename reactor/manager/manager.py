@@ -204,6 +204,7 @@ class ConnectionManager(Leases):
         """
         if max_leases < 0:
             raise ValueError(f"max_leases must not be negative, not {max_leases}")
+        self._check_thread()
         connection = self._find(protocol)
         if connection is None or connection.place not in ("leased", "idle"):
             return
@@ -213,10 +214,13 @@ class ConnectionManager(Leases):
             self._policy.set_max_leases(connection, max_leases)
             self._serve()
 
-    def _check_use(self) -> None:
-        """Raise unless the manager is open and this is its loop; the first one is."""
+    def _check_open(self) -> None:
         if self._closed:
             raise PoolClosedError
+
+    def _check_use(self) -> None:
+        """Raise unless the manager is open and this is its loop; the first one is."""
+        self._check_open()
         loop = asyncio.get_running_loop()
         if not isinstance(loop, Reactor):
             raise RuntimeError(f"a connection manager needs a reactor event loop, not {loop!r}")
@@ -312,7 +316,7 @@ class ConnectionManager(Leases):
             self._welcome(connection)
             return protocol
         self._drop(connection, "discarded")
-        if transport.get_protocol() is None:
+        if transport.get_protocol() is None and connection.place != "lost":
             self._lost(connection)
         if is_known:
             raise ValueError(f"the factory returned {protocol!r} for a second connection")
@@ -438,21 +442,28 @@ class ConnectionManager(Leases):
             raise ValueError("with create_and_destroy there is nothing to keep warm")
         self._check_use()
         pool = policy.pool(as_endpoint(host, port, key))
-        attempts = []
+        reserved = 0
         while pool.leased + pool.idle + pool.opening < count and policy.may_open(pool):
             policy.reserve(pool)
-            attempts.append(self._warm(pool, factory, deadline))
+            reserved += 1
         policy.forget_if_empty(pool)
-        results = await asyncio.gather(*attempts, return_exceptions=True)
+
+        async def warm() -> None:
+            nonlocal reserved
+            reserved -= 1
+            self.release(await self._open(pool, factory, deadline, uses=0))
+
+        attempts = [warm() for _ in range(reserved)]
+        try:
+            results = await asyncio.gather(*attempts, return_exceptions=True)
+        finally:
+            for _ in range(reserved):  # those that were cancelled before they began
+                policy.open_failed(pool)
+                self._slot_freed(pool)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         return len(results)
-
-    async def _warm(
-        self, pool: EndpointPool, factory: Callable[[], Any], deadline: float | None
-    ) -> None:
-        self.release(await self._open(pool, factory, deadline, uses=0))
 
     # -- the end of connections ----------------------------------------------------------
 
@@ -562,7 +573,8 @@ class ConnectionManager(Leases):
                 if not waiter.done():
                     waiter.set_exception(PoolClosedError())
         for scope in self._attempts:
-            scope.reschedule(loop.time())
+            if not scope.expired():  # by an earlier call, and the opener has yet to give up
+                scope.reschedule(loop.time())
         if await self._close_all(self._all(), "closed", timeout):
             await self._until(lambda: not self._policy.total, ABORT_SECONDS)
 
@@ -612,7 +624,9 @@ class ConnectionManager(Leases):
             return
         try:
             self.on_event(event)
-        except Exception as error:  # noqa: BLE001 - it goes to the loop's handler
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._loop.call_soon(_raise, error)  # they end the loop, but not half a decision
+        except BaseException as error:  # noqa: BLE001 - it goes to the loop's handler
             self._loop.call_exception_handler(
                 {"message": f"on_event failed for {event}", "exception": error}
             )
@@ -638,11 +652,15 @@ class ConnectionManager(Leases):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
-        pools = ", ".join(map(repr, self._policy.pools.values()))
+        pools = ", ".join(map(repr, list(self._policy.pools.values())))  # of any thread
         return (
             f"<ConnectionManager {state}, {self._policy.total} of "
             f"{self._policy.max_connections} connections{': ' if pools else ''}{pools}>"
         )
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _max_leases(protocol: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -222,3 +223,82 @@ def test_manager_that_was_not_closed_says_so() -> None:
         holder.clear()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_thread_that_dies_in_its_block_costs_the_others_nothing(port: int) -> None:
+    with BlockingConnectionManager(max_connections=1) as manager:
+
+        def work(number: int) -> None:
+            for _ in range(5):
+                with manager.lease(Asker, "127.0.0.1", port, timeout=60) as asker:
+                    if number % 2:
+                        raise SystemExit
+                    assert manager.run(asker.ask(b"x")) == b"x"
+
+        def dies(number: int) -> None:
+            with contextlib.suppress(SystemExit):  # which pytest would report
+                work(number)
+
+        threads = [threading.Thread(target=dies, args=(number,)) for number in range(THREADS)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        stats = manager.stats()
+        assert (stats["leased"], stats["waiting"], stats["opening"]) == (0, 0, 0)
+        assert stats["opened"] >= stats["closed"]["discarded"] == THREADS // 2
+        assert stats["wait_seconds"]["count"] >= THREADS // 2 - 1
+
+
+def test_call_that_comes_when_the_loop_has_just_stopped_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It passed the check before; what the loop was told then it never looks at."""
+    manager = BlockingConnectionManager()
+    loop: Any = manager._loop
+    real, real_close = asyncio.run_coroutine_threadsafe, loop.close
+    closer = threading.Thread(target=manager.close)
+    told = threading.Event()
+
+    def close() -> None:
+        told.wait(30)
+        real_close()
+
+    def tell_late(coroutine: Any, loop: Any) -> Any:
+        if threading.current_thread() is closer:
+            return real(coroutine, loop)
+        closer.start()
+        while loop.is_running():
+            pass
+        try:
+            return real(coroutine, loop)
+        finally:
+            told.set()
+
+    loop.close = close
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", tell_late)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(PoolClosedError):
+        threads.submit(manager.stats).result()
+    closer.join()
+    with pytest.raises(PoolClosedError):
+        manager.stats()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_child_process_is_refused_its_parents_manager_and_disturbs_it_not() -> None:
+    with BlockingConnectionManager() as manager:
+        manager.stats()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                for call in (manager.stats, lambda: manager.acquire(Asker, "127.0.0.1", 1)):
+                    try:
+                        call()
+                    except RuntimeError as error:
+                        status = 0 if "process" in str(error) else 2
+                manager.close()
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert manager.stats()["opened"] == 0

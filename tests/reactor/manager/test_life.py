@@ -253,7 +253,8 @@ def test_close_ends_idle_waiting_and_leased(loop: EventLoop) -> None:
         for task in waiting:
             with pytest.raises(RuntimeError, match="closed"):
                 await task
-        assert manager.take(peer.endpoints[1]) is None
+        with pytest.raises(RuntimeError, match="closed"):
+            manager.take(peer.endpoints[1])
         with pytest.raises(RuntimeError, match="closed"):
             await manager.acquire(Asker, peer.endpoint)
         await closing
