@@ -14,10 +14,11 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from protocols.http.errors import HTTPError
+from protocols.http.fetch_run import WholeTarget
 from protocols.http.url import URL
 from reactor import Protocol
 
@@ -153,9 +154,7 @@ class Verify:
         return _Verifying(PAGES[url.path][0])
 
 
-class _Verifying(AbstractContextManager["_Verifying"]):
-    path = None
-
+class _Verifying(WholeTarget):
     def __init__(self, expected: bytes) -> None:
         self._expected = expected
         self._position = 0
@@ -168,6 +167,3 @@ class _Verifying(AbstractContextManager["_Verifying"]):
     def commit(self) -> None:
         if self._position != len(self._expected):
             raise WrongBodyError(f"the body ends after {self._position} bytes")
-
-    def __exit__(self, *_: object) -> None:
-        pass

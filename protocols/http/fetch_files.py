@@ -24,9 +24,10 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote
 
+from protocols.http.headers import Headers
 from protocols.http.url import URL
 
-__all__ = ["Downloads", "PartialFile", "file_name"]
+__all__ = ["Downloads", "OneFile", "PartialFile", "file_name"]
 
 # NAME_MAX is 255 bytes on every file system in use; the rest is for "-1234567" of a name
 # that came twice and for what makes a partial file's name.
@@ -89,6 +90,7 @@ class Downloads:
 
     Args:
         directory: created if it is not there.
+        resumes: what came of a file is kept when it breaks off (``fetch_resume``).
 
     Raises ``OSError`` when it cannot be created or is not a directory.
 
@@ -97,9 +99,10 @@ class Downloads:
     are one name on some file systems, so they are kept apart.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *, resumes: bool = False) -> None:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._resumes = resumes
         self._taken: set[str] = set()
         self._next_number: dict[str, int] = {}  # of the names that came twice
 
@@ -126,7 +129,32 @@ class Downloads:
 
     def target(self, url: URL) -> PartialFile:
         """Return the file for *url*; its name is settled, but nothing is created yet."""
-        return PartialFile(self.directory / self.name(url))
+        return _file(self.directory / self.name(url), url, self._resumes)
+
+
+class OneFile:
+    """A sink for one URL's body: a file that the user has named.
+
+    Args:
+        path: in a directory that is there.
+        resumes: as for ``Downloads``.
+    """
+
+    def __init__(self, path: Path, *, resumes: bool = False) -> None:
+        self._path = path
+        self._resumes = resumes
+
+    def target(self, url: URL) -> PartialFile:
+        """Return the file; nothing is created yet."""
+        return _file(self._path, url, self._resumes)
+
+
+def _file(path: Path, url: URL, resumes: bool) -> PartialFile:
+    if not resumes:
+        return PartialFile(path)
+    from protocols.http.fetch_resume import ResumableFile  # which derives from one here
+
+    return ResumableFile(path, url)
 
 
 class PartialFile:
@@ -140,6 +168,19 @@ class PartialFile:
         self.path = path
         self._partial: Path | None = None
         self._fd = -1
+
+    def ask(self) -> dict[str, str]:
+        """Return the fields with which the body is asked for: none."""
+        return {}
+
+    def answered(self, status: int, headers: Headers) -> str:
+        """Say what an answer means for the file: it begins anew."""
+        return "anew"
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the body may begin once more."""
+        return True
 
     def write(self, data: bytes) -> None:
         """Append *data*; all of it, or ``OSError``."""

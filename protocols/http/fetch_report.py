@@ -185,6 +185,13 @@ class Report:
         """Count what came of the body; the URL is neither done nor failed."""
         self.totals.received += job.received
 
+    def retried(self, job: Job, seconds: float) -> None:
+        """Say what failed and when it is tried again."""
+        self.totals.received += job.received
+        self.line(
+            f"{PROGRAM}: {printable(job.url)}: {printable(job.reason)}; again in {seconds:g} s"
+        )
+
     def input_failed(self, error: InputError) -> None:
         """Say that the rest of the URLs cannot be read."""
         self.totals.input_error = str(error.strerror)

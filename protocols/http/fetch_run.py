@@ -10,24 +10,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from protocols.http.client import AsyncClient
-from protocols.http.errors import HTTPError, InvalidURL
+from protocols.http.errors import HTTPError, InvalidURL, RemoteProtocolError
 from protocols.http.fetch_input import InputError, Source
+from protocols.http.headers import Headers
 from protocols.http.response import Response
 from protocols.http.url import URL
-from reactor import EndpointError
+from reactor import EndpointError, TLSCertificateError
 
-__all__ = ["Discard", "Fetcher", "Job", "Observer", "Sink", "Target", "checked_url"]
+__all__ = [
+    "Ask",
+    "Discard",
+    "Fetcher",
+    "Job",
+    "Observer",
+    "Pace",
+    "Sink",
+    "StandardOutput",
+    "Target",
+    "WholeTarget",
+    "checked_url",
+]
 
 # The body of a response that nobody wants is read if it is short, which saves the connection.
 MAX_UNWANTED_BYTES = 65_536
+
+# What may be better a little later, and how much later: doubled each time, up to a minute.
+RETRIED_STATUSES = frozenset([408, 429, 500, 502, 503, 504])
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 60.0
+# RFC 9110 section 9.2.2.  Others may have been done although no answer came.
+IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
 
 _USERINFO = re.compile(r"//[^/?#]*@")
 
@@ -40,9 +62,10 @@ class Job:
         url: as it is shown, without a password.
         status: of the response, ``None`` while there is none.
         expected: bytes that the body was announced to have, ``None`` when it was not.
-        received: bytes of the body that came.
+        received: bytes of the body that came, in the last attempt.
         error, reason: the kind of the failure, and what went wrong in words; empty if nothing.
         path: where the body was saved, ``None`` if it was not.
+        wanted_wait: seconds for which the server wants to be left alone.
         seconds: from the first step to the last.
     """
 
@@ -53,12 +76,63 @@ class Job:
     error: str = ""
     reason: str = ""
     path: Path | None = None
+    wanted_wait: float = 0.0
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     def fail(self, error: str, reason: str) -> None:
         """Note the failure."""
         self.error, self.reason = error, reason
+
+    def begin(self) -> None:
+        """Note that an attempt begins: nothing of the one before counts."""
+        self.status = self.expected = None
+        self.received = 0
+        self.error = self.reason = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What is asked of every URL.
+
+    Attributes:
+        method: of each request.
+        data: its content, or ``None``.
+        file: its content, read anew for each request.
+    """
+
+    method: str = "GET"
+    data: bytes | None = None
+    file: Path | None = None
+
+    @contextlib.contextmanager
+    def content(self) -> Iterator[Any]:
+        """Yield the content of one request."""
+        if self.file is None:
+            yield self.data
+            return
+        with self.file.open("rb") as file:
+            yield file
+
+
+class Pace:
+    """Keeps the downloads of a run, together, below a rate.
+
+    Args:
+        rate: bytes a second, ``None`` for no limit.
+    """
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._due = 0.0
+
+    async def take(self, size: int) -> None:
+        """Return when *size* more bytes may be there."""
+        if self._rate is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._due = max(self._due, loop.time()) + size / self._rate
+        await asyncio.sleep(self._due - loop.time())
 
 
 class Target(Protocol):
@@ -67,6 +141,16 @@ class Target(Protocol):
     @property
     def path(self) -> Path | None:
         """Where the body is kept; ``None`` if it is not."""
+
+    @property
+    def restarts(self) -> bool:
+        """Whether another attempt may begin the body once more."""
+
+    def ask(self) -> dict[str, str]:
+        """Return the fields with which the body is asked for."""
+
+    def answered(self, status: int, headers: Headers) -> str:
+        """Say what an answer means; see ``fetch_resume``."""
 
     def write(self, data: bytes) -> None:
         """Take the next piece."""
@@ -105,21 +189,30 @@ class Observer(Protocol):
     def abandoned(self, job: Job) -> None:
         """The URL will neither be done nor fail: the run was stopped."""
 
+    def retried(self, job: Job, seconds: float) -> None:
+        """The URL has failed, and is tried again after so many seconds."""
+
     def input_failed(self, error: InputError) -> None:
         """The rest of the URLs cannot be read."""
 
 
-class Discard(contextlib.AbstractContextManager["Discard"]):
-    """A sink, and the target of every URL, that keeps nothing."""
+class WholeTarget(contextlib.AbstractContextManager["WholeTarget"]):
+    """A sink, and the target of every URL, of which nothing is there beforehand."""
 
     path = None
+    restarts = True
 
-    def target(self, url: URL) -> Discard:
+    def target(self, url: URL) -> Self:
         """Return the one target."""
         return self
 
-    def write(self, data: bytes) -> None:
-        """Forget *data*."""
+    def ask(self) -> dict[str, str]:
+        """Return no field."""
+        return {}
+
+    def answered(self, status: int, headers: Headers) -> str:
+        """Say that the body begins."""
+        return "anew"
 
     def commit(self) -> None:
         """Do nothing."""
@@ -128,8 +221,31 @@ class Discard(contextlib.AbstractContextManager["Discard"]):
         pass
 
 
+class StandardOutput(WholeTarget):
+    """Writes a body to standard output as it comes: what is there cannot be taken back."""
+
+    def write(self, data: bytes) -> None:
+        """Write *data*, all of it; raises ``OSError``."""
+        self.restarts = False
+        while data:
+            data = data[os.write(1, data) :]
+
+
+class Discard(WholeTarget):
+    """Keeps nothing."""
+
+    def write(self, data: bytes) -> None:
+        """Forget *data*."""
+
+
 class Fetcher:
-    """Fetches every URL of *source* into *sink*, *concurrency* at a time."""
+    """Fetches every URL of *source* into *sink*, *concurrency* at a time.
+
+    Args:
+        ask: what is asked of each.
+        retries: how often one that failed is tried again, if it may be better later.
+        pace: of all downloads together.
+    """
 
     def __init__(
         self,
@@ -139,12 +255,18 @@ class Fetcher:
         observer: Observer,
         *,
         concurrency: int,
+        ask: Ask | None = None,
+        retries: int = 0,
+        pace: Pace | None = None,
     ) -> None:
         self._client = client
         self._source = source
         self._sink = sink
         self._observer = observer
         self._concurrency = concurrency
+        self._ask = ask or Ask()
+        self._retries = retries
+        self._pace = pace or Pace(None)
 
     async def run(self) -> None:
         """Return when every URL was fetched or has failed.
@@ -178,32 +300,83 @@ class Fetcher:
         try:
             url = checked_url(text)
             self._observer.begun(job)
-            await self._download(url, self._sink.target(url), job)
+            target = self._sink.target(url)
+            for attempt in range(self._retries + 1):
+                job.begin()
+                asked_for = await self._attempt(url, target, job)
+                if asked_for is None or attempt == self._retries or not target.restarts:
+                    break
+                seconds = max(asked_for, min(FIRST_WAIT_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS))
+                self._observer.retried(job, seconds)
+                await asyncio.sleep(seconds)
         except asyncio.CancelledError:
             self._observer.abandoned(job)
             raise
-        except (HTTPError, EndpointError) as error:
+        except InvalidURL as error:
             job.fail(type(error).__name__, str(error))
-        except OSError as error:
-            file = f"{error.filename}: " if error.filename else ""
-            job.fail(type(error).__name__, file + (error.strerror or str(error)))
         job.seconds = time.monotonic() - job.started
         self._observer.finished(job)
 
-    async def _download(self, url: URL, target: Target, job: Job) -> None:
-        async with self._client.stream("GET", url) as response:
-            job.status = response.status_code
-            if not response.is_success:
-                job.fail("StatusError", _status_in_words(response))
-                await _read_unwanted(response, job)
-                return
-            job.expected = _content_length(response)
-            with target:
+    async def _attempt(self, url: URL, target: Target, job: Job) -> float | None:
+        """Try once; note what fails.
+
+        Returns ``None`` if that is that, or for how many seconds the server wants to be left
+        alone, 0 if it does not say, before another attempt that may be a better one.
+        """
+        try:
+            if await self._download(url, target, job) == "forget":
+                job.begin()
+                if await self._download(url, target, job) == "forget":
+                    job.fail("RemoteProtocolError", "the server sent a part that nobody asked for")
+                    return None
+            if job.status in RETRIED_STATUSES and self._ask.method in IDEMPOTENT:
+                return job.wanted_wait
+        except (HTTPError, EndpointError) as error:
+            job.fail(type(error).__name__, str(error))
+            return 0.0 if self._may_pass(error) else None
+        except OSError as error:
+            file = f"{error.filename}: " if error.filename else ""
+            job.fail(type(error).__name__, file + (error.strerror or str(error)))
+        return None
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Return whether another attempt may go better, and does no harm."""
+        if not isinstance(error, EndpointError):
+            return False
+        if isinstance(error, TLSCertificateError | RemoteProtocolError):
+            return False
+        was_sent = error.phase not in ("pool", "resolve", "connect", "tls")
+        return not was_sent or self._ask.method in IDEMPOTENT
+
+    async def _download(self, url: URL, target: Target, job: Job) -> str:
+        fields = target.ask()
+        with self._ask.content() as content:
+            async with self._client.stream(
+                self._ask.method, url, content=content, headers=fields or None
+            ) as response:
+                job.status = response.status_code
+                answer = target.answered(response.status_code, response.headers)
+                if answer == "forget":
+                    await _read_unwanted(response, job)
+                elif answer != "whole" and not response.is_success:
+                    job.fail("StatusError", _status_in_words(response))
+                    job.wanted_wait = _retry_after(response)
+                    await _read_unwanted(response, job)
+                else:
+                    await self._keep(response, answer, target, job)
+        return answer
+
+    async def _keep(self, response: Response, answer: str, target: Target, job: Job) -> None:
+        """Put the body, or the rest of it, where it belongs."""
+        with target:
+            if answer != "whole":
+                job.expected = _content_length(response)
                 async for data in response.aiter_raw():
                     job.received += len(data)
                     target.write(data)
-                target.commit()
-                job.path = target.path
+                    await self._pace.take(len(data))
+            target.commit()
+            job.path = target.path
 
 
 def checked_url(text: str) -> URL:
@@ -225,6 +398,14 @@ def _status_in_words(response: Response) -> str:
 def _content_length(response: Response) -> int | None:
     text = response.headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _retry_after(response: Response) -> float:
+    """Return how many seconds the server wants to be left alone; 0 if it does not say."""
+    text = response.headers.get("retry-after", "")
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), LONGEST_WAIT_SECONDS)
+    return 0.0
 
 
 async def _read_unwanted(response: Response, job: Job) -> None:

@@ -216,7 +216,7 @@ async def test_requests_under_way_never_exceed_the_concurrency() -> None:
 async def test_redirect_is_a_failure_that_names_where_it_leads() -> None:
     async with Site() as site:
         site.routes["/"] = page(b"", "302 Found", "Location: http://other.invalid/\r\n")
-        ended = await fetch("--quiet", site.url("/"))
+        ended = await fetch("--quiet", "--no-location", site.url("/"))
     assert ended.status == 1
     assert ended.err == (
         f"cyfetch: {site.url('/')}: 302 Found (redirect to http://other.invalid/, not followed)\n"
@@ -730,7 +730,7 @@ def test_dumb_terminal_shows_no_bar() -> None:
         (["--header", "Authorization s3cret"], "'Authorization': not of the form 'Name: value'"),
         (["--header", "X: s3cret\r\nY: 1"], "'X': a control character in the value"),
         (["--header", "X : s3cret"], "'X ': the name is not a token"),
-        (["--header", "content-length: 3"], "'content-length': a GET has no body to frame"),
+        (["--header", "content-length: 3"], "'content-length': it follows from the data"),
         (["--ca-file", "no/such", "http://host"], "--ca-file: 'no/such': No such file"),
         (
             ["--ca-file", __file__, "http://host"],
@@ -738,7 +738,7 @@ def test_dumb_terminal_shows_no_bar() -> None:
         ),
         (["--input", "no/such"], "--input: 'no/such': No such file"),
         (["--input", "."], "--input: '.': Is a directory"),
-        (["--output-dir", "x"], "--output-dir: there is no URL to save"),
+        (["--output-dir", "x"], "--output-dir: there is no URL"),
         (["--output-dir", __file__, "http://host"], "File exists"),
         (["-", "-"], "standard input can be read only once"),
         (["-", "--input", "-"], "standard input can be read only once"),
@@ -760,14 +760,14 @@ def test_bad_usage_creates_no_directory(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / "out").exists()
 
 
-def test_help_states_what_is_not_followed_and_every_status(
+def test_help_states_what_is_followed_and_every_status(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert "Redirects are not followed" in text
+    assert "Redirects are followed, 20 at most" in text
     assert "Exit status: 0 all fetched, 1 any failed, 2 bad usage, 130 Ctrl-C" in text
 
 

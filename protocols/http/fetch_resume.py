@@ -1,0 +1,145 @@
+"""A download that goes on where an earlier run's broke off (RFC 9110 section 14).
+
+Owns: what is kept of a file that is not whole, and the note that says of which version it is.
+May not touch: the network.
+Invariant: two versions of a resource never meet in one file: the rest is taken only if the
+server says that it is of the version whose beginning is here.
+
+::
+
+    .NAME.part          the bytes from the first one on
+    .NAME.part.json     {"url": ..., "validator": ...}: a strong ETag, or Last-Modified
+
+    206, the range asked for, same validator    appended
+    416, and the file is that long              it is whole already
+    200                                         begun anew
+    anything else that does not fit             begun anew, by another request
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from protocols.http.fetch_files import PartialFile
+from protocols.http.headers import Headers
+from protocols.http.url import URL
+
+__all__ = ["ResumableFile"]
+
+MAX_NOTE_BYTES = 262_144
+# With the whole length, which tells that it is the rest, all of it.
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_UNSATISFIED = re.compile(r"bytes \*/(\d+)")
+
+
+class ResumableFile(PartialFile):
+    """A file whose beginning outlives a run, if the server's answer had a validator.
+
+    Args:
+        path: its final name.
+        url: whose body it is; the beginning of another one's is thrown away.
+    """
+
+    def __init__(self, path: Path, url: URL) -> None:
+        super().__init__(path)
+        self._url = str(url)
+        self._kept = path.with_name(f".{path.name}.part")
+        self._note = path.with_name(f".{path.name}.part.json")
+        self._validator: str | None = None
+        self._fresh = True
+        self.offset = 0
+
+    def ask(self) -> dict[str, str]:
+        """Return the fields that ask for the rest; none where nothing is kept."""
+        self.offset = 0
+        self._fresh = True
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if self._note.stat().st_size > MAX_NOTE_BYTES:
+                raise ValueError("no note of ours")
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+            size = self._kept.stat().st_size
+            validator = note["validator"]
+            if note["url"] == self._url and size > 0 and isinstance(validator, str):
+                self.offset, self._validator = size, validator
+                return {"Range": f"bytes={size}-", "If-Range": validator}
+        return {}
+
+    def answered(self, status: int, headers: Headers) -> str:
+        """Say what an answer means: ``"rest"``, ``"anew"``, ``"whole"`` or ``"forget"``.
+
+        The last one: what is kept fits nothing that the server has; it is thrown away, and the
+        request is to be made once more without it.
+        """
+        if status == 416 and self.offset:
+            found = _UNSATISFIED.fullmatch(headers.get("content-range", ""))
+            if found is not None and int(found[1]) == self.offset:
+                self._fresh = False
+                return "whole"
+        elif status == 206:
+            found = _RANGE.fullmatch(headers.get("content-range", ""))
+            validator = _validator(headers)
+            same = validator is None or validator == self._validator
+            if self.offset and same and found is not None:
+                first, last, size = map(int, found.groups())
+                if first == self.offset and last == size - 1:
+                    self._fresh = False
+                    return "rest"
+        else:
+            self.offset = 0
+            self._validator = _validator(headers)
+            return "anew"
+        self._forget()
+        return "forget"
+
+    def __enter__(self) -> Self:
+        with self._named():
+            flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+            flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            flags |= os.O_TRUNC if self._fresh else os.O_APPEND
+            if self._fresh:
+                self._note.unlink(missing_ok=True)
+            self._fd = os.open(self._kept, flags, 0o666)
+            self._partial = self._kept
+            if self._fresh and self._validator is not None:
+                note = {"url": self._url, "validator": self._validator}
+                self._note.write_text(json.dumps(note), encoding="utf-8")
+        return self
+
+    def commit(self) -> None:
+        """Give the file its name, and forget where it could have been gone on with."""
+        super().commit()
+        with contextlib.suppress(OSError):
+            self._note.unlink()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._partial is not None and self._validator is not None:
+            self._partial = None  # kept for the next time
+            with contextlib.suppress(OSError):
+                self._close()
+        super().__exit__(kind, value, traceback)
+
+    def _forget(self) -> None:
+        self.offset = 0
+        for path in (self._note, self._kept):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _validator(headers: Headers) -> str | None:
+    """Return what If-Range may name (RFC 9110 section 13.1.5), or ``None``."""
+    tag = headers.get("etag", "")
+    if tag:
+        is_strong = len(tag) > 2 and tag[0] == tag[-1] == '"'
+        return tag if is_strong else None
+    return headers.get("last-modified") or None

@@ -1,0 +1,328 @@
+"""The fetcher's requests and transfers, from outside: methods, data, output, resume, retries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reactor
+from protocols.http.fetch import main
+from protocols.http.fetch_run import Pace
+from tests.peers.child import Ended, running
+from tests.peers.echo import echo
+from tests.peers.scripted import Conversation, answer, on_reactor, serving
+from tests.peers.scripts import says, says_and_closes
+
+BODY = bytes(range(256)) * 400
+TAG = 'ETag: "one"'
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run where no source tree is, for ``-m`` looks at the current directory first."""
+    directory = tmp_path / "here"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    return directory
+
+
+async def fetch(*arguments: str) -> Ended:
+    async with running("-m", "protocols.http", *arguments) as child:
+        return await child.end()
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(each.name for each in directory.iterdir())
+
+
+async def told(*arguments: str) -> Any:
+    """Return what an echoing server says that it was asked."""
+    ended = await fetch("--quiet", "-o", "-", *arguments)
+    assert (ended.status, ended.err) == (0, "")
+    return json.loads(ended.out)
+
+
+# -- the request ----------------------------------------------------------------------------
+
+
+@on_reactor
+async def test_method_and_data_are_sent(here: Path) -> None:
+    (here / "it").write_bytes(b"in a file")
+    async with serving(echo) as server:
+        got = await told("-X", "DELETE", server.url("/a"))
+        assert (got["method"], got["content"]) == ("DELETE", "")
+        got = await told("--data", "a=1", server.url("/a"))
+        assert (got["method"], got["content"]) == ("POST", "a=1")
+        assert ["Content-Type", "application/x-www-form-urlencoded"] in got["fields"]
+        got = await told("-X", "PUT", "--data-file", "it", server.url("/a"))
+        assert (got["method"], got["content"]) == ("PUT", "in a file")
+        assert ["Content-Length", "9"] in got["fields"]
+        got = await told("--data", "{}", "--header", "Content-Type: application/json", server.url())
+        assert ["Content-Type", "application/json"] in got["fields"]
+
+
+@on_reactor
+async def test_redirect_is_followed_and_its_secrets_stay() -> None:
+    async with serving(echo) as other, serving(echo) as server:
+        assert (await told(server.url("/redirect")))["target"] == "/elsewhere"
+
+        async def away(peer: Conversation) -> None:
+            await peer.request()
+            await peer.send(answer(b"", f"Location: {other.url('/x')}", status="302 Found"))
+            await peer.until_closed()
+
+        async with serving(away) as first:
+            got = await told("--header", "Authorization: Bearer t", first.url())
+        assert got["target"] == "/x"
+        assert "Authorization" not in dict(got["fields"])
+
+
+# -- the output -----------------------------------------------------------------------------
+
+
+@on_reactor
+async def test_body_goes_to_standard_output_and_everything_else_to_the_other(here: Path) -> None:
+    async with serving(says(answer(b"it"))) as server:
+        ended = await fetch("-o", "-", server.url())
+    assert (ended.status, ended.out) == (0, "it")
+    assert "1 request, 0 failed" in ended.err
+    assert names(here) == []
+
+
+@on_reactor
+async def test_body_goes_to_a_file_of_ones_own_choice(here: Path) -> None:
+    async with serving(says(answer(b"it"))) as server:
+        ended = await fetch("-o", "mine.txt", server.url("/theirs"))
+    assert ended.status == 0
+    assert (here / "mine.txt").read_bytes() == b"it"
+    assert names(here) == ["mine.txt"]
+
+
+# -- going on -------------------------------------------------------------------------------
+
+
+class Versions:
+    """A server with one resource that breaks off its first answer, and may change after it.
+
+    Attributes:
+        ranges: the Range and If-Range of each request.
+    """
+
+    def __init__(self, second: list[bytes], *, fields: str = TAG) -> None:
+        self.ranges: list[tuple[str | None, str | None]] = []
+        self._answers = [
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n\r\n" % (len(BODY), fields.encode())
+            + BODY[:50_000],
+            *second,
+        ]
+
+    async def __call__(self, peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            fields = dict(
+                line.split(": ", 1) for line in head.decode().lower().split("\r\n")[1:] if line
+            )
+            self.ranges.append((fields.get("range"), fields.get("if-range")))
+            said = self._answers.pop(0)
+            await peer.send(said)
+            if b"200 OK" in said and len(said) < len(BODY):
+                peer.close()
+                return
+
+
+def part(first: int, *, fields: str = TAG, of: int = len(BODY), body: bytes = BODY) -> bytes:
+    rest = f"Content-Range: bytes {first}-{of - 1}/{of}"
+    return answer(body[first:], rest, fields, status="206 Partial Content")
+
+
+@on_reactor
+async def test_download_goes_on_where_it_broke_off(here: Path) -> None:
+    versions = Versions([part(50_000)])
+    async with serving(versions) as server:
+        ended = await fetch("--quiet", "-C", "--output-dir", "d", server.url("/f"))
+        assert ended.status == 1
+        assert names(here / "d") == [".f.part", ".f.part.json"]
+        ended = await fetch("--json", "-C", "--output-dir", "d", server.url("/f"))
+    assert ended.status == 0
+    assert json.loads(ended.out)["bytes"] == len(BODY) - 50_000
+    assert versions.ranges == [(None, None), ("bytes=50000-", '"one"')]
+    assert names(here / "d") == ["f"]
+    assert (here / "d" / "f").read_bytes() == BODY
+
+
+OTHER = bytes(300_000)
+
+
+@pytest.mark.parametrize(
+    ("second", "requests", "expected"),
+    [
+        # another version: 200 in place of 206
+        ([answer(OTHER, 'ETag: "two"')], 2, OTHER),
+        # a server that does not heed If-Range, and says of which version its part is
+        ([part(50_000, fields='ETag: "two"', body=OTHER, of=300_000), answer(OTHER)], 3, OTHER),
+        # another part than the one asked for
+        ([part(0), answer(OTHER)], 3, OTHER),
+        # not all of the rest
+        ([answer(b"x", "Content-Range: bytes 50000-50000/102400", status="206 P"), answer(OTHER)],
+         3, OTHER),
+        # it is shorter now
+        ([answer(b"", "Content-Range: bytes */7", status="416 No"), answer(OTHER)], 3, OTHER),
+        # what is here is all of it
+        ([answer(b"", "Content-Range: bytes */50000", status="416 No")], 2, BODY[:50_000]),
+    ],
+    ids=["changed", "changed, 206", "another part", "not all", "shorter", "whole"],
+)  # fmt: skip
+@on_reactor
+async def test_two_versions_never_meet_in_one_file(
+    here: Path, second: list[bytes], requests: int, expected: bytes
+) -> None:
+    versions = Versions(second)
+    async with serving(versions) as server:
+        await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+        assert (here / ".f.part").stat().st_size == 50_000
+        ended = await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+    assert (ended.status, ended.err) == (0, "")
+    assert (here / "f").read_bytes() == expected
+    assert len(versions.ranges) == requests
+    assert names(here) == ["f"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        (TAG, '"one"'),
+        ("Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT", "thu, 01 jan 2026 00:00:00 gmt"),
+        ('ETag: W/"one"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT', None),
+        ("X: y", None),
+    ],
+)
+@on_reactor
+async def test_rfc9110_13_1_5_only_a_strong_validator_is_worth_keeping(
+    here: Path, fields: str, kept: str | None
+) -> None:
+    versions = Versions([answer(BODY)], fields=fields)
+    async with serving(versions) as server:
+        await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+        assert (here / ".f.part").exists() == (kept is not None)
+        await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+    assert versions.ranges[1] == (None if kept is None else "bytes=50000-", kept)
+    assert (here / "f").read_bytes() == BODY
+
+
+@on_reactor
+async def test_beginning_of_another_urls_body_is_thrown_away(here: Path) -> None:
+    versions = Versions([answer(BODY)])
+    async with serving(versions) as server:
+        await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+        await fetch("--quiet", "-C", "-o", "f", server.url("/g"))
+    assert versions.ranges[1] == (None, None)
+    assert (here / "f").read_bytes() == BODY
+
+
+# -- retries and pace -------------------------------------------------------------------------
+
+
+@on_reactor
+async def test_what_fails_for_a_while_is_tried_again(here: Path) -> None:
+    versions = Versions([answer(b"", status="503 Busy"), part(50_000)])
+    async with serving(versions) as server:
+        ended = await fetch("--retry", "2", "-C", "-o", "f", server.url("/f"))
+    assert ended.status == 0
+    assert (here / "f").read_bytes() == BODY
+    first, second = [line for line in ended.err.splitlines() if "again in" in line]
+    assert first.endswith("; again in 1 s")
+    assert "503 Busy; again in 2 s" in second
+    assert versions.ranges[1:] == [("bytes=50000-", '"one"')] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "requests"),
+    [
+        ([], answer(b"", status="404 No"), 1),
+        (["--data", "x"], answer(b"", status="503 Busy"), 1),
+        (["--retry", "0"], answer(b"", status="503 Busy"), 1),
+        ([], b"no HTTP at all\r\n\r\n", 1),
+        ([], answer(b"", "Retry-After: 0", status="429 Slow"), 2),
+    ],
+)
+@on_reactor
+async def test_what_would_not_be_better_later_is_not_tried_again(
+    arguments: list[str], said: bytes, requests: int
+) -> None:
+    asked = 0
+
+    async def script(peer: Conversation) -> None:
+        nonlocal asked
+        while await peer.request() is not None:
+            asked += 1
+            await peer.send(said)
+            if b"HTTP/1.1" not in said:
+                return
+
+    async with serving(script) as server:
+        ended = await fetch("--quiet", "--retry", "1", *arguments, server.url())
+    assert ended.status == 1
+    assert asked == requests
+
+
+@on_reactor
+async def test_body_that_is_at_standard_output_already_is_not_begun_again() -> None:
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"
+    async with serving(says_and_closes(said)) as server:
+        ended = await fetch("--quiet", "--retry", "3", "-o", "-", server.url())
+        assert (ended.status, ended.out) == (1, "some")
+        assert server.connections == 1
+
+
+def test_pace_is_that_of_all_downloads_together() -> None:
+    async def main() -> float:
+        pace = Pace(1_000_000)
+        began = time.monotonic()
+        await asyncio.gather(*[pace.take(10_000) for _ in range(10)])
+        return time.monotonic() - began
+
+    assert reactor.run(main()) >= 0.099  # the tenth of a second that 100,000 bytes may take
+
+
+@on_reactor
+async def test_rate_is_limited() -> None:
+    async with serving(says(answer(BODY))) as server:
+        ended = await fetch("--json", "--limit-rate", "200k", server.url())
+    assert json.loads(ended.out)["seconds"] >= 0.5
+
+
+# -- bad usage --------------------------------------------------------------------------------
+
+URL = "http://127.0.0.1:1/"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-X", "A B", URL], "argument -X/--request: invalid request head: 'method'"),
+        (["-X", "CONNECT", URL], "CONNECT makes a tunnel"),
+        (["-X", "GET"], "--request: there is no URL"),
+        (["--data", "x", "--data-file", "y", URL], "not allowed with argument --data"),
+        (["--data-file", "none", URL], "--data-file: 'none': No such file or directory"),
+        (["-o", "x", URL, URL], "--output: it takes one URL"),
+        (["-o", "none/x", URL], "--output: 'none/x': it is, or is in, no directory"),
+        (["-o", "-", "--json", URL], "--json: standard output is for the body"),
+        (["-o", "x", "--output-dir", "y", URL], "not allowed with argument"),
+        (["-C", URL], "--continue: there is no file to go on with"),
+        (["-C", "-o", "x", "--data", "y", URL], "--continue: only a GET can go on"),
+        (["-C", "-o", "x", "-X", "PUT", URL], "--continue: only a GET can go on"),
+        (["--limit-rate", "fast", URL], "'fast' is not a number of bytes"),
+        (["--retry", "-1", URL], "'-1' is not a number from 0 to 1000"),
+    ],
+)
+def test_bad_usage_is_named(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
