@@ -287,7 +287,8 @@ class Journey:
             self._sent_to_proxy = proxy.auth.headers_for(
                 request.method, proxy.url, target=target, body=_known_body(request)
             )
-        more.extend(proxy.headers.multi_items())
+        for name, value in proxy.headers.raw:
+            more.append((name.decode("latin-1"), value.decode("latin-1")))
         if self._sent_to_proxy is not None:
             more.append(("Proxy-Authorization", self._sent_to_proxy))
         return request.head(more, target=target)

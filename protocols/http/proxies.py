@@ -63,7 +63,7 @@ class Proxy:
         url: str | URL,
         *,
         auth: AuthSource | None = None,
-        headers: HeaderSource | None = None,
+        headers: HeaderSource | Headers | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         text = str(url) if "://" in str(url) else f"http://{url}"
@@ -114,12 +114,8 @@ class Proxy:
 
     def with_auth(self, auth: Auth) -> Proxy:
         """Return the same proxy with other credentials."""
-        return Proxy(
-            f"{self.scheme}://{self.url.authority}",
-            auth=auth,
-            headers=self.headers.multi_items(),
-            tls=self.tls,
-        )
+        named = f"{self.scheme}://{self.url.authority}"
+        return Proxy(named, auth=auth, headers=self.headers, tls=self.tls)
 
     def __eq__(self, other: object) -> bool:
         return self._key == other._key if isinstance(other, Proxy) else NotImplemented
