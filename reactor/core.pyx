@@ -178,6 +178,23 @@ cdef class TimerHandle(Handle):
     def _scheduled(self):
         return self.timer.position != 0
 
+    # Earlier is less, as asyncio's handles have it; each is equal to itself only.
+
+    def __lt__(self, TimerHandle other not None):
+        return self.due < other.due
+
+    def __le__(self, TimerHandle other not None):
+        return self.due <= other.due
+
+    def __gt__(self, TimerHandle other not None):
+        return self.due > other.due
+
+    def __ge__(self, TimerHandle other not None):
+        return self.due >= other.due
+
+    def __hash__(self):
+        return <Py_hash_t>(<size_t><void *>self >> 4)
+
     def _repr_info(self):
         info = Handle._repr_info(self)
         info.insert(2 if self._cancelled else 1, f"when={self.due}")

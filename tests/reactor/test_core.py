@@ -302,6 +302,26 @@ def test_timer_never_fires_early(loop: EventLoop) -> None:
     assert min(late) > -1e-9
 
 
+def test_timer_handles_are_sorted_by_their_time(loop: EventLoop) -> None:
+    now = loop.time()
+    handles = [loop.call_at(now + delay, print) for delay in (30, 10, 20, 10)]
+    assert sorted(handles) == [handles[at] for at in (1, 3, 2, 0)]
+    first, second = handles[1], handles[2]
+    assert (first < second, first <= second, first > second, first >= second) == (
+        True,
+        True,
+        False,
+        False,
+    )
+    assert first <= handles[3]
+    assert first >= handles[3]
+    assert len({*handles, first}) == 4
+    with pytest.raises(TypeError):
+        first < 5  # type: ignore[operator]  # noqa: B015
+    for handle in handles:
+        handle.cancel()
+
+
 def test_cancelled_timer_leaves_the_heap_at_once(loop: EventLoop) -> None:
     handles = [loop.call_later(1000 + at, fail) for at in range(100)]
     assert loop.stats()["timers"] == 100
