@@ -20,11 +20,14 @@ from protocols.http.adapters.settings import Certificate, Verify, context_of
 from protocols.http.bodies import Body, encode_body
 from protocols.http.client import AsyncClient
 from protocols.http.cookies import NoCookies
-from protocols.http.errors import HTTPError, InvalidURL, ResponseError
+from protocols.http.errors import HTTPError, InvalidURL, ProxyError, ResponseError
 from protocols.http.headers import Headers
+from protocols.http.proxies import Proxy
 from protocols.http.request import Request
 from protocols.http.response import Response
+from protocols.http.retries import Retry
 from protocols.http.sync_client import Client
+from protocols.http.timeouts import Timeout
 from protocols.http.url import URL
 from reactor import EndpointError, EndpointTimeoutError, PoolFullError
 
@@ -49,6 +52,9 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         verify: ``True``, ``False``, an ``ssl.SSLContext``, or a file or directory of roots.
         cert: the client's certificate: a PEM file, or (certificate, key[, password]).
         limits: how many connections there may be, and how long one may be idle.
+        proxy: the URL of a proxy, or an ``httpx.Proxy``.
+        uds: the path of a UNIX socket, instead.
+        retries: how often a connection that cannot be made is tried again.
         options: of our ``AsyncClient``, in place of what follows from the others.
 
     The timeouts are httpx's, which go with each request.
@@ -60,14 +66,21 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         verify: Verify = True,
         cert: Certificate | None = None,
         limits: httpx.Limits | None = None,
+        proxy: str | httpx.URL | httpx.Proxy | None = None,
+        uds: str | None = None,
+        retries: int = 0,
         **options: Any,
     ) -> None:
-        self._client = AsyncClient(**_client_options(verify, cert, limits, options))
+        self._client = AsyncClient(
+            **_client_options(verify, cert, limits, proxy, uds, retries, options)
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; return its response with a body that is to be read, and closed."""
         with _translated(request):
-            exchange = self._client.stream_request(_request(request), follow_redirects=False)
+            exchange = self._client.stream_request(
+                _request(request), timeout=_timeout(request), follow_redirects=False
+            )
             response = await exchange.__aenter__()
         return _response(response, _AsyncBody(exchange, response, request))
 
@@ -88,14 +101,19 @@ class Transport(httpx.BaseTransport):
         verify: Verify = True,
         cert: Certificate | None = None,
         limits: httpx.Limits | None = None,
+        proxy: str | httpx.URL | httpx.Proxy | None = None,
+        uds: str | None = None,
+        retries: int = 0,
         **options: Any,
     ) -> None:
-        self._client = Client(**_client_options(verify, cert, limits, options))
+        self._client = Client(**_client_options(verify, cert, limits, proxy, uds, retries, options))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; return its response with a body that is to be read, and closed."""
         with _translated(request):
-            exchange = self._client.stream_request(_request(request), follow_redirects=False)
+            exchange = self._client.stream_request(
+                _request(request), timeout=_timeout(request), follow_redirects=False
+            )
             response = exchange.__enter__()
         return _response(response, _Body(exchange, response, request))
 
@@ -140,19 +158,38 @@ def _client_options(
     verify: Verify,
     cert: Certificate | None,
     limits: httpx.Limits | None,
+    proxy: str | httpx.URL | httpx.Proxy | None,
+    uds: str | None,
+    retries: int,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     chosen: dict[str, Any] = {
         "tls": context_of(verify, cert),
         "cookies": NoCookies(),
         "timeout": None,
+        "trust_env": False,
+        "uds": uds,
     }
+    if proxy is not None:
+        chosen["proxy"] = _proxy(proxy)
+    if retries:
+        chosen["retry"] = Retry(
+            attempts=retries, phases=("resolve", "connect", "tls"), statuses=(), budget=None
+        )
     if limits is not None:
         if limits.max_connections is not None:
             chosen["max_connections"] = chosen["max_per_host"] = limits.max_connections
         if limits.keepalive_expiry is not None:
             chosen["idle_seconds"] = limits.keepalive_expiry
     return {**chosen, **options}
+
+
+def _proxy(proxy: str | httpx.URL | httpx.Proxy) -> Proxy:
+    if not isinstance(proxy, httpx.Proxy):
+        return Proxy(str(proxy))
+    return Proxy(
+        str(proxy.url), auth=proxy.auth, headers=proxy.headers.multi_items(), tls=proxy.ssl_context
+    )
 
 
 def _request(request: httpx.Request) -> Request:
@@ -179,6 +216,19 @@ def _content(request: httpx.Request) -> Body | None:
     return encode_body(
         content=content,
         size=None if size is None else int(size),
+    )
+
+
+def _timeout(request: httpx.Request) -> Timeout:
+    """Return the timeouts that httpx wants; its connect is our TLS, too, each with that time."""
+    given = request.extensions.get("timeout") or {}
+    connect = given.get("connect")
+    return Timeout(
+        pool=given.get("pool"),
+        connect=connect,
+        tls=connect,
+        write=given.get("write"),
+        read=given.get("read"),
     )
 
 
@@ -209,6 +259,8 @@ def _kind(error: Exception) -> type[httpx.TransportError]:
         return _TIMEOUTS.get(error.phase, httpx.ReadTimeout)
     if isinstance(error, PoolFullError):
         return httpx.PoolTimeout
+    if isinstance(error, ProxyError):
+        return httpx.ProxyError
     if isinstance(error, ResponseError):
         return httpx.RemoteProtocolError
     if isinstance(error, EndpointError):

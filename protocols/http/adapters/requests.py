@@ -23,10 +23,11 @@ from urllib3 import HTTPHeaderDict, HTTPResponse
 from protocols.http.adapters.settings import context_of
 from protocols.http.bodies import Body, encode_body
 from protocols.http.cookies import NoCookies
-from protocols.http.errors import HTTPError, InvalidHeader, InvalidURL, ResponseError
+from protocols.http.errors import HTTPError, InvalidHeader, InvalidURL, ProxyError, ResponseError
 from protocols.http.request import Request
 from protocols.http.response import Response
 from protocols.http.sync_client import Client
+from protocols.http.timeouts import Timeout
 from protocols.http.url import URL
 from reactor import (
     EndpointError,
@@ -74,7 +75,9 @@ class Adapter(HTTPAdapter):
         try:
             ours = _request(request)
             client = self._client(request, verify, cert, proxies)
-            exchange = client.stream_request(ours, follow_redirects=False)
+            exchange = client.stream_request(
+                ours, timeout=_timeout(timeout), follow_redirects=False
+            )
             response = exchange.__enter__()
         except (HTTPError, EndpointError, PoolFullError) as error:
             raise _kind(error)(error, request=request) from error
@@ -127,7 +130,12 @@ class Adapter(HTTPAdapter):
             tls = context_of(verify, cert)
         except ValueError as error:
             raise requests.exceptions.SSLError(error, request=request) from error
-        options: dict[str, Any] = {"tls": tls, "cookies": NoCookies(), "timeout": None}
+        options: dict[str, Any] = {
+            "tls": tls,
+            "cookies": NoCookies(),
+            "timeout": None,
+            "trust_env": False,
+        }
         if proxy is not None:
             options["proxy"] = proxy
         return Client(**{**options, **self._options})
@@ -227,12 +235,22 @@ def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
+def _timeout(timeout: Any) -> Timeout:
+    """Return requests' one number, or two (connect, read), as ours."""
+    if timeout is not None and not isinstance(timeout, int | float | tuple):
+        timeout = (timeout.connect_timeout, timeout.read_timeout)  # urllib3's class
+    connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    return Timeout(connect=connect, tls=connect, write=read, read=read)
+
+
 def _kind(error: Exception) -> type[requests.RequestException]:
     """Return the class that requests has for an error of ours."""
     if isinstance(error, EndpointTimeoutError):
         if error.phase in ("read", "write"):
             return requests.exceptions.ReadTimeout
         return requests.exceptions.ConnectTimeout
+    if isinstance(error, ProxyError):
+        return requests.exceptions.ProxyError
     if isinstance(error, TLSError):
         return requests.exceptions.SSLError
     if isinstance(error, InvalidURL):

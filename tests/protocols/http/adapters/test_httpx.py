@@ -18,6 +18,7 @@ from tests.peers.echo import LARGE, echo
 from tests.peers.scripted import (
     Authority,
     Server,
+    black_hole,
     on_reactor,
     refusing_port,
     run,
@@ -26,6 +27,8 @@ from tests.peers.scripted import (
 )
 
 pytestmark = pytest.mark.usefixtures("nothing_is_told")
+
+QUICK = httpx.Timeout(20, read=0.2)
 
 
 @contextlib.asynccontextmanager
@@ -261,3 +264,60 @@ def test_blocking_client_streams_both_ways(server: Server) -> None:
         with pytest.raises(httpx.ConnectError), refusing_port() as port:
             client.get(f"http://127.0.0.1:{port}/")
     assert server.connections == 1
+
+
+# -- timeouts -------------------------------------------------------------------------------
+
+
+@on_reactor
+async def test_timeouts_are_httpx_s_own() -> None:
+    async with using() as (server, client, _):
+        with pytest.raises(httpx.ReadTimeout):
+            await client.get(server.url("/silence"), timeout=QUICK)
+        with pytest.raises(httpx.ReadTimeout):
+            await client.get(server.url("/drip"), timeout=QUICK)
+        with black_hole() as port, pytest.raises(httpx.ConnectTimeout):
+            await client.get(f"http://127.0.0.1:{port}/", timeout=httpx.Timeout(20, connect=0.1))
+
+
+def test_limits_are_followed(server: Server) -> None:
+    limits = httpx.Limits(max_connections=1, keepalive_expiry=0)
+    with httpx.Client(transport=Transport(limits=limits)) as client:
+        with client.stream("GET", server.url("/drip")), pytest.raises(httpx.PoolTimeout):
+            client.get(server.url(), timeout=httpx.Timeout(20, pool=0.05))
+        assert client.get(server.url()).status_code == 200
+
+
+# -- the way ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [str, httpx.URL, httpx.Proxy])
+@on_reactor
+async def test_proxy_is_asked_with_its_credentials(kind: Any) -> None:
+    async with serving(echo) as proxy:
+        way = kind(f"http://ann:secret@127.0.0.1:{proxy.port}")
+        async with httpx.AsyncClient(transport=AsyncTransport(proxy=way)) as client:
+            told = (await client.get("http://origin.example/x")).json()
+    assert told["target"] == "http://origin.example/x"
+    assert dict(told["fields"])["Proxy-Authorization"] == "Basic YW5uOnNlY3JldA=="
+    with refusing_port() as port:
+        transport = AsyncTransport(proxy=f"http://127.0.0.1:{port}")
+        async with httpx.AsyncClient(transport=transport) as client:
+            with pytest.raises(httpx.TransportError):
+                await client.get("http://origin.example/x")
+
+
+@on_reactor
+async def test_unix_socket_is_the_way(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    server = await asyncio.start_unix_server(answer, path)
+    async with httpx.AsyncClient(transport=AsyncTransport(uds=path)) as client:
+        assert (await client.get("http://anywhere.example/")).text == "ok"
+    server.close()
+    await server.wait_closed()

@@ -17,6 +17,7 @@ from tests.peers.echo import LARGE, echo
 from tests.peers.scripted import (
     Authority,
     Server,
+    black_hole,
     refusing_port,
     serving_in_thread,
 )
@@ -207,3 +208,25 @@ def test_closed_adapter_begins_anew(server: Server, session: requests.Session) -
     session.get(server.url())
     session.close()
     assert session.get(server.url()).status_code == 200
+
+
+# -- timeouts -------------------------------------------------------------------------------
+
+
+def test_timeouts_are_those_of_the_request(server: Server, session: requests.Session) -> None:
+    with pytest.raises(requests.ReadTimeout):
+        session.get(server.url("/silence"), timeout=0.2)
+    with pytest.raises(requests.ConnectionError, match="timed out"):
+        session.get(server.url("/drip"), timeout=(20, 0.2))
+    with black_hole() as port, pytest.raises(requests.ConnectTimeout):
+        session.get(f"http://127.0.0.1:{port}/", timeout=(0.1, 20))
+
+
+def test_proxy_of_the_request_is_asked(server: Server, session: requests.Session) -> None:
+    proxies = {"http": f"http://ann:secret@127.0.0.1:{server.port}"}
+    told = session.get("http://origin.example/x", proxies=proxies).json()
+    assert told["target"] == "http://origin.example/x"
+    assert dict(told["fields"])["Proxy-Authorization"] == "Basic YW5uOnNlY3JldA=="
+    assert session.get(server.url("/y")).json()["target"] == "/y"
+    with pytest.raises(requests.exceptions.ProxyError):
+        session.get("https://origin.example/", proxies={"https": server.url("")})
