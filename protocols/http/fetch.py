@@ -34,10 +34,12 @@ from protocols.http.fetch_report import (
     Report,
     Totals,
     new_report,
+    printable,
     say,
     size_in_words,
 )
 from protocols.http.fetch_run import Discard, Fetcher, Pace, Sink
+from protocols.http.fetch_timings import table, time_resolution
 from protocols.http.headers import Headers
 from reactor import available_pollers, run
 
@@ -143,10 +145,13 @@ async def _fetch(
 ) -> None:
     """Fetch everything, or until the interruption; the report's totals tell what was done."""
     totals = report.totals
+    if options.times:
+        time_resolution()
     async with AsyncClient(
         headers=Headers(AS_STORED).merged_with(options.headers),
         timeout=options.timeout,
         tls=options.tls,
+        proxy=options.proxy,
         follow_redirects=options.follow,
         max_connections=options.concurrency,
         max_per_host=options.concurrency,
@@ -160,6 +165,7 @@ async def _fetch(
             ask=options.ask,
             retries=options.retries,
             pace=Pace(options.rate),
+            times=options.times,
         )
         task = asyncio.create_task(fetcher.run())
         interruption.cancels(task)
@@ -212,6 +218,9 @@ def _summarize(options: Options, totals: Totals) -> bool:
         return True
     output = sys.stderr if options.keeps_stdout else sys.stdout
     try:
+        if totals.timings and not options.json:
+            rows = [(printable(url), seconds) for url, seconds in totals.timings]
+            say(output, table(rows))
         say(output, totals.as_json(version()) if options.json else totals.as_words())
     except OSError as error:
         say(sys.stderr, f"{PROGRAM}: standard output: {why(error)}")

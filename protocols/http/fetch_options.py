@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocols.http.auth import AuthSource, BasicAuth, NetrcAuth
 from protocols.http.errors import InvalidHeader, InvalidURL
 from protocols.http.fetch_files import Downloads, OneFile
 from protocols.http.fetch_input import ArgumentSource, LineSource, Source
@@ -31,6 +32,7 @@ from protocols.http.fetch_report import PROGRAM, printable
 from protocols.http.fetch_run import Ask, Sink, StandardOutput, checked_url
 from protocols.http.headers import Headers, render_request_head
 from protocols.http.limits import MAX_REDIRECTS
+from protocols.http.proxies import Proxy
 from reactor import client_context
 
 __all__ = ["Options", "parse", "version", "why"]
@@ -81,6 +83,8 @@ class Options:
         sink: where bodies go, ``None`` for nowhere.
         ask: what is asked of each URL.
         retries: how often a URL that failed is tried again.
+        proxy: the way to every URL, ``None`` for what the environment says.
+        times: whether each URL's phases are timed, and shown at the end.
         rate: bytes a second that all downloads together may have, ``None`` for no limit.
         keeps_stdout: standard output is for a body, so nothing else may go there.
     """
@@ -96,6 +100,8 @@ class Options:
     follow: bool
     timeout: float
     tls: ssl.SSLContext | None
+    proxy: Proxy | None
+    times: bool
     json: bool
     quiet: bool
     keeps_stdout: bool
@@ -151,6 +157,25 @@ def _method(text: str) -> str:
     if text == "CONNECT":
         raise argparse.ArgumentTypeError("CONNECT makes a tunnel, and nothing to fetch")
     return text
+
+
+def _user(text: str) -> tuple[str, str]:
+    """Return user and password, for a pair of each origin; no message shows them."""
+    user, colon, password = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError("not of the form USER:PASSWORD")
+    try:
+        BasicAuth(user, password)
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return user, password
+
+
+def _proxy(text: str) -> Proxy:
+    try:
+        return Proxy(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -218,6 +243,15 @@ def _add_request(group: argparse._ArgumentGroup) -> None:
     data = group.add_mutually_exclusive_group()
     data.add_argument("--data", metavar="TEXT", help=f"send TEXT, as {FORM} unless a header says")
     data.add_argument("--data-file", metavar="FILE", help="send what is in FILE, piece by piece")
+    who = group.add_mutually_exclusive_group()
+    who.add_argument(
+        "-u",
+        "--user",
+        metavar="USER:PASSWORD",
+        type=_user,
+        help="Basic credentials, for the origin of each URL",
+    )
+    who.add_argument("--netrc", action="store_true", help="credentials from ~/.netrc")
     add("--no-location", action="store_true", help="do not follow redirects")
 
 
@@ -254,6 +288,15 @@ def _add_transfer(group: argparse._ArgumentGroup) -> None:
         " timeout, the statuses 408, 429, 500, 502, 503, 504",
     )
     add("--limit-rate", metavar="RATE", type=_rate, help="bytes a second in all: 500k, 1.5M")
+    add(
+        "--proxy",
+        metavar="URL",
+        type=_proxy,
+        help="http://, https://, socks5:// or socks5h://; else the environment's (http_proxy ...)",
+    )
+    add(
+        "--timings", action="store_true", help="DNS, connect, TLS, first byte and total of each URL"
+    )
     add("--ca-file", metavar="FILE", help="trust the roots in this PEM file, and no others")
 
 
@@ -284,6 +327,8 @@ def parse(arguments: Sequence[str] | None) -> Options:
         follow=not given.no_location,
         timeout=given.timeout,
         tls=tls,
+        proxy=given.proxy,
+        times=given.timings,
         json=given.json,
         quiet=given.quiet,
         keeps_stdout=given.output == "-",
@@ -329,7 +374,15 @@ def _ask(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Ask:
         method=given.request or ("POST" if has_data else "GET"),
         data=None if given.data is None else os.fsencode(given.data),
         file=file,
+        auth=_netrc(parser) if given.netrc else given.user,
     )
+
+
+def _netrc(parser: argparse.ArgumentParser) -> AuthSource:
+    try:
+        return NetrcAuth()
+    except (OSError, ValueError) as error:
+        parser.error(f"--netrc: {why(error)}")
 
 
 def _sources(

@@ -28,6 +28,8 @@ PROGRAM = "cyfetch"
 
 # What the JSON summary lists; the rest are counted, and every one was a line on stderr.
 MAX_FAILURES_LISTED = 1_000
+# What --timings lists; a table that is longer is for statistics, which are made of --json.
+MAX_TIMINGS_LISTED = 1_000
 # Bars for single downloads: for those that are large, and no more than fit a terminal.
 MAX_BARS = 6
 MIN_BAR_BYTES = 1 << 20
@@ -88,6 +90,7 @@ class Totals:
         total: how many URLs there are, ``None`` while that is not known.
         requests, failed: URLs that are done, and those of them that failed.
         received: bytes of bodies, those that did not come whole included.
+        timings: URL and readings of the first ones, where they are timed.
         failures: the first of them, as the JSON summary lists them.
         input_error: why the URLs could not all be read, or empty.
         interrupted: the name of the signal that ended the run, or empty.
@@ -98,6 +101,7 @@ class Totals:
     requests: int = 0
     failed: int = 0
     received: int = 0
+    timings: list[tuple[str, dict[str, float | None]]] = field(default_factory=list)
     failures: list[dict[str, object]] = field(default_factory=list)
     input_error: str = ""
     interrupted: str = ""
@@ -119,6 +123,8 @@ class Totals:
         """Add a job that is done."""
         self.requests += 1
         self.received += job.received
+        if job.timings is not None and len(self.timings) < MAX_TIMINGS_LISTED:
+            self.timings.append((job.url, job.timings))
         if job.error:
             self.failed += 1
             if len(self.failures) < MAX_FAILURES_LISTED:
@@ -148,7 +154,7 @@ class Totals:
 
     def as_json(self, version: str) -> str:
         """Return the closing summary for programs, in one line."""
-        summary = {
+        summary: dict[str, object] = {
             "version": version,
             "requests": self.requests,
             "succeeded": self.requests - self.failed,
@@ -163,6 +169,8 @@ class Totals:
             "failures": self.failures,
             "failures_omitted": self.failed - len(self.failures),
         }
+        if self.timings:
+            summary["timings"] = [{"url": url, **seconds} for url, seconds in self.timings]
         return json.dumps(summary)
 
 

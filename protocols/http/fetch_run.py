@@ -19,9 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from protocols.http.auth import AuthSource
 from protocols.http.client import AsyncClient
 from protocols.http.errors import HTTPError, InvalidURL, RemoteProtocolError
 from protocols.http.fetch_input import InputError, Source
+from protocols.http.fetch_timings import Trace
 from protocols.http.headers import Headers
 from protocols.http.response import Response
 from protocols.http.url import URL
@@ -66,6 +68,8 @@ class Job:
         error, reason: the kind of the failure, and what went wrong in words; empty if nothing.
         path: where the body was saved, ``None`` if it was not.
         wanted_wait: seconds for which the server wants to be left alone.
+        trace: what times the attempt under way, if it is timed.
+        timings: of the last attempt, where they were asked for (``fetch_timings``).
         seconds: from the first step to the last.
     """
 
@@ -77,6 +81,8 @@ class Job:
     reason: str = ""
     path: Path | None = None
     wanted_wait: float = 0.0
+    timings: dict[str, float | None] | None = None
+    trace: Trace | None = None
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
@@ -99,11 +105,13 @@ class Ask:
         method: of each request.
         data: its content, or ``None``.
         file: its content, read anew for each request.
+        auth: the credentials for each URL's origin, or ``None``.
     """
 
     method: str = "GET"
     data: bytes | None = None
     file: Path | None = None
+    auth: AuthSource | None = None
 
     @contextlib.contextmanager
     def content(self) -> Iterator[Any]:
@@ -245,6 +253,7 @@ class Fetcher:
         ask: what is asked of each.
         retries: how often one that failed is tried again, if it may be better later.
         pace: of all downloads together.
+        times: whether each attempt's phases are timed.
     """
 
     def __init__(
@@ -258,6 +267,7 @@ class Fetcher:
         ask: Ask | None = None,
         retries: int = 0,
         pace: Pace | None = None,
+        times: bool = False,
     ) -> None:
         self._client = client
         self._source = source
@@ -267,6 +277,9 @@ class Fetcher:
         self._ask = ask or Ask()
         self._retries = retries
         self._pace = pace or Pace(None)
+        self._times = times
+        # An auth of None would be another request than one without.
+        self._options: dict[str, Any] = {} if self._ask.auth is None else {"auth": self._ask.auth}
 
     async def run(self) -> None:
         """Return when every URL was fetched or has failed.
@@ -303,7 +316,7 @@ class Fetcher:
             target = self._sink.target(url)
             for attempt in range(self._retries + 1):
                 job.begin()
-                asked_for = await self._attempt(url, target, job)
+                asked_for = await self._timed_attempt(url, target, job)
                 if asked_for is None or attempt == self._retries or not target.restarts:
                     break
                 seconds = max(asked_for, min(FIRST_WAIT_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS))
@@ -316,6 +329,15 @@ class Fetcher:
             job.fail(type(error).__name__, str(error))
         job.seconds = time.monotonic() - job.started
         self._observer.finished(job)
+
+    async def _timed_attempt(self, url: URL, target: Target, job: Job) -> float | None:
+        if not self._times:
+            return await self._attempt(url, target, job)
+        with Trace() as trace:
+            job.trace = trace
+            asked_for = await self._attempt(url, target, job)
+        job.timings = trace.seconds
+        return asked_for
 
     async def _attempt(self, url: URL, target: Target, job: Job) -> float | None:
         """Try once; note what fails.
@@ -352,9 +374,11 @@ class Fetcher:
         fields = target.ask()
         with self._ask.content() as content:
             async with self._client.stream(
-                self._ask.method, url, content=content, headers=fields or None
+                self._ask.method, url, content=content, headers=fields or None, **self._options
             ) as response:
                 job.status = response.status_code
+                if job.trace is not None:
+                    job.trace.head(response)
                 answer = target.answered(response.status_code, response.headers)
                 if answer == "forget":
                     await _read_unwanted(response, job)

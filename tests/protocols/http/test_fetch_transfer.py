@@ -15,7 +15,7 @@ from protocols.http.fetch import main
 from protocols.http.fetch_run import Pace
 from tests.peers.child import Ended, running
 from tests.peers.echo import echo
-from tests.peers.scripted import Conversation, answer, on_reactor, serving
+from tests.peers.scripted import Authority, Conversation, answer, on_reactor, run, serving
 from tests.peers.scripts import says, says_and_closes
 
 BODY = bytes(range(256)) * 400
@@ -295,6 +295,74 @@ async def test_rate_is_limited() -> None:
     assert json.loads(ended.out)["seconds"] >= 0.5
 
 
+# -- the way ----------------------------------------------------------------------------------
+
+
+@on_reactor
+async def test_credentials_go_to_the_origin_of_each_url() -> None:
+    async with serving(echo) as one, serving(echo) as two:
+        ended = await fetch("--user", "ann:secret", one.url("/basic"), two.url("/basic"))
+        assert ended.status == 0
+        assert "secret" not in ended.err
+        ended = await fetch("--quiet", "--user", "ann:wrong", one.url("/basic"))
+        assert ended.err == f"cyfetch: {one.url('/basic')}: 401 No\n"
+
+
+@on_reactor
+async def test_netrc_is_read_when_it_is_asked_for(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = here / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login ann password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("HOME", str(here))
+    async with serving(echo) as server:
+        assert (await fetch(server.url("/basic"))).status == 1
+        assert (await fetch("--netrc", server.url("/basic"))).status == 0
+
+
+@on_reactor
+async def test_proxy_is_the_way() -> None:
+    async with serving(echo) as proxy:
+        got = await told(
+            "--proxy", f"http://ann:secret@127.0.0.1:{proxy.port}", "http://o.example/"
+        )
+    assert got["target"] == "http://o.example/"
+    assert dict(got["fields"])["Proxy-Authorization"] == "Basic YW5uOnNlY3JldA=="
+
+
+# -- timings ----------------------------------------------------------------------------------
+
+
+def test_timings_tell_each_phase_of_each_url(authority: Authority, here: Path) -> None:
+    (here / "roots.pem").write_bytes(authority.pem)
+    options = ["--ca-file", "roots.pem", "--timings", "--concurrency", "1"]
+
+    async def main() -> None:
+        async with serving(echo) as plain, serving(echo, tls=authority.server()) as secure:
+            urls = [plain.url("/a"), plain.url("/b"), secure.url("/c", host="localhost")]
+            ended = await fetch("--json", *options, *urls)
+            assert ended.status == 0, ended.err
+            first, again, over_tls = json.loads(ended.out)["timings"]
+            assert [each["url"] for each in (first, again, over_tls)] == urls
+            for each in (first, again, over_tls):
+                assert 0 < each["first_byte"] <= each["total"]
+            assert first["dns"] >= 0
+            assert 0 < first["connect"] < first["first_byte"]
+            assert first["tls"] is None
+            assert [again[name] for name in ("dns", "connect", "tls")] == [None] * 3
+            phases = [over_tls[name] for name in ("dns", "connect", "tls")]
+            assert all(seconds > 0 for seconds in phases)
+            assert sum(phases) < over_tls["first_byte"]
+            ended = await fetch(*options, *urls)
+            head, *rows = ended.out.splitlines()[:4]
+            assert head.split() == ["dns", "connect", "tls", "first", "byte", "total", "(ms)"]
+            assert [row.split()[-1] for row in rows] == urls
+            assert rows[1].split()[:3] == ["-", "-", "-"]
+
+    run(main())
+
+
 # -- bad usage --------------------------------------------------------------------------------
 
 URL = "http://127.0.0.1:1/"
@@ -315,6 +383,10 @@ URL = "http://127.0.0.1:1/"
         (["-C", URL], "--continue: there is no file to go on with"),
         (["-C", "-o", "x", "--data", "y", URL], "--continue: only a GET can go on"),
         (["-C", "-o", "x", "-X", "PUT", URL], "--continue: only a GET can go on"),
+        (["-u", "s3cret", URL], "argument -u/--user: not of the form USER:PASSWORD"),
+        (["-u", "a:s3\x00cret", URL], "argument -u/--user"),
+        (["--proxy", "ftp://x", URL], "argument --proxy: invalid URL: scheme"),
+        (["--netrc", "-u", "a:b", URL], "not allowed with argument"),
         (["--limit-rate", "fast", URL], "'fast' is not a number of bytes"),
         (["--retry", "-1", URL], "'-1' is not a number from 0 to 1000"),
     ],
@@ -325,4 +397,6 @@ def test_bad_usage_is_named(
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert said in last
+    assert "s3cret" not in last
