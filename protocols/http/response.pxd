@@ -21,6 +21,7 @@ cdef class Response:
     cdef list informational                 # (status, Headers) of each 1xx, or None
     cdef object stream                      # a BodyStream while the body is streamed, or None
     cdef public object run                  # runs a coroutine function to its end, or None
+    cdef str chosen_encoding                # by the caller, or None
     cdef object decoded_pieces              # DecodedPieces over the stream, or None
 
     cdef Headers fields(self)

@@ -14,6 +14,8 @@ from datetime import timedelta
 
 from protocols.http.codings import decoder_for
 from protocols.http.errors import HTTPError, MessageError, StatusError, response_error
+from protocols.http.links import parse_links
+from protocols.http.redirects import is_redirect, redirected
 from protocols.http.reading import DecodedPieces, Lines, TextPieces, blocking, decoded_body
 
 
@@ -92,7 +94,13 @@ cdef class Response:
 
     @property
     def encoding(self):
-        """The charset of the Content-Type where Python knows it, else ``"utf-8"``."""
+        """The charset of the Content-Type where Python knows it, else ``"utf-8"``.
+
+        It may be set, before the text is asked for; ``LookupError`` for what Python does not
+        know.
+        """
+        if self.chosen_encoding is not None:
+            return self.chosen_encoding
         for part in self.headers.get("content-type", "").split(";")[1:]:
             name, _, value = part.partition("=")
             if name.strip().lower() == "charset":
@@ -106,6 +114,10 @@ cdef class Response:
                     return found.name
                 break
         return "utf-8"
+
+    @encoding.setter
+    def encoding(self, str name not None):
+        self.chosen_encoding = codecs.lookup(name).name
 
     @property
     def text(self):
@@ -154,6 +166,42 @@ cdef class Response:
     def is_success(self):
         """Whether the status is 2xx."""
         return 200 <= self.status_code <= 299
+
+    @property
+    def is_client_error(self):
+        """Whether the status is 4xx."""
+        return 400 <= self.status_code <= 499
+
+    @property
+    def is_server_error(self):
+        """Whether the status is 5xx."""
+        return 500 <= self.status_code <= 599
+
+    @property
+    def is_error(self):
+        """Whether ``raise_for_status`` would raise."""
+        return self.status_code >= 400
+
+    @property
+    def is_redirect(self):
+        """Whether it says where to go instead (RFC 9110 section 15.4)."""
+        return is_redirect(self.status_code, self.headers)
+
+    @property
+    def next_request(self):
+        """The ``Request`` that would follow a redirect, without what belongs to one origin.
+
+        ``None`` where there is no redirect.  Raises ``RedirectError`` for one that leads
+        nowhere.
+        """
+        if self.request is None or not self.is_redirect:
+            return None
+        return redirected(self.request, self.status_code, self.headers)
+
+    @property
+    def links(self):
+        """The Link fields, by relation: ``links["next"]["url"]`` (RFC 8288)."""
+        return parse_links(self.headers.get_list("link"))
 
     def raise_for_status(self):
         """Raise ``StatusError`` for a 4xx or 5xx status, else return the response."""

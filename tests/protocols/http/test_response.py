@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from protocols.http import AsyncClient, BodyNotReadError, Response, StatusError
-from tests.peers.scripted import Conversation, answer, run, serving
+from tests.peers.scripted import Conversation, answer, on_reactor, run, serving
+from tests.peers.scripts import says
 
 
 def response_to(data: bytes, *, stream: bool = False) -> Response:
@@ -132,3 +133,58 @@ def test_body_that_was_not_read_raises(ask: str) -> None:
 def test_response_of_a_client_that_is_gone_is_still_whole() -> None:
     response = response_to(answer(b"still here", "A: b"))
     assert (response.content, response.headers["a"]) == (b"still here", "b")
+
+
+@pytest.mark.parametrize(
+    ("status", "true"),
+    [
+        ("200 OK", {"is_success"}), ("302 Found", {"is_redirect"}), ("304 Same", set()),
+        ("404 No", {"is_error", "is_client_error"}), ("503 No", {"is_error", "is_server_error"}),
+    ],
+)  # fmt: skip
+@on_reactor
+async def test_sorts_of_status(status: str, true: set[str]) -> None:
+    said = answer(b"", "Location: /b", status=status)
+    async with serving(says(said)) as server, AsyncClient() as client:
+        response = await client.get(server.url("/a"))
+    sorts = ("is_success", "is_redirect", "is_error", "is_client_error", "is_server_error")
+    assert {name for name in sorts if getattr(response, name)} == true
+
+
+@on_reactor
+async def test_next_request_is_the_one_that_would_follow() -> None:
+    said = answer(b"", "Location: http://b.example/x", status="307 There")
+    async with serving(says(said, answer(b""))) as server, AsyncClient() as client:
+        secret = {"Authorization": "Bearer t", "X": "y"}
+        response = await client.post(server.url(), content=b"data", headers=secret)
+        following = response.next_request
+        assert following is not None
+        assert (following.method, str(following.url)) == ("POST", "http://b.example/x")
+        assert (following.headers.get("x"), "Authorization" in following.headers) == ("y", False)
+        assert (await client.get(server.url())).next_request is None
+
+
+@on_reactor
+async def test_links_and_an_encoding_of_the_callers() -> None:
+    said = answer(b"\xe4", 'Link: </2>; rel="next"', "Content-Type: text/plain")
+    async with serving(says(said)) as server, AsyncClient() as client:
+        response = await client.get(server.url())
+    assert response.links == {"next": {"url": "/2", "rel": "next"}}
+    assert response.text == "\N{REPLACEMENT CHARACTER}"
+    response.encoding = "latin-1"
+    assert (response.encoding, response.text) == (
+        "iso8859-1",
+        "\N{LATIN SMALL LETTER A WITH DIAERESIS}",
+    )
+    with pytest.raises(LookupError):
+        response.encoding = "no such"
+
+
+@on_reactor
+async def test_error_of_a_status_has_the_request() -> None:
+    async with serving(says(answer(b"", status="404 No"))) as server, AsyncClient() as client:
+        response = await client.get(server.url("/a"))
+        with pytest.raises(StatusError) as caught:
+            response.raise_for_status()
+        assert (caught.value.response, caught.value.request) == (response, response.request)
+        assert caught.value.request.url.path == "/a"
