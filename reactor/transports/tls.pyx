@@ -328,6 +328,7 @@ cdef class TLSProtocol(Protocol):
             if self.engine.unread:
                 return True             # paused with data still to come; see _resume
             self.truncated()
+            return self.state == TLS_FLUSHING   # what was written is sent: the peer may read on
         elif self.state == TLS_FLUSHING:
             return True                 # the peer may read on
         elif self.state == TLS_NOTIFIED:

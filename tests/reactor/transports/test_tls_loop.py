@@ -1,6 +1,7 @@
 """TLS as an event loop offers it: start_tls, asyncio's streams, peers that are not ours."""
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import ssl
@@ -212,6 +213,38 @@ def test_create_connection_reports_a_bad_certificate_and_leaves_nothing(
         await server.wait_closed()
 
     loop.run_until_complete(main())
+
+
+def test_peer_that_ends_without_close_notify_gets_all_that_was_written(
+    real_loop: EventLoop,
+) -> None:
+    ended = asyncio.Event()
+    received = real_loop.create_future()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        await ended.wait()  # until the other end has seen it, with most of its bytes unsent
+        received.set_result(await reader.read())
+        writer.close()
+        with contextlib.suppress(ConnectionError):  # there is no way for our close_notify
+            await writer.wait_closed()
+
+    async def main() -> None:
+        server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server_default())
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client_default(), server_hostname=HOST
+        )
+        for _ in range(16):
+            writer.write(LARGE)
+        assert await reader.read() == b""
+        ended.set()
+        assert await received == LARGE * 16
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    real_loop.run_until_complete(main())
 
 
 def test_asyncio_stream_ends_without_close_notify_as_with_it(real_loop: EventLoop) -> None:
