@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -96,6 +97,13 @@ def run(tree: Path, arguments: list[str], *, stock: bool) -> Results:
     )
 
 
+def heed_signals() -> None:
+    """Undo what a shell does to its background: tests would inherit signals that are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def judge(first: Results, ours: Results, stock: Results) -> list[str]:
     """Say what became of each failure; return what is wrong."""
     wrong = [f"excluded, and passes: {name}" for name in EXCLUDED if name in first.passed]
@@ -115,6 +123,7 @@ def judge(first: Results, ours: Results, stock: Results) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Run, compare and return the exit status."""
+    heed_signals()
     begin = time.monotonic()
     on_stock = "--stock" in arguments
     arguments = [each for each in arguments if each != "--stock"]

@@ -21,6 +21,7 @@ import importlib
 import json
 import os
 import pkgutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -230,6 +231,13 @@ def run_apart(part: Part) -> tuple[dict[str, Any], str]:
     return found, output.decode(errors="replace")
 
 
+def heed_signals() -> None:
+    """Undo what a shell does to its background: tests would inherit signals that are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def run_all(modules: list[str], processes: int, stock: bool) -> int:
     """Run the modules, sum up and return the exit status."""
     begin = time.monotonic()
@@ -280,6 +288,7 @@ def main() -> int:
         return 1
     found = [each.name for each in pkgutil.iter_modules(package.__path__)]
     modules = chosen.modules or sorted(each for each in found if each.startswith("test_"))
+    heed_signals()
     return run_all(modules, chosen.j, chosen.stock)
 
 
