@@ -54,7 +54,7 @@ cdef class Response:
 
     @property
     def history(self):
-        """The responses of the redirects that led here, the first one first."""
+        """The responses that led here, redirects and answered challenges, the first one first."""
         return self.earlier if self.earlier is not None else []
 
     @history.setter

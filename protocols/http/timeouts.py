@@ -121,12 +121,12 @@ class Phases:
 
     def __init__(self, timeout: Timeout, scope: asyncio.Timeout) -> None:
         self._timeout = timeout
-        self._scope = scope
+        self._scope: asyncio.Timeout | None = scope
         self.phase = "pool"
 
     def enter(self, phase: str) -> None:
         """Begin a phase: its time runs from now on, and that of the one before no more."""
-        if self._scope.expired():
+        if self._scope is None or self._scope.expired():
             return
         self.phase = phase
         seconds = getattr(self._timeout, phase)
@@ -134,6 +134,10 @@ class Phases:
         if seconds is not None and seconds <= LONGEST_TIMEOUT_SECONDS:
             when = asyncio.get_running_loop().time() + seconds
         self._scope.reschedule(when)
+
+    def over(self) -> None:
+        """There is a connection, or none: its context, a copy of ours, must hold no task."""
+        self._scope = None
 
     def before(self, phase: str, factory: Callable[[], Any]) -> Callable[[], Any]:
         """Return the factory of a protocol, which begins a phase when it is called."""
@@ -171,4 +175,5 @@ async def acquire_in_phases(
             raise
         raise phase_timeout(timeout, phases.phase, endpoint.host, endpoint.port) from None
     finally:
+        phases.over()
         PHASES.reset(token)

@@ -122,12 +122,15 @@ class Watcher:
             host, port = self._connection.host, self._connection.port
             self._connection.give_up(phase_timeout(self._timeout, phase, host, port))
             return
-        # nobody tells of progress in sending, nor when it is over
-        limits = [each for each in (self._timeout.write, self._timeout.read) if each is not None]
-        due = now + min(limits) / LOOKS
-        if phase == "read" and seconds is not None and not self.awaits_caller:
-            due = self._progress_at + seconds
-        self._timer = self._loop.call_at(min(due, now + LONGEST_TIMEOUT_SECONDS), self._look)
+        # nobody tells of progress in sending, nor when it is over: that is looked at in between
+        due = now + LONGEST_TIMEOUT_SECONDS
+        if self._timeout.write is not None:
+            due = min(due, now + self._timeout.write / LOOKS)
+        if self._timeout.read is not None:
+            begun = phase == "read" and not self.awaits_caller
+            since = self._progress_at + self._timeout.read
+            due = min(due, since if begun else now + self._timeout.read / LOOKS)
+        self._timer = self._loop.call_at(due, self._look)
 
 
 class WatchedBody:

@@ -17,7 +17,7 @@ from protocols.http.errors import BodySizeError
 from reactor import ConnectionLostError, EndpointTimeoutError
 from tests.peers.scripted import OK, Conversation, answer, on_reactor, serving, serving_in_thread
 from tests.peers.scripts import says
-from tests.protocols.http.client_checks import NOTHING, counts
+from tests.protocols.http.client_checks import NOTHING, counts, until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_told")
 
@@ -266,3 +266,28 @@ async def test_json_goes_both_ways() -> None:
     page = answer(json.dumps(value).encode())
     async with serving(says(page)) as server, AsyncClient() as client:
         assert (await client.post(server.url(), json=value)).json() == value
+
+
+@pytest.mark.parametrize("verdict", ["100 Continue", "417 Expectation Failed"])
+@on_reactor
+async def test_rfc9110_10_1_1_bytes_wait_for_the_100_that_they_asked_for(verdict: str) -> None:
+    got: list[bytes] = []
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        if verdict.startswith("417"):
+            await peer.send(answer(b"no", status=verdict))
+            got.append(await peer.until_closed())
+            return
+        await peer.send(f"HTTP/1.1 {verdict}\r\n\r\n".encode())
+        got.append(await peer.reader.readexactly(4))
+        await peer.send(OK)
+        await peer.until_closed()
+
+    async with serving(script) as server:
+        async with AsyncClient() as client:
+            expects = {"Expect": "100-continue"}
+            response = await client.post(server.url(), content=b"data", headers=expects)
+            assert response.status_code == (417 if verdict.startswith("417") else 200)
+        await until(lambda: bool(got))
+    assert got == [b"" if verdict.startswith("417") else b"data"]

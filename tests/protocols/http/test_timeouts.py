@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import weakref
 from typing import Any
 
 import pytest
@@ -30,7 +32,14 @@ from tests.peers.scripted import (
     serving_in_thread,
 )
 from tests.peers.scripts import always_ok, says, says_nothing
-from tests.protocols.http.client_checks import NOTHING, check_failure, counts, failure_of, until
+from tests.protocols.http.client_checks import (
+    NOTHING,
+    check_failure,
+    counts,
+    failure_of,
+    passes,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("nothing_is_told")
 
@@ -143,7 +152,8 @@ async def test_write_has_its_own_time_and_error(in_pieces: bool) -> None:
         for _ in range(512):
             yield bytes(1 << 16)
 
-    async with serving(reads_nothing) as server, AsyncClient(timeout=timeout(write=0.2)) as client:
+    phases = timeout(write=0.2, read=25)
+    async with serving(reads_nothing) as server, AsyncClient(timeout=phases) as client:
         with pytest.raises(WriteTimeout) as caught:
             await client.post(server.url(), content=pieces() if in_pieces else bytes(32 << 20))
         check_failure(caught.value, server.port, "write", WriteTimeout)
@@ -190,6 +200,19 @@ async def test_connection_is_the_same_with_phases_and_without() -> None:
         await client.get(server.url(), timeout=timeout(connect=10, read=10, write=10, pool=10))
         await client.get(server.url(), timeout=None)
         assert server.connections == 1
+        assert counts(client) == {**NOTHING, "idle": 1}
+
+
+@on_reactor
+async def test_idle_connection_holds_no_task_of_who_made_it() -> None:
+    async with serving(always_ok) as server, AsyncClient(timeout=timeout(connect=10)) as client:
+        task = asyncio.ensure_future(client.get(server.url()))
+        await task
+        made = weakref.ref(task)
+        del task
+        await passes(3)
+        gc.collect()
+        assert made() is None
         assert counts(client) == {**NOTHING, "idle": 1}
 
 
