@@ -34,6 +34,7 @@ __all__ = [
     "TLSTruncatedError",
     "endpoint_error",
     "format_endpoint",
+    "system_error",
 ]
 
 
@@ -42,6 +43,15 @@ def format_endpoint(host: str, port: int | None) -> str:
     if port is None:
         return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def system_error(number: int) -> OSError:
+    """Return the exception for a number of errno's, or of Winsock's on Windows."""
+    text: str | None = getattr(socket, "errorTab", {}).get(number)
+    return OSError(number, text or os.strerror(number))
+
+
+_REFUSED = system_error(_errno.ECONNREFUSED)
 
 
 class EndpointError(OSError):
@@ -157,7 +167,7 @@ def endpoint_error(
     elif isinstance(error, TimeoutError):
         kind, reason = EndpointTimeoutError, error.strerror or str(error) or "timed out"
     elif isinstance(error, ConnectionRefusedError):
-        kind, reason = ConnectRefusedError, error.strerror or os.strerror(_errno.ECONNREFUSED)
+        kind, reason = ConnectRefusedError, str((error if error.strerror else _REFUSED).strerror)
     elif phase in ("resolve", "connect"):
         kind, reason = ConnectError, _words(error)
     elif phase == "tls":

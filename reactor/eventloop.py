@@ -70,6 +70,8 @@ if TYPE_CHECKING:
         def _stop_serving(self, sock: socket.socket) -> None: ...
         async def _ensure_resolved(self, address: Any, **options: Any) -> Any: ...
 
+elif sys.platform == "win32":
+    from reactor.transports.windows import WindowsLoop as _Cold
 else:
     _Cold = asyncio.SelectorEventLoop
 

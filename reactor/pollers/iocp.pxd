@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, intptr_t
 
-from reactor.pollers.contract cimport Op, OpList, OpState, Poller
+from reactor.pollers.contract cimport Op, OpList, OpOwner, OpState, Poller
 from reactor.pollers.winsock cimport (
     ADDRESS_ROOM, DWORD, HANDLE, SOCKET, ULONG, AfdPoll, OVERLAPPED, OVERLAPPED_ENTRY,
 )
@@ -27,6 +27,14 @@ cdef struct Slot:               # what is known of one socket; the table is inde
     bint skips                  # what succeeds at once sends no packet
 
 
+cdef class PacketTaker(OpOwner):
+    """Whoever shares the port: hears of the packets that are not the poller's."""
+
+    cdef Op op
+    cdef object callback        # callback(bytes, key, address of the OVERLAPPED)
+    cdef list packets
+
+
 cdef class IocpPoller(Poller):
     cdef object __weakref__
     cdef HANDLE port
@@ -39,6 +47,7 @@ cdef class IocpPoller(Poller):
     cdef Ticket *spare          # tickets that it gave back
     cdef Py_ssize_t spare_count
     cdef OVERLAPPED_ENTRY *entries
+    cdef PacketTaker taker      # who shares the port, or None
     cdef object wakers          # (near, far) sockets for signals, once asked for
 
     cdef Slot *slot_of(self, intptr_t fd) noexcept

@@ -1,7 +1,12 @@
+from collections.abc import Callable
 from typing import Self
 
-from reactor.pollers.contract import Poller
+from reactor.pollers.contract import OpOwner, Poller
 from reactor.pool import BlockPool
+
+class PacketTaker(OpOwner): ...
 
 class IocpPoller(Poller):
     def __new__(cls, pool: BlockPool) -> Self: ...
+    def share_port(self, callback: Callable[[int, int, int], object]) -> int: ...
+    def take_packets(self, timeout: float) -> list[tuple[int, int, int]]: ...

@@ -41,15 +41,15 @@ from libc.string cimport memset
 from reactor.buffers cimport Vector, vector_set
 from reactor.pollers.contract cimport (
     OP_ACCEPT, OP_CANCELLED, OP_CONNECT, OP_DONE, OP_IDLE, OP_NOWAIT, OP_PENDING,
-    OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, OP_WRITABLE, Op, OpList, OpState, Poller, hold,
-    op_append, op_splice,
+    OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, OP_WRITABLE, Op, OpList, OpOwner, OpState, Poller,
+    hold, op_append, op_splice,
 )
 from reactor.pollers.winsock cimport (
     ADDRESS_ROOM, AFD_ABORT, AFD_ACCEPT, AFD_CONNECT_FAIL, AFD_DISCONNECT, AFD_LOCAL_CLOSE,
     AFD_RECEIVE, AFD_SEND, AcceptEx, CancelIoEx, CloseHandle, ConnectEx, CreateIoCompletionPort,
     DWORD, ERROR_INVALID_PARAMETER, ERROR_IO_PENDING, FILE_SKIP_COMPLETION_PORT_ON_SUCCESS,
     FILE_SKIP_SET_EVENT_ON_HANDLE, GetLastError, GetQueuedCompletionStatusEx, HANDLE, INFINITE,
-    INVALID_HANDLE_VALUE, INVALID_SOCKET, InterlockedExchange, MSG_PEEK,
+    INVALID_HANDLE_VALUE, INVALID_SOCKET, InterlockedExchange, MSG_PEEK, OUR_KEY,
     OVERLAPPED_ENTRY, PostQueuedCompletionStatus, SD_SEND, SOCKET, SOCK_STREAM, SOL_SOCKET,
     SO_UPDATE_CONNECT_CONTEXT, SetFileCompletionNotificationModes, ULONG, WAIT_TIMEOUT,
     WSAECONNRESET, WSAGetLastError, WSARecv, WSASend, WSA_IO_PENDING, accept, bind,
@@ -107,6 +107,18 @@ cdef inline Py_ssize_t send_now(const Op *op) noexcept nogil:
 
 cdef object windows_error(DWORD error):
     return ctypes.WinError(error)
+
+
+cdef class PacketTaker(OpOwner):
+    def __cinit__(self):
+        memset(&self.op, 0, sizeof(Op))
+
+    cdef int op_done(self, Op *op) except -1:
+        cdef list packets = self.packets
+        self.packets = []
+        for packet in packets:
+            self.callback(*packet)
+        return 0
 
 
 cdef class IocpPoller(Poller):
@@ -400,7 +412,7 @@ cdef class IocpPoller(Poller):
         cdef DWORD error
         if slot.associated:
             return 0
-        if CreateIoCompletionPort(<HANDLE>fd, self.port, 0, 0) == NULL:
+        if CreateIoCompletionPort(<HANDLE>fd, self.port, OUR_KEY, 0) == NULL:
             error = GetLastError()
             if error != <DWORD>ERROR_INVALID_PARAMETER:
                 return -errno_of(error)
@@ -648,11 +660,46 @@ cdef class IocpPoller(Poller):
         if error:
             return error
         for at in range(count):
-            if entries[at].lpOverlapped == NULL:
-                InterlockedExchange(&self.woken, 0)
-            else:
+            if entries[at].lpCompletionKey == OUR_KEY:
                 self.came_back(<Ticket *>entries[at].lpOverlapped, done)
+            elif entries[at].lpOverlapped == NULL:
+                InterlockedExchange(&self.woken, 0)
+            elif self.taker is not None:
+                self.taker.packets.append((
+                    entries[at].dwNumberOfBytesTransferred, entries[at].lpCompletionKey,
+                    <size_t>entries[at].lpOverlapped,
+                ))
+                if self.taker.op.state == OP_IDLE:
+                    hold(self, &self.taker.op)
+                    self.taker.op.state = OP_DONE
+                    op_append(done, &self.taker.op)
         return 0
+
+    # -- who shares the port ------------------------------------------------------------
+
+    def share_port(self, callback):
+        """Return the port's handle, for asyncio's proactor.
+
+        *callback(bytes, key, address)* is called from the loop for each packet that is not of
+        one of the poller's own operations; *address* is that of its OVERLAPPED.
+        """
+        cdef PacketTaker taker = PacketTaker.__new__(PacketTaker)
+        taker.callback = callback
+        taker.packets = []
+        taker.op.owner = <void *>taker
+        taker.op.fd = -1
+        self.taker = taker
+        return <size_t>self.port
+
+    def take_packets(self, double timeout):
+        """Wait *timeout* seconds for packets and return those that are not the poller's.
+
+        For a loop that closes: ops that are done meanwhile come with the poller's next wait.
+        """
+        cdef list packets
+        self.reap(<DWORD>(timeout * 1000), &self.arrived)
+        packets, self.taker.packets = self.taker.packets, []
+        return packets
 
     # -- signals ---------------------------------------------------------------------
 

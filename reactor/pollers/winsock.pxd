@@ -23,6 +23,7 @@ cdef extern from *:
     #ifndef SIO_BASE_HANDLE
     #  define SIO_BASE_HANDLE 0x48000022
     #endif
+    #define CYR_OUR_KEY 1                    /* not asyncio's, which is 0 */
     #define CYR_ADDRESS_ROOM (sizeof(SOCKADDR_STORAGE) + 16)
 
     /* Of the driver behind Winsock: not in a header, but what every event loop for Windows
@@ -95,7 +96,7 @@ cdef extern from *:
         if (cyr_NtCreate(&afd, SYNCHRONIZE, &attributes, status, NULL, 0,
                          FILE_SHARE_READ | FILE_SHARE_WRITE, 1, 0, NULL, 0) != 0)
             return NULL;
-        if (CreateIoCompletionPort(afd, port, 0, 0) == NULL) {
+        if (CreateIoCompletionPort(afd, port, CYR_OUR_KEY, 0) == NULL) {
             CloseHandle(afd);
             return NULL;
         }
@@ -124,7 +125,7 @@ cdef extern from *:
 
     /* Let go of the port that a handle was associated with and take ours; false if refused. */
     static int cyr_replace_port(HANDLE handle, HANDLE port) {
-        cyr_completion completion = {port, NULL};
+        cyr_completion completion = {port, (void *)CYR_OUR_KEY};
         void *status[2];
         return cyr_NtSet(handle, status, &completion, sizeof(completion),
                          CYR_REPLACE_COMPLETION) == 0;
@@ -215,6 +216,7 @@ cdef extern from *:
     ctypedef struct OVERLAPPED_ENTRY:
         ULONG_PTR lpCompletionKey
         OVERLAPPED *lpOverlapped
+        DWORD dwNumberOfBytesTransferred
     ctypedef struct AfdPoll "cyr_afd_poll":
         ULONG count
         ULONG events
@@ -229,6 +231,7 @@ cdef extern from *:
         AFD_ACCEPT "CYR_AFD_ACCEPT"
         AFD_CONNECT_FAIL "CYR_AFD_CONNECT_FAIL"
         ADDRESS_ROOM "CYR_ADDRESS_ROOM"
+        OUR_KEY "CYR_OUR_KEY"
     const int ERROR_INVALID_PARAMETER
     const int ERROR_IO_PENDING
     const int FILE_SKIP_COMPLETION_PORT_ON_SUCCESS

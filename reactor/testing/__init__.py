@@ -8,11 +8,12 @@ Invariant: a protocol cannot tell a simulated loop from a real one, but for its 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from reactor.errors import system_error
 from reactor.eventloop import EventLoop
 from reactor.limits import MAX_FREE_BLOCKS, RECEIVE_BLOCK_BYTES
 from reactor.pollers.simulated import Deadlock, SimulatedPoller
@@ -22,6 +23,8 @@ from reactor.transports.tcp import Connector
 __all__ = ["Deadlock", "VirtualSocket", "connect", "listen", "pair", "simulated_loop"]
 
 P = TypeVar("P")
+
+PAIR_BUFFER_BYTES = 200_000  # about what a pair of UNIX sockets has
 
 
 def simulated_loop(**faults: Any) -> EventLoop:
@@ -91,7 +94,7 @@ class VirtualSocket:
 def check(result: int) -> int:
     """Return *result*, or raise the ``OSError`` that a negative one stands for."""
     if result < 0:
-        raise OSError(-result, os.strerror(-result))
+        raise system_error(-result)
     return result
 
 
@@ -147,5 +150,8 @@ def pair(loop: EventLoop, one: Any, two: Any) -> tuple[Any, Any]:
     else:
         near, far = socket.socketpair()
         for sock in (near, far):
+            if sys.platform == "win32":  # over TCP, with buffers that would take megabytes
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PAIR_BUFFER_BYTES)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PAIR_BUFFER_BYTES)
             sock.setblocking(False)
     return loop._make_socket_transport(near, one), loop._make_socket_transport(far, two)

@@ -1,4 +1,4 @@
-"""asyncio's transports of datagrams, pipes and child processes, as our loop has them.
+"""asyncio's transports of datagrams, pipes and child processes, as our loop has them on POSIX.
 
 Owns: what must happen to them when their loop closes, and how the exit of a child is noticed
 (pidfd_open(2), or a thread where that is not to be had).  May not touch: how they read and
@@ -15,10 +15,11 @@ import os
 import subprocess
 import threading
 import warnings
-from asyncio import selector_events, unix_events
+from asyncio import unix_events
 from typing import Any
 
 from reactor.limits import KILLED_SECONDS
+from reactor.transports.datagrams import DatagramTransport
 
 __all__ = [
     "DatagramTransport",
@@ -32,23 +33,6 @@ logger = logging.getLogger("asyncio")
 
 def _warning(transport: Any) -> str:
     return f"unclosed transport {transport!r}"
-
-
-class DatagramTransport(selector_events._SelectorDatagramTransport):  # type: ignore[misc,name-defined]
-    """A UDP or UNIX datagram socket."""
-
-    _sock: Any
-
-    def orphan(self) -> None:
-        """The loop is closed: close the socket, call nobody, warn."""
-        if self._sock is not None:
-            message = _warning(self)
-            sock, self._sock = self._sock, None
-            self._closing = True
-            self._conn_lost += 1
-            self._protocol = None
-            sock.close()
-            warnings.warn(message, ResourceWarning, 2, source=self)  # which may raise
 
 
 class _Pipe:

@@ -20,9 +20,9 @@ from reactor.pollers.contract cimport OP_ACCEPT, OP_IDLE, OP_PENDING, OP_TRY, Op
 from reactor.timers cimport Timer
 from reactor.transports.stream cimport StreamTransport, new_stream
 
-import os
 import socket
 
+from reactor.errors import system_error
 from reactor.limits import ACCEPT_RETRY_SECONDS, ACCEPTS_PER_PASS
 
 cdef extern from "errno.h" nogil:
@@ -77,7 +77,7 @@ cdef class Listener(OpOwner):
         """Begin to accept; ``OSError`` when the socket cannot be watched."""
         error = self._loop.poller.attach(self.op.fd, True)
         if error < 0:
-            raise OSError(-error, os.strerror(-error))
+            raise system_error(-error)
         self.accept()
 
     def close(self):
@@ -145,7 +145,7 @@ cdef class Listener(OpOwner):
             return self.rest_after(error, "socket.accept() out of system resource")
         if error in (EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP):
             self.close()
-            self._loop.report("listener failed", OSError(error, os.strerror(error)), None, None,
+            self._loop.report("listener failed", system_error(error), None, None,
                               None)
             return 0
         # what the network did to one connection (accept(2)), or nothing that is known here
@@ -175,7 +175,7 @@ cdef class Listener(OpOwner):
     cdef int rest_after(self, int error, str message) except -1:
         self._loop.call_exception_handler({
             "message": message,
-            "exception": OSError(error, os.strerror(error)),
+            "exception": system_error(error),
             "socket": self.sock,
         })
         if self.state == LISTENER_ON:

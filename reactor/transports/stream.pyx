@@ -37,11 +37,12 @@ from reactor.pollers.contract cimport (
 from reactor.transports.transport cimport RECEIVER_BUFFER, Transport
 
 import logging
-import os
 import socket
 import warnings
 from asyncio import SendfileNotAvailableError, constants
 from asyncio.trsock import TransportSocket
+
+from reactor.errors import system_error
 
 cdef extern from "errno.h" nogil:
     enum:
@@ -68,7 +69,7 @@ cdef StreamTransport new_stream(Reactor loop, intptr_t fd, object protocol, obje
 
 cdef object os_error(Py_ssize_t result):
     """Return the exception for a negative result of an op."""
-    return OSError(-result, os.strerror(-result))
+    return system_error(-result)
 
 
 cdef class StreamTransport(Transport):

@@ -13,8 +13,9 @@ from reactor.core cimport Reactor
 from reactor.pollers.contract cimport OP_CONNECT, OP_IDLE, Op, OpOwner
 from reactor.transports.stream cimport StreamTransport, new_stream
 
-import os
 import socket
+
+from reactor.errors import system_error
 
 cdef extern from "errno.h" nogil:
     enum:
@@ -27,7 +28,7 @@ cdef int NODELAY = socket.TCP_NODELAY
 cdef int check(Py_ssize_t result) except -1:
     """Raise the ``OSError`` of a negative result."""
     if result < 0:
-        raise OSError(-result, os.strerror(-result))
+        raise system_error(-result)
     return 0
 
 
@@ -92,7 +93,7 @@ cdef class Connector(OpOwner):
             self.close()
         if not self.future.done() and not self._loop.poller.closed:
             if result < 0:
-                self.future.set_exception(OSError(-result, os.strerror(-result)))
+                self.future.set_exception(system_error(-result))
             else:
                 self.future.set_result(self)
         return 0

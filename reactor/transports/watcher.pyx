@@ -19,7 +19,7 @@ from libc.string cimport memset
 from reactor.core cimport Handle, Reactor, fill_handle
 from reactor.pollers.contract cimport OP_IDLE, OP_READABLE, OP_WRITABLE, Op, OpOwner
 
-import os
+from reactor.errors import system_error
 
 cdef extern from "errno.h" nogil:
     enum:
@@ -64,7 +64,7 @@ cdef class Watcher(OpOwner):
         try:
             error = self._loop.poller.attach(self.op.fd, False)
             if error < 0:
-                raise OSError(-error, os.strerror(-error))
+                raise system_error(-error)
             if self.op.state == OP_IDLE:
                 self.submit()
         except OSError:
@@ -74,7 +74,7 @@ cdef class Watcher(OpOwner):
 
     cdef int submit(self) except -1:
         if self._loop.poller.submit(&self.op) == OP_IDLE:
-            raise OSError(-self.op.result, os.strerror(-self.op.result))
+            raise system_error(-self.op.result)
         return 0
 
     cdef int again(self) except -1:
