@@ -48,6 +48,7 @@ FACADE = "reactor"
 PUBLIC_MODULES = {"reactor", "reactor.errors"}
 PUBLIC_CIMPORTS = {
     "reactor.core",
+    "reactor.manager.leases",
     "reactor.protocol",
     "reactor.timers",
     "reactor.transports.transport",

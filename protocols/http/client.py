@@ -21,11 +21,12 @@ import os
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NamedTuple, Self, Unpack
+from typing import Any, Self, Unpack
 from urllib.parse import unquote_to_bytes
 
 from protocols.http.auth import AuthSource, coerce_auth
 from protocols.http.bodies import Body, Content, FileSource, FormSource, encode_body
+from protocols.http.calls import Calls, Prepared
 from protocols.http.codings import accept_encoding
 from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar, CookieSource
@@ -39,7 +40,6 @@ from protocols.http.limits import (
     MAX_BODY_BYTES,
     MAX_REDIRECTS,
     MAX_STALE_RETRIES,
-    PREPARED_REQUESTS,
     ResponseLimits,
 )
 from protocols.http.options import (
@@ -74,14 +74,10 @@ class ClientClosedError(HTTPError, RuntimeError):
     """A request was made after the client was closed."""
 
 
-class _Prepared(NamedTuple):
-    """A request that was made with nothing but its URL: built and rendered once."""
-
-    request: Request
-    endpoint: Endpoint
+Answer = tuple[ClientConnection, Response]
 
 
-class AsyncClient:
+class AsyncClient(Calls):
     """An HTTP/1.1 client for asyncio code on a ``reactor`` event loop.
 
     Args:
@@ -158,17 +154,20 @@ class AsyncClient:
         self._params = params
         own = (("Accept", "*/*"), ("Accept-Encoding", accept_encoding()))
         self._headers = Headers(own).merged_with(headers or ())
-        self._cookies = cookies if isinstance(cookies, CookieJar) else CookieJar(cookies)
         phases = as_timeout(timeout)
         self._timeout, self._phases = phases.total, phases
-        self._follow = follow_redirects
         self._request_hooks, self._response_hooks = read_hooks(event_hooks)
         self._limits = DEFAULT_LIMITS if limits is None else limits
         self._max_body_bytes = max_body_bytes
-        self._manager = ConnectionManager(
-            max_connections=max_connections,
-            max_per_endpoint=max_per_host,
-            idle_seconds=idle_seconds,
+        super().__init__(
+            ConnectionManager(
+                max_connections=max_connections,
+                max_per_endpoint=max_per_host,
+                idle_seconds=idle_seconds,
+            ),
+            cookies if isinstance(cookies, CookieJar) else CookieJar(cookies),
+            deadline_seconds=_limited(phases.total),
+            follow=follow_redirects,
         )
         if (proxy is not None) + (uds is not None) + (transport is not None) > 1:
             raise TypeError("proxy, uds and transport exclude each other")
@@ -204,14 +203,14 @@ class AsyncClient:
         self._general = bool(
             proxies or sending or phases.has_phases or self._settings.auth is not None
         )
-        self._prepared: dict[tuple[str, str | URL], _Prepared] = {}
-        self._loop: Any = None
+        self._is_direct = not (self._general or self._request_hooks or self._response_hooks)
         self._closed = False
 
     # -- requests ----------------------------------------------------------------------
 
-    async def get(
+    async def _fetch(
         self,
+        method: str,
         url: str | URL,
         *,
         params: Params | None = None,
@@ -221,27 +220,8 @@ class AsyncClient:
         timeout: float | Timeout | Default | None = Default.CLIENT,
         **more: Unpack[Sending],
     ) -> Response:
-        """GET *url*; see ``request``."""
-        prepared = self._prepare("GET", url, params, headers, None)
-        connection, response = await self._send(
-            prepared, cookies, follow_redirects, timeout, False, more
-        )
-        self._manager.release(connection)
-        return response
-
-    async def head(
-        self,
-        url: str | URL,
-        *,
-        params: Params | None = None,
-        headers: HeaderSource | None = None,
-        cookies: CookieSource | None = None,
-        follow_redirects: bool | Default = Default.CLIENT,
-        timeout: float | Timeout | Default | None = Default.CLIENT,
-        **more: Unpack[Sending],
-    ) -> Response:
-        """HEAD *url*: the response is without a body (RFC 9110 section 9.3.2)."""
-        prepared = self._prepare("HEAD", url, params, headers, None)
+        """Send a request without content: ``get`` and ``head`` where ``Calls`` does not do it."""
+        prepared = self._prepare(method, url, params, headers, None)
         connection, response = await self._send(
             prepared, cookies, follow_redirects, timeout, False, more
         )
@@ -360,7 +340,7 @@ class AsyncClient:
         **more: Unpack[Sending],
     ) -> AsyncIterator[Response]:
         """Send what ``build_request`` or ``Request`` made, as ``stream`` does."""
-        prepared = _Prepared(request, self._endpoint(request.url))
+        prepared = Prepared(request, self._endpoint(request.url))
         connection, response = await self._send(
             prepared, cookies, follow_redirects, timeout, True, more
         )
@@ -418,7 +398,7 @@ class AsyncClient:
         **more: Unpack[Sending],
     ) -> Response:
         """Send what ``build_request`` or ``Request`` made; see ``request``."""
-        prepared = _Prepared(request, self._endpoint(request.url))
+        prepared = Prepared(request, self._endpoint(request.url))
         connection, response = await self._send(
             prepared, cookies, follow_redirects, timeout, False, more
         )
@@ -434,19 +414,17 @@ class AsyncClient:
         params: Params | None,
         headers: HeaderSource | None,
         body: Body | None,
-    ) -> _Prepared:
+    ) -> Prepared:
         """Check and render a request; one with nothing of its own is kept for the next."""
         plain = params is None and headers is None and body is None
         if plain:
-            prepared = self._prepared.get((method, url))
+            prepared = self._recall(method, url)
             if prepared is not None:
                 return prepared
         request = self._build(method, url, params, headers, body)
-        prepared = _Prepared(request, self._endpoint(request.url))
+        prepared = Prepared(request, self._endpoint(request.url))
         if plain:
-            if len(self._prepared) >= PREPARED_REQUESTS:
-                del self._prepared[next(iter(self._prepared))]
-            self._prepared[method, url] = prepared
+            self._keep(prepared, method, url)
         return prepared
 
     def _body(
@@ -478,13 +456,13 @@ class AsyncClient:
 
     async def _send(
         self,
-        prepared: _Prepared,
+        prepared: Prepared,
         cookies: CookieSource | None,
         follow: bool | Default,
         timeout: float | Timeout | Default | None,
         stream: bool,
         more: Sending,
-    ) -> tuple[ClientConnection, Response]:
+    ) -> Answer:
         """Send a request, and those to which it leads.
 
         Returns the last response, streamed or whole, and its connection, which is the caller's
@@ -502,36 +480,83 @@ class AsyncClient:
             timeout = self._timeout
         else:
             check_seconds(timeout)
-        if timeout is None or timeout > LONGEST_TIMEOUT_SECONDS:
-            deadline, deadline_ns = None, 0
-        else:
-            deadline = loop.time() + timeout
-            deadline_ns = int(deadline * 1e9)
-        request = prepared.request
+        seconds = _limited(timeout)
+        deadline_ns = 0 if seconds is None else int((loop.time() + seconds) * 1e9)
         if self._request_hooks:
-            await call_hooks(self._request_hooks, request)
+            await call_hooks(self._request_hooks, prepared.request)
+        return await self._carry(prepared, also, follow, timeout, deadline_ns, stream, 0)
+
+    async def _go_on(self, prepared: Prepared, deadline_ns: int, answer: Answer | None) -> Response:
+        """Do the rest of a request that ``Calls`` began.
+
+        Args:
+            prepared: what was sent.
+            deadline_ns: on the loop's clock, 0 for none.
+            answer: a connection and the redirect that came over it; ``None`` when the
+                connection was stale.
+        """
+        if answer is None:
+            connection, response = await self._carry(
+                prepared, None, self._follow, self._timeout, deadline_ns, False, 1
+            )
+        else:
+            connection, response = await self._follow_on(
+                prepared.request, answer, None, self._timeout, deadline_ns, False
+            )
+        self._manager.release(connection)
+        return response
+
+    async def _carry(
+        self,
+        prepared: Prepared,
+        also: CookieJar | None,
+        follow: bool,
+        timeout: float | None,
+        deadline_ns: int,
+        stream: bool,
+        retries: int,
+    ) -> Answer:
+        """Send a plain request; *retries* is how often a stale connection was met already."""
+        request = prepared.request
         cookie = self._cookies.header_for(request.url, also)
         head = request.head()
         if cookie is not None and "Cookie" not in request.headers:
             head = request.head((("Cookie", cookie),))
-        connection, response = await self._exchange(prepared, head, deadline, deadline_ns, stream)
+        connection, response = await self._exchange(prepared, head, deadline_ns, stream, retries)
         if follow and is_redirect(response.status_code, response.headers):
-            journey = Journey(
-                self._settings, more, also, follow, Timeout(timeout), stream, deadline
+            return await self._follow_on(
+                request, (connection, response), also, timeout, deadline_ns, stream
             )
-            return await journey.run(request, (connection, response))
         try:
             response.request = request
-            if response.sets_cookies:
-                self._cookies.store(request.url, response.headers)
-            if response.is_encoded:
-                response.decode(self._limits, self._max_body_bytes)
+            self._take_note(request, response)
             if self._response_hooks:
                 await call_hooks(self._response_hooks, response)
         except BaseException:
             self._let_go(connection)
             raise
         return connection, response
+
+    def _take_note(self, request: Request, response: Response) -> None:
+        """Do what a response's fields ask of the client."""
+        if response.sets_cookies:
+            self._cookies.store(request.url, response.headers)
+        if response.is_encoded:
+            response.decode(self._limits, self._max_body_bytes)
+
+    async def _follow_on(
+        self,
+        request: Request,
+        answer: Answer,
+        also: CookieJar | None,
+        timeout: float | None,
+        deadline_ns: int,
+        stream: bool,
+    ) -> Answer:
+        """Go where a redirect leads."""
+        deadline = deadline_ns / 1e9 if deadline_ns else None
+        journey = Journey(self._settings, {}, also, True, Timeout(timeout), stream, deadline)
+        return await journey.run(request, answer)
 
     async def _travel(
         self,
@@ -541,7 +566,7 @@ class AsyncClient:
         follow: bool,
         timeout: float | Timeout | Default | None,
         stream: bool,
-    ) -> tuple[ClientConnection, Response]:
+    ) -> Answer:
         """Send a request that needs more than a connection."""
         check_sending(more)
         phases = self._phases if timeout is Default.CLIENT else as_timeout(timeout)
@@ -550,21 +575,21 @@ class AsyncClient:
 
     async def _exchange(
         self,
-        prepared: _Prepared,
+        prepared: Prepared,
         head: bytes,
-        deadline: float | None,
         deadline_ns: int,
         stream: bool,
-    ) -> tuple[ClientConnection, Response]:
+        retries: int,
+    ) -> Answer:
         """Send one request and wait for its response, or (streamed) for the head of it.
 
         A connection from the pool that was closed before a byte of the response came did not
         see the request processed, or its server may as well do it again: where the method is
         safe (RFC 9110 section 9.2.2).
         """
-        request, endpoint = prepared
+        request, endpoint = prepared.request, prepared.endpoint
         manager = self._manager
-        retries = 0
+        deadline = deadline_ns / 1e9 if deadline_ns else None
         while True:
             connection = None if retries else manager.take(endpoint)
             if connection is None:
@@ -652,6 +677,11 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return f"<AsyncClient {'closed' if self._closed else 'open'}, {self._manager!r}>"
+
+
+def _limited(timeout: float | None) -> float | None:
+    """Return a timeout for which there is a deadline on the clock, or ``None``."""
+    return None if timeout is None or timeout > LONGEST_TIMEOUT_SECONDS else timeout
 
 
 def _basic(userinfo: str) -> str:

@@ -2,8 +2,24 @@
 
 from libc.stdint cimport int64_t
 
+from reactor.core cimport Handle
+
 from protocols.http.protocol cimport HTTPProtocol
 from protocols.http.response cimport Response
+
+
+cdef class Outcome(Handle):
+    """What the exchanges of a connection end with, one after the other."""
+
+    cdef bint is_over
+    cdef bint is_cancelled
+    cdef public bint _asyncio_future_blocking   # asyncio's mark of what a task may wait for
+    cdef object message                 # of who cancelled, or None
+    cdef Response response              # of the exchange that is over, or None
+    cdef object error                   # why there is none, or None
+
+    cdef int begin(self) except -1
+    cdef int end(self) except -1
 
 
 cdef class BodyStream:
@@ -20,7 +36,9 @@ cdef class BodyStream:
 
 
 cdef class ClientConnection(HTTPProtocol):
-    cdef object waiter                  # the exchange's future
+    cdef Outcome outcome                # of exchanges that were begun with start()
+    cdef bint is_started                # with start(): settle() tells the outcome
+    cdef object waiter                  # the future of one that was begun with exchange()
     cdef Response response
     cdef object url
     cdef str method
@@ -31,10 +49,15 @@ cdef class ClientConnection(HTTPProtocol):
     cdef Py_ssize_t max_body_bytes      # and what it may not exceed
     cdef BodyStream stream
     cdef int64_t began_ns
+    cdef int64_t ended_ns               # when the last response was whole
     cdef object uploader                # what upload() waits for, or None
     cdef list informational             # (status, Headers) of 1xx responses, or None
     cdef public object observer         # protocols.http.watching's, for one exchange, or None
 
     cdef int observe(self, str what, object argument) except -1
     cdef int unobserve(self) except -1
+    # Send a rendered head without content; the outcome is told when the response is whole.
+    # began_ns is now, deadline_ns on the reactor's clock or 0.  Errors as for exchange().
+    cdef int start(self, bytes head, str method, object url, int64_t began_ns,
+                   int64_t deadline_ns) except -1
     cdef int settle(self, object error) except -1

@@ -6,15 +6,20 @@ Invariant: the future of an exchange is done exactly once; a streamed body ends 
 whole or with an error.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
+
+from reactor.core cimport Handle, call_in_context
 
 from protocols.http.protocol cimport (
     EXCHANGE_FAILED, EXCHANGE_NONE, UPLOAD_NONE, HTTPProtocol,
 )
 from protocols.http.response cimport Response
 
+from asyncio import CancelledError, Future, InvalidStateError
 from collections import deque
+from contextvars import copy_context
 
 from protocols.http.errors import ResponseLimitError
 from protocols.http.limits import MAX_BODY_BYTES, STREAM_HIGH_WATER_BYTES
@@ -87,6 +92,101 @@ cdef class BodyStream:
         return 0
 
 
+class Everywhere:
+    """A loop, as far as a future without a call-back needs one."""
+
+    def get_debug(self):
+        return False
+
+
+# A task that is woken asks for the result of what woke it, which costs a microsecond of look-ups
+# for anything but asyncio's own future; this one is asked instead.
+cdef object awakened = Future(loop=Everywhere())
+awakened.set_result(None)
+cdef tuple WOKEN = (awakened,)
+
+
+@cython.final
+cdef class Outcome(Handle):
+    """How an exchange ended; what a task waits for, with as much of a future as it needs.
+
+    Every connection has one, which serves for one exchange after the other, so that waiting
+    allocates nothing.  Nobody but the task that the exchange is for may hold on to it.
+    """
+
+    cdef int begin(self) except -1:
+        self.is_over = False
+        self.is_cancelled = False
+        self._callback = None
+        self._cancelled = False
+        return 0
+
+    cdef int end(self) except -1:
+        """Wake who waits, in the next pass."""
+        if not self.is_over:
+            self.is_over = True
+            if self._callback is not None:
+                self._loop.push(self)
+        return 0
+
+    cdef int run(self) except -1:
+        cdef object callback = self._callback
+        cdef object context = self._context
+        cdef object error
+        self._callback = None
+        self._context = None
+        if callback is not None:
+            error = call_in_context(context, callback, (self,) if self.is_cancelled else WOKEN)
+            if error is not None:
+                self._loop.report("Exception in callback of an exchange", error, self, None,
+                                  None)
+        return 0
+
+    def add_done_callback(self, callback, *, context=None):
+        """Call *callback* with this when the exchange is over; there is one at a time."""
+        if self._callback is not None:
+            raise RuntimeError("the exchange is waited for by somebody else already")
+        self._callback = callback
+        self._context = copy_context() if context is None else context
+        if self.is_over:
+            self._loop.push(self)
+
+    def remove_done_callback(self, callback):
+        """Do not call *callback*.  Return how many there were."""
+        if self._callback != callback:
+            return 0
+        self._callback = None
+        return 1
+
+    def cancel(self, msg=None):
+        """Wake who waits with a ``CancelledError``, upon which it gives the exchange up."""
+        if self.is_over:
+            return False
+        self.is_cancelled = True
+        self.message = msg
+        self.end()
+        return True
+
+    def cancelled(self):
+        """Whether ``cancel`` came before the end of the exchange."""
+        return self.is_cancelled
+
+    def done(self):
+        """Whether the exchange is over."""
+        return self.is_over
+
+    def result(self):
+        """Raise ``CancelledError`` if this was cancelled; the response is not told here."""
+        if self.is_cancelled:
+            raise CancelledError() if self.message is None else CancelledError(self.message)
+        if not self.is_over:
+            raise InvalidStateError("the exchange is under way")
+
+    def exception(self):
+        """Like ``result``: what went wrong is not told here."""
+        return self.result()
+
+
 cdef class ClientConnection(HTTPProtocol):
     """An ``HTTPProtocol`` for ``AsyncClient``: ``exchange`` in place of call-backs.
 
@@ -131,6 +231,27 @@ cdef class ClientConnection(HTTPProtocol):
         self.stream = None
         self.informational = None
         return self.waiter
+
+    cdef int start(self, bytes head, str method, object url, int64_t began_ns,
+                   int64_t deadline_ns) except -1:
+        cdef Outcome outcome = self.outcome
+        if outcome is None:
+            outcome = self.outcome = Outcome.__new__(Outcome)
+            outcome._loop = self.reactor
+        outcome.begin()
+        self.send_request(head, None, method == "HEAD", deadline_ns)
+        self.is_started = True
+        self.began_ns = began_ns
+        self.response = None
+        self.method = method
+        self.url = url
+        self.streamed = False
+        self.first = None
+        self.rest = None
+        self.body_bytes = 0
+        self.stream = None
+        self.informational = None
+        return 0
 
     async def upload(self, pieces, expects, continue_seconds):
         """Send the content of the request under way, as fast as the peer takes it.
@@ -189,6 +310,7 @@ cdef class ClientConnection(HTTPProtocol):
         """Give up the exchange under way, if any, and the connection with it."""
         self.unobserve()
         self.waiter = None
+        self.is_started = False
         self.response = None
         if self.stream is not None:
             self.stream.end(RuntimeError("the response was closed before its end"))
@@ -237,6 +359,7 @@ cdef class ClientConnection(HTTPProtocol):
         response.minor_version = self.parser.minor_version
         response.head = self.parser.head
         response.fields_start = self.parser.fields_start
+        response.notes = self.parser.notes
         response.method = self.method
         response.url = self.url
         response.informational = self.informational
@@ -292,7 +415,8 @@ cdef class ClientConnection(HTTPProtocol):
         else:
             self.response.body = b"" if self.first is None else self.first
         self.first = None
-        self.response.elapsed_ns = self.reactor.now_ns() - self.began_ns
+        self.ended_ns = self.reactor.now_ns()
+        self.response.elapsed_ns = self.ended_ns - self.began_ns
         self.settle(None)
         self.response = None
         return 0
@@ -309,8 +433,14 @@ cdef class ClientConnection(HTTPProtocol):
         return self.settle(error)
 
     cdef int settle(self, object error) except -1:
-        """Make the exchange's future done; who no longer waits is not disturbed."""
+        """Tell how the exchange ended; who no longer waits is not disturbed."""
         cdef object waiter = self.waiter
+        if self.is_started:
+            self.is_started = False
+            self.outcome.error = error
+            if error is None:
+                self.outcome.response = self.response
+            return self.outcome.end()
         self.waiter = None
         if waiter is None or waiter.done():
             return 0

@@ -94,12 +94,18 @@ cdef enum Fault:
     FAULT_LIMIT_TRAILERS
 
 
+cdef enum Note:             # fields of the head that most clients act on
+    NOTE_SET_COOKIE = 1
+    NOTE_CONTENT_ENCODING = 2
+
+
 cdef class ResponseParser:
     # The message; valid from HEAD (or INFORMATIONAL) to the next begin().
     cdef readonly int status_code           # 100 to 999
     cdef readonly int minor_version         # of HTTP/1.x; 0 to 9
     cdef readonly bytes head                # status line and fields, without the empty line
     cdef Py_ssize_t fields_start            # where the first field line begins in head
+    cdef int notes                          # Notes of the head
     cdef readonly int64_t content_length    # as announced, also for HEAD and 304; -1 unknown
     cdef readonly bint chunked
     cdef readonly bint keep_alive           # the connection can carry another request after

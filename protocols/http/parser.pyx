@@ -257,9 +257,8 @@ cdef class ResponseParser:
         self.state = STATE_FAILED
         self.keep_alive = False
         if state == STATE_HEAD:
-            if not self.started:
-                raise TruncatedMessage("the connection was closed before a response came")
-            raise TruncatedMessage("the connection was closed inside the head of a response")
+            where = "inside the head of a response" if self.started else "before a response came"
+            raise TruncatedMessage(f"the connection was closed {where}")
         if state == STATE_FIXED:
             raise TruncatedMessage(
                 f"the connection was closed after {self.body_received} of "
@@ -286,6 +285,7 @@ cdef class ResponseParser:
         self.field_count = 0
         self.buffer_size = 0
         if self.state == STATE_HEAD:
+            self.notes = 0
             self.content_length = -1
             self.chunked = False
             self.switched = False
@@ -460,8 +460,8 @@ cdef class ResponseParser:
             if p[1] != c'\n':
                 return FAULT_BARE_CR
             size = colon - line
-            # The lengths of Connection, Content-Length and Transfer-Encoding.
-            if (size == 10 or size == 14 or size == 17) and not trailers:
+            # The lengths of the fields that _note_field knows.
+            if (size == 10 or size == 14 or size == 16 or size == 17) and not trailers:
                 self._note_field(line, colon, p)
             self.colon = 0
             p += 2
@@ -472,22 +472,21 @@ cdef class ResponseParser:
     cdef void _note_field(
         self, const char* name, const char* colon, const char* end
     ) noexcept nogil:
-        """Take note of a field that frames the message; *end* is the CR of its line.
-
-        Length and first letter leave nearly nothing to compare.
-        """
+        """Take note of a field that somebody acts on; *end* is the CR of its line."""
         cdef Py_ssize_t size = colon - name
         cdef char first = name[0] | 0x20
         cdef int fault = FAULT_NONE
         if size == 10:
             if first == c'c' and http_is(name, b"connection", 10):
                 self._note_connection(colon + 1, end)
-        elif size == 14:
-            if first == c'c' and http_is(name, b"content-length", 14):
-                fault = self._note_content_length(colon + 1, end)
-        elif size == 17:
-            if first == c't' and http_is(name, b"transfer-encoding", 17):
-                fault = self._note_transfer_encoding(colon + 1, end)
+            elif first == c's' and http_is(name, b"set-cookie", 10):
+                self.notes |= NOTE_SET_COOKIE
+        elif size == 14 and first == c'c' and http_is(name, b"content-length", 14):
+            fault = self._note_content_length(colon + 1, end)
+        elif size == 16 and first == c'c' and http_is(name, b"content-encoding", 16):
+            self.notes |= NOTE_CONTENT_ENCODING
+        elif size == 17 and first == c't' and http_is(name, b"transfer-encoding", 17):
+            fault = self._note_transfer_encoding(colon + 1, end)
         if fault and not self.framing_fault:
             self.framing_fault = fault
 

@@ -60,7 +60,6 @@ cdef class HTTPProtocol(Protocol):
 
     cdef int parse(self, const char *data, Py_ssize_t size) except -1
     cdef int call_back(self, str name, tuple args) except -1
-    cdef Event pull(self, const char **cursor, const char *end) except Event.EVENT_ERROR
     cdef int finish(self, bint surplus) except -1
     cdef int fail(self, object error) except -1
     cdef int note_close(self) except -1

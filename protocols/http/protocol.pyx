@@ -29,7 +29,7 @@ from reactor.timers cimport Timer
 from reactor.transports.transport cimport Transport
 
 from protocols.http.headers cimport Headers, render_request_head
-from protocols.http.parser cimport Event, ResponseParser
+from protocols.http.parser cimport STATE_FAILED, Event, ResponseParser
 
 from reactor.errors import ConnectionLostError, EndpointTimeoutError, endpoint_error
 
@@ -244,6 +244,10 @@ cdef class HTTPProtocol(Protocol):
                 self.reusable = False
                 self.transport.abort()
             raise
+        except MessageError as error:
+            if self.parser.state != STATE_FAILED:   # a call-back's own
+                raise
+            return self.fail(response_error(error, host=self.host, port=self.port))
 
     cdef int parse(self, const char *data, Py_ssize_t size) except -1:
         cdef const char *cursor = data
@@ -252,7 +256,7 @@ cdef class HTTPProtocol(Protocol):
         if self.state == EXCHANGE_SENT:
             self.state = EXCHANGE_HEAD
         while True:
-            event = self.pull(&cursor, end)
+            event = self.parser.next_event(&cursor, end)
             if event == Event.NEED_DATA:
                 return 0
             if event == Event.BODY:
@@ -270,14 +274,6 @@ cdef class HTTPProtocol(Protocol):
                 return 0
             if self.state == EXCHANGE_NONE or self.state >= EXCHANGE_CLOSED:
                 return 0                    # a call-back ended it
-
-    cdef Event pull(self, const char **cursor, const char *end) except Event.EVENT_ERROR:
-        """The parser's next event; a fault of the peer fails the exchange."""
-        try:
-            return self.parser.next_event(cursor, end)
-        except MessageError as error:
-            self.fail(response_error(error, host=self.host, port=self.port))
-            return Event.NEED_DATA
 
     def eof_received(self):
         """The peer closed: that completes a body read to the end, or cuts the response."""

@@ -12,6 +12,7 @@ cdef class Response:
     cdef bytes head                         # status line and fields as they came
     cdef Py_ssize_t fields_start
     cdef int minor_version
+    cdef int notes                          # the parser's Notes: fields that the client acts on
     cdef Headers decoded                    # made of head when first asked for
     cdef public object request             # the Request that was answered
     cdef list earlier                       # responses of the redirects that led here, or None

@@ -7,6 +7,7 @@ Invariant: ``content`` is the whole body or raises; a short body is never handed
 cimport cython
 
 from protocols.http.headers cimport Headers, headers_over
+from protocols.http.parser cimport NOTE_CONTENT_ENCODING, NOTE_SET_COOKIE
 
 import codecs
 import json
@@ -131,16 +132,12 @@ cdef class Response:
     @property
     def is_encoded(self):
         """Whether there is a Content-Encoding."""
-        cdef const char *value
-        cdef Py_ssize_t size
-        return self.fields().find(b"content-encoding", 16, &value, &size)
+        return self.notes & NOTE_CONTENT_ENCODING != 0
 
     @property
     def sets_cookies(self):
         """Whether there is a Set-Cookie."""
-        cdef const char *value
-        cdef Py_ssize_t size
-        return self.fields().find(b"set-cookie", 10, &value, &size)
+        return self.notes & NOTE_SET_COOKIE != 0
 
     def decode(self, limits, max_body_bytes):
         """Take the content codings off the body; one that is streamed, as it is read.

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor
-from reactor.manager.policy cimport Member, PoolPolicy
+from reactor.manager.policy cimport EndpointPool, Member, PoolPolicy
 from reactor.transports.transport cimport Transport
 
 
@@ -31,8 +31,13 @@ cdef class Leases:
     cdef public object on_event     # called with a PoolEvent, or None
     cdef public object _expiry      # the timer of the idle ones, or None
 
+    # For protocols in Cython: take() and release() without a look-up of the protocol.
+    cdef Connection take_lease(self, object endpoint)
+    cdef Connection take_from(self, EndpointPool pool)
+    cdef int give_back(self, Connection connection, int64_t now_ns) except -1
+
     cdef object take_one(self, object endpoint)
     cdef int check_thread(self) except -1
     cdef Connection leased(self, object protocol)
     cdef Connection connection_of(self, object protocol)
-    cdef object lent(self, Connection connection)
+    cdef int lent(self, Connection connection) except -1

@@ -116,13 +116,16 @@ cdef class Leases:
         return protocol
 
     cdef object take_one(self, object endpoint):
+        cdef Connection connection = self.take_lease(endpoint)
+        return None if connection is None else connection.protocol
+
+    cdef Connection take_lease(self, object endpoint):
         cdef PyObject *found = look_up(self._policy.pools, endpoint)
-        cdef EndpointPool pool
+        return None if found == NULL else self.take_from(<EndpointPool>found)
+
+    cdef Connection take_from(self, EndpointPool pool):
         cdef Connection connection
         cdef bint is_good
-        if found == NULL:
-            return None
-        pool = <EndpointPool>found
         while True:
             connection = <Connection>self._policy.lendable(pool)
             if connection is None:
@@ -135,20 +138,21 @@ cdef class Leases:
                 is_good = connection.transport.is_quiet()
             if is_good:
                 self._policy.lend(connection)
-                return self.lent(connection)
+                self.lent(connection)
+                return connection
             if not connection.transport.is_closing():
                 return None
             self._wear_out(connection, "unusable")
 
-    cdef object lent(self, Connection connection):
-        """Count a lease of a connection that was used before; return its protocol."""
+    cdef int lent(self, Connection connection) except -1:
+        """Count a lease of a connection that was used before."""
         connection.uses += 1
         self._reused += 1
         if connection.uses == self._max_uses:
             self._wear_out(connection, "uses")
         if self.on_event is not None:
             self._tell(PoolEvent("reused", connection.pool.key, None, 0.0))
-        return connection.protocol
+        return 0
 
     def release(self, protocol):
         """Give a leased connection back for others to use.
@@ -156,24 +160,27 @@ cdef class Leases:
         Raises ``ValueError`` for what is not leased, and ``RuntimeError`` on another thread
         than the loop's.
         """
-        cdef Connection connection = self.leased(protocol)
+        self.give_back(self.leased(protocol), self._loop.now_ns())
+
+    cdef int give_back(self, Connection connection, int64_t now_ns) except -1:
         cdef object waiter
         if connection.reason is not None or connection.transport.is_closing():
             self._let_go(connection)
-            return
+            return 0
         while True:
-            waiter = self._policy.give_back(connection, self._loop.now_ns())
+            waiter = self._policy.give_back(connection, now_ns)
             if waiter is None:
                 break
             if not waiter.done():       # else it was cancelled and has yet to leave
                 waiter.set_result(connection)
-                return
+                return 0
         if self._policy.waiting:
             self._serve()
         if self._expiry is None:
             self._schedule_expiry()
         if self.on_event is not None:
             self._tell(PoolEvent("released", connection.pool.key, None, 0.0))
+        return 0
 
     cdef int check_thread(self) except -1:
         """``RuntimeError`` on another thread than that of the loop, where it runs."""
@@ -223,7 +230,8 @@ cdef class Leases:
         return self.connections.get(id(protocol))
 
     def _lent(self, Connection connection not None):
-        return self.lent(connection)
+        self.lent(connection)
+        return connection.protocol
 
     def _bind(self, Reactor loop not None):
         """Belong to *loop*; ``RuntimeError`` if this belongs to another."""

@@ -305,7 +305,7 @@ cdef class EpollPoller(Poller):
             elif mark == SIGNAL_MARK:
                 self.drain(self.signal_fds[0])
             else:
-                self.ready(<intptr_t>(mark & 0xFFFFFFFF), <uint32_t>(mark >> 32),
+                self.ready(<intptr_t><uint32_t>mark, <uint32_t>(mark >> 32),
                            events[at].events, done)
         return 0
 

@@ -163,7 +163,9 @@ async def test_prepared_requests_are_bounded() -> None:
     async with AsyncClient() as client:
         for number in range(PREPARED_REQUESTS + 10):
             client._prepare("GET", f"http://127.0.0.1/{number}", None, None, None)
-        assert len(client._prepared) == PREPARED_REQUESTS
+        numbers = (0, 9, 10, PREPARED_REQUESTS + 9)
+        kept = [client._recall("GET", f"http://127.0.0.1/{number}") for number in numbers]
+        assert [each is not None for each in kept] == [False, False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -238,9 +238,12 @@ class EndsUnasked:
 
 @on_reactor
 async def test_retries_over_used_connections_are_bounded() -> None:
-    async with AsyncClient() as client:
-        pool: Any = EndsUnasked()
-        client._manager = pool
+    pool: Any = EndsUnasked()
+
+    class Fooled(AsyncClient):
+        _manager = pool
+
+    async with Fooled() as client:
         with pytest.raises(ConnectionLostError):
             await client.get("http://x/", timeout=10)
         assert pool.sent == 1 + MAX_STALE_RETRIES

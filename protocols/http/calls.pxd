@@ -1,0 +1,68 @@
+"""What is called for each request that is nothing special; its C face."""
+
+from libc.stdint cimport int64_t
+
+from reactor.manager.leases cimport Connection, EndpointPool, Leases
+
+from protocols.http.connection cimport ClientConnection
+from protocols.http.response cimport Response
+
+
+cdef class Prepared:
+    """A request that was built and rendered, and where it goes."""
+
+    cdef readonly object request
+    cdef readonly object endpoint
+    cdef readonly object url        # the request's
+    cdef readonly str method        # the request's
+    cdef object host                # the URL's, for the jar
+    cdef EndpointPool pool          # whence the last connection was taken, or None
+    cdef bytes head                 # as it goes over the wire without cookies
+    cdef str cookie                 # the last ones, or None,
+    cdef bytes cookie_head          # and the head with them
+
+    cdef bytes head_with(self, object cookie)
+
+
+cdef enum CallState:
+    CALL_NEW                        # nobody has awaited it
+    CALL_WAITING                    # the exchange is under way, or who waits is being woken
+    CALL_DELEGATED                  # a coroutine of the client's does the rest
+    CALL_OVER
+
+
+cdef class Call:
+    """One request on its way."""
+
+    cdef Calls client
+    cdef str method
+    cdef object url
+    cdef CallState state
+    cdef Prepared prepared
+    cdef Connection lease           # while it waits
+    cdef ClientConnection connection
+    cdef int64_t deadline_ns        # on the loop's clock, 0 for none
+    cdef object delegate            # the client's coroutine
+
+    cdef bint begin(self) except -1
+    cdef Response finish(self)
+    cdef int fail(self, object error) except -1
+    cdef int let_go(self) except -1
+    cdef int forget(self) except -1
+
+
+cdef class Calls:
+    """The part of a client that every request goes through."""
+
+    cdef readonly Leases _manager
+    cdef readonly object _cookies
+    cdef public object _loop        # the one on which the client was first used, or None
+    cdef public bint _is_direct     # requests without options need no look at anything else
+    cdef readonly bint _follow
+    cdef set barren                 # the jar's: hosts for which it has nothing
+    cdef int64_t timeout_ns         # 0 for none
+    cdef dict gets                  # URL to Prepared
+    cdef dict others                # (method, URL) to Prepared
+
+    cdef Connection take(self, Prepared prepared)
+    cdef Prepared recall(self, str method, object url)

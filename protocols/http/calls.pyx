@@ -1,0 +1,347 @@
+"""What is called for each request: from the URL to the response, over an idle connection.
+
+Owns: the way of a request with nothing of its own (no options, no content, no hooks) that
+finds an idle connection and is answered.  May not touch: whatever else can happen, which is
+``protocols.http.client``'s: a coroutine of the client's takes over where this way ends.
+Invariant: a connection that a call has taken is released, or discarded, on every way out.
+
+::
+
+    NEW --awaited--> WAITING --response, error, cancelled, dropped--> OVER
+     |                  |                                              ^
+     |                  +---stale, redirected---+                      |
+     |                                          v                      |
+     +---------nothing idle, hooks--------> DELEGATED -----------------+
+
+A ``Call`` is awaited like a coroutine, and is one for asyncio (``collections.abc.Coroutine``),
+but has no frame.  While it waits it yields its connection's ``Outcome``.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_WarnEx
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport int64_t
+
+from reactor.core cimport Reactor
+from reactor.manager.leases cimport Connection, Leases
+
+from protocols.http.connection cimport ClientConnection, Outcome
+from protocols.http.response cimport Response
+
+from asyncio import CancelledError, _get_running_loop
+
+from protocols.http.limits import PREPARED_REQUESTS
+from protocols.http.redirects import is_redirect
+from protocols.http.sending import is_stale
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
+    ctypedef struct PyAsyncMethods:
+        sendfunc am_send
+    ctypedef struct TypeObject "PyTypeObject":
+        PyAsyncMethods *tp_as_async
+    PyObject *look_up "PyDict_GetItemWithError"(object mapping, object key) except? NULL
+    bint PySet_Contains(object anyset, object key) except -1
+    PySendResult PyIter_Send(object iterator, object argument,
+                             PyObject **result) except PYGEN_ERROR
+
+cdef object running_loop = _get_running_loop
+cdef Py_ssize_t KEPT = PREPARED_REQUESTS
+
+
+@cython.final
+cdef class Prepared:
+    """A request that was built and rendered, and where it goes.
+
+    Attributes:
+        request: the ``Request``.
+        endpoint: where it goes.
+        url, method: the request's own.
+    """
+
+    def __init__(self, request, endpoint):
+        self.request = request
+        self.endpoint = endpoint
+        self.url = request.url
+        self.method = request.method
+        self.host = request.url.host
+        self.head = request.head()
+
+    cdef bytes head_with(self, object cookie):
+        """Return the head with the jar's cookies, or (None) without."""
+        if cookie is None or "Cookie" in self.request.headers:
+            return self.head
+        if self.cookie is None or self.cookie != cookie:
+            self.cookie = cookie
+            self.cookie_head = self.request.head((("Cookie", cookie),))
+        return self.cookie_head
+
+
+cdef PySendResult advance(PyObject *self, PyObject *argument,
+                          PyObject **result) except PYGEN_ERROR:
+    """Go on: am_send, by which the interpreter awaits without an exception for the result."""
+    cdef Call call = <Call>self
+    cdef Response response
+    if call.state == CALL_NEW:
+        if call.begin():
+            return wait(call, result)
+    elif call.state == CALL_WAITING:
+        if not call.connection.outcome.is_over:     # woken by something else
+            return wait(call, result)
+        response = call.finish()
+        if response is not None:
+            Py_INCREF(response)
+            result[0] = <PyObject *>response
+            return PYGEN_RETURN
+        argument = <PyObject *>None
+    elif call.state == CALL_OVER:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    return PyIter_Send(call.delegate, <object>argument, result)
+
+
+cdef PySendResult wait(Call call, PyObject **result) except PYGEN_ERROR:
+    """Yield the outcome, which a task waits for."""
+    cdef Outcome outcome = call.connection.outcome
+    outcome._asyncio_future_blocking = True
+    Py_INCREF(outcome)
+    result[0] = <PyObject *>outcome
+    return PYGEN_NEXT
+
+
+@cython.final
+@cython.freelist(256)
+@cython.no_gc_clear                     # __dealloc__ gives the connection back
+cdef class Call:
+    """A request: when it is awaited it is sent, and gives the ``Response``."""
+
+    def __init__(self):
+        raise TypeError("a Call is made by an AsyncClient")
+
+    def __dealloc__(self):
+        if self.state == CALL_WAITING:
+            self.let_go()
+        elif self.state == CALL_NEW and self.client is not None:
+            PyErr_WarnEx(RuntimeWarning, b"coroutine 'AsyncClient.get' was never awaited", 1)
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    @property
+    def __name__(self):
+        return self.method.lower()
+
+    @property
+    def __qualname__(self):
+        return f"AsyncClient.{self.method.lower()}"
+
+    def send(self, value):
+        """Go on, as ``coroutine.send`` does."""
+        cdef PyObject *result = NULL
+        cdef object owned
+        cdef PySendResult kind = advance(<PyObject *>self, <PyObject *>value, &result)
+        owned = <object>result
+        Py_XDECREF(result)
+        if kind == PYGEN_NEXT:
+            return owned
+        raise StopIteration(owned)
+
+    def throw(self, kind, value=None, traceback=None):
+        """Give the request up and raise, as ``coroutine.throw`` does."""
+        if self.state == CALL_DELEGATED:
+            if value is None and traceback is None:
+                return self.delegate.throw(kind)
+            return self.delegate.throw(kind, value, traceback)
+        self.close()
+        if isinstance(kind, type):
+            if value is None:
+                value = kind()
+            elif not isinstance(value, BaseException):
+                value = kind(value)
+        else:
+            value = kind
+        raise value if traceback is None else value.with_traceback(traceback)
+
+    def close(self):
+        """Give the request up, as ``coroutine.close`` does."""
+        cdef CallState state = self.state
+        self.state = CALL_OVER
+        if state == CALL_DELEGATED:
+            self.delegate.close()
+        elif state == CALL_WAITING:
+            self.let_go()
+
+    cdef bint begin(self) except -1:
+        """Send the request over an idle connection; or leave it to a coroutine (False)."""
+        cdef Calls client = self.client
+        cdef Prepared prepared
+        cdef ClientConnection connection
+        cdef Connection lease
+        cdef int64_t now_ns
+        cdef bytes head
+        self.state = CALL_OVER          # for what raises
+        if client._loop is not None and client._loop is running_loop() and client._is_direct:
+            prepared = client.recall(self.method, self.url)
+            if prepared is not None:
+                head = prepared.head
+                if not PySet_Contains(client.barren, prepared.host):
+                    head = prepared.head_with(client._cookies.header_for(prepared.url))
+                lease = client.take(prepared)
+                if lease is not None:
+                    self.prepared = prepared
+                    self.lease = lease
+                    self.connection = connection = <ClientConnection?>lease.protocol
+                    self.state = CALL_WAITING
+                    now_ns = (<Reactor>client._loop).now_ns()
+                    if client.timeout_ns:
+                        self.deadline_ns = now_ns + client.timeout_ns
+                    try:
+                        connection.start(head, prepared.method, prepared.url,
+                                         now_ns, self.deadline_ns)
+                    except BaseException:
+                        self.close()
+                        raise
+                    return True
+        self.delegate = client._fetch(self.method, self.url)
+        self.state = CALL_DELEGATED
+        return False
+
+    cdef Response finish(self):
+        """The exchange is over: return its response, or leave the rest to a coroutine (None)."""
+        cdef ClientConnection connection = self.connection
+        cdef Outcome outcome = connection.outcome
+        cdef Calls client = self.client
+        cdef Response response = outcome.response
+        cdef object error = outcome.error
+        if outcome.is_cancelled:        # and who waited went on all the same
+            self.close()
+            raise CancelledError
+        outcome.response = None
+        outcome.error = None
+        if error is not None:
+            self.fail(error)
+            return None
+        response.request = self.prepared.request
+        if client._follow and 300 < response.status_code < 309 and is_redirect(
+                response.status_code, response.headers):
+            self.state = CALL_DELEGATED
+            self.delegate = client._go_on(self.prepared, self.deadline_ns,
+                                          (connection, response))
+            self.forget()
+            return None
+        try:
+            if response.notes:
+                client._take_note(self.prepared.request, response)
+        except BaseException:
+            self.close()
+            raise
+        self.state = CALL_OVER
+        client._manager.give_back(self.lease, connection.ended_ns)
+        self.forget()
+        return response
+
+    cdef int forget(self) except -1:
+        self.lease = None
+        self.connection = None
+
+    cdef int fail(self, object error) except -1:
+        """The exchange failed: a stale connection is a reason to try another."""
+        cdef ClientConnection connection = self.connection
+        cdef bint was_stale = connection.exchanges > 1 and connection.unanswered
+        self.close()
+        if was_stale and is_stale(error):
+            self.state = CALL_DELEGATED
+            self.delegate = self.client._go_on(self.prepared, self.deadline_ns, None)
+            return 0
+        raise error
+
+    cdef int let_go(self) except -1:
+        """Give the connection back, or up."""
+        cdef ClientConnection connection = self.connection
+        self.lease = None
+        self.connection = None
+        connection.outcome.response = None
+        connection.outcome.error = None
+        self.client._let_go(connection)
+        return 0
+
+
+(<TypeObject *>Call).tp_as_async.am_send = advance
+
+
+cdef class Calls:
+    """The part of a client that every request goes through.
+
+    Args:
+        manager: the connections.
+        cookies: the jar.
+        deadline_seconds: what a request may take, or ``None``.
+        follow: whether redirects are followed.
+
+    ``_is_direct`` is for the client to set, when its requests need no look at anything else.
+    """
+
+    def __init__(self, Leases manager not None, cookies, *, deadline_seconds, bint follow):
+        self._manager = manager
+        self._cookies = cookies
+        self.barren = cookies._barren
+        self.timeout_ns = (
+            0 if deadline_seconds is None else <int64_t>(<double>deadline_seconds * 1e9))
+        self._follow = follow
+        self.gets = {}
+        self.others = {}
+
+    def get(self, url, **options):
+        """GET *url*; see ``request``."""
+        return self._fetch("GET", url, **options) if options else new_call(self, "GET", url)
+
+    def head(self, url, **options):
+        """HEAD *url*: the response is without a body (RFC 9110 section 9.3.2)."""
+        return self._fetch("HEAD", url, **options) if options else new_call(self, "HEAD", url)
+
+    cdef Connection take(self, Prepared prepared):
+        """Take an idle connection; ``None`` when there is none."""
+        cdef Connection lease = None
+        if prepared.pool is not None:   # which may be forgotten, and is empty then
+            lease = self._manager.take_from(prepared.pool)
+        if lease is None:
+            lease = self._manager.take_lease(prepared.endpoint)
+            prepared.pool = None if lease is None else lease.pool
+        return lease
+
+    cdef Prepared recall(self, str method, object url):
+        cdef PyObject *found
+        if method == "GET":
+            found = look_up(self.gets, url)
+        else:
+            found = look_up(self.others, (method, url))
+        return None if found == NULL else <Prepared>found
+
+    def _recall(self, method, url):
+        """Return what ``_keep`` was given for a method and a URL, or ``None``."""
+        return self.recall(method, url)
+
+    def _keep(self, Prepared prepared not None, method, url):
+        """Keep a request for the next of its kind."""
+        cdef dict kept = self.gets if method == "GET" else self.others
+        if len(kept) >= KEPT:
+            del kept[next(iter(kept))]
+        kept[url if method == "GET" else (method, url)] = prepared
+
+
+cdef object new_call(Calls client, str method, object url):
+    cdef Call call = Call.__new__(Call)
+    call.client = client
+    call.method = method
+    call.url = url
+    return call
