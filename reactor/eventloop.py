@@ -368,7 +368,7 @@ class EventLoop(Reactor, _Cold):
         if not getattr(transport, "_start_tls_compatible", False):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
         if transport.is_closing():
-            raise ConnectionAbortedError("TLS cannot be started on a closing transport")
+            raise ConnectionAbortedError("Failed to start TLS: the transport is closing")
         waiter = self.create_future()
         layer = TLSProtocol(
             self,
