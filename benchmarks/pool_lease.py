@@ -12,6 +12,7 @@ within a millisecond ("speed"); httpcore asks for every idle connection; aiohttp
 For httpcore the lines of its ``handle_async_request`` around the exchange are called.
 
 usage: python benchmarks/pool_lease.py [--rounds 5] [--kinds scale,speed,take,aiohttp,httpcore]
+           [--json FILE]
 (aiohttp and httpcore are installed by hand; a kind that is not there is left out)
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -250,11 +252,43 @@ def report(kinds: list[str], figures: dict[tuple[str, int, int], list[float]]) -
         print(f"{kind}: most / least over all sizes {max(medians) / min(medians):.2f}")
 
 
+def as_data(
+    kinds: list[str], figures: dict[tuple[str, int, int], list[float]], commit: str
+) -> dict[str, Any]:
+    """Return the figures with what they were taken on, as JSON has it."""
+    versions = {"python": platform.python_version(), "kernel": platform.release()}
+    for name in ("aiohttp", "httpcore"):
+        if name in kinds:
+            versions[name] = importlib.metadata.version(name)
+    cases = []
+    for (kind, connections, hosts), found in figures.items():
+        middle = statistics.median(found)
+        own = figures.get((kinds[0], connections, hosts))
+        cases.append(
+            {
+                "kind": kind,
+                "connections": connections,
+                "hosts": hosts,
+                "cpu_ns": {"min": min(found), "median": middle, "max": max(found), "all": found},
+                f"ratio_to_{kinds[0]}": middle / statistics.median(own) if own else None,
+            }
+        )
+    return {
+        "unit": "CPU ns of one acquire and release, user + system",
+        "commit": commit,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "versions": versions,
+        "cases": cases,
+    }
+
+
 def main() -> None:
     """Measure every kind in every case, round by round."""
     parser = argparse.ArgumentParser(description="What a lease of an idle connection costs.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--json", metavar="FILE", help="write every figure there")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -281,6 +315,9 @@ def main() -> None:
                 if kind != "httpcore" or case[0] <= HTTPCORE_CONNECTIONS:
                     figures.setdefault((kind, *case), []).append(run_case(kind, *case))
     report(kinds, figures)
+    if given.json:
+        with open(given.json, "w", encoding="utf-8") as file:
+            json.dump(as_data(kinds, figures, commit), file, indent=1)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,21 @@ cdef class Connection(Member):
     cdef public str reason          # why it is closed, or will be when it is given back; or None
 
 
+cdef class Acquisition:
+    """An ``acquire`` that somebody awaits."""
+
+    cdef Leases manager
+    cdef object factory
+    cdef object endpoint
+    cdef object deadline
+    cdef object inner               # the coroutine of the long way, or None
+    cdef bint fresh
+    cdef bint is_begun
+
+    cdef int begin(self) except -1
+    cdef object take(self)
+
+
 cdef class Leases:
     """The part of a connection manager that every lease goes through."""
 

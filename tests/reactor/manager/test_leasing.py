@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import collections.abc
 import contextlib
 import dataclasses
+import sys
 from typing import Any
 
 import pytest
@@ -239,6 +241,83 @@ def test_connection_closed_in_connection_made_is_an_error_of_the_endpoint(
         with pytest.raises(ConnectionLostError, match="before it could be used"):
             await manager.acquire(Shy, peer.endpoint)
         assert counts(manager) == NOTHING
+        await manager.close()
+
+    play(loop, scenario)
+
+
+def test_acquire_is_a_coroutine_like_any_other(loop: EventLoop) -> None:
+    async def scenario(peer: Peer) -> None:
+        manager = ConnectionManager()
+
+        def again() -> Any:
+            return manager.acquire(Asker, peer.endpoint)
+
+        assert isinstance(again(), collections.abc.Coroutine)
+        assert counts(manager) == NOTHING  # nothing happens before it is awaited
+        asker = await asyncio.create_task(again())
+        manager.release(asker)
+        for start in (again, lambda: manager.acquire(Asker, peer.endpoint, fresh=True)):
+            for step in range(2):
+                before = numbers(manager)
+                caller = start()
+                if step and start is not again:
+                    caller.send(None)
+                with pytest.raises(ZeroDivisionError):
+                    caller.throw(ZeroDivisionError("mine"))
+                with pytest.raises(RuntimeError, match="reuse"):
+                    await caller
+                caller.close()
+                await settle()
+                assert numbers(manager) == before
+        with pytest.raises(StopIteration) as caught:
+            again().send(None)  # as a Python caller does
+        assert caught.value.value is asker
+        manager.release(asker)
+        with pytest.raises(StopIteration):
+            next(again())
+        manager.release(asker)
+        done = again()
+        assert await done is asker
+        with pytest.raises(RuntimeError, match="reuse"):
+            await done
+        manager.release(asker)
+        closed = again()
+        closed.close()
+        with pytest.raises(RuntimeError, match="reuse"):
+            await closed
+        opening = manager.acquire(Asker, peer.endpoint, fresh=True)
+        opening.send(None)
+        opening.close()
+        await settle()
+        assert counts(manager) == {**NOTHING, "idle": 1}
+        check(manager)
+        await manager.close()
+
+    play(loop, scenario)
+
+
+def test_leases_leave_no_reference_behind(loop: EventLoop) -> None:
+    async def scenario(peer: Peer) -> None:
+        manager = ConnectionManager(max_connections=1)
+        async with manager.lease(Asker, peer.endpoint) as asker:
+            pass
+        counted = (asker, peer.endpoint, manager, Asker)
+
+        async def use() -> None:
+            for _ in range(1000):
+                manager.release(await manager.acquire(Asker, peer.endpoint))
+                manager.acquire(Asker, peer.endpoint)
+            held = await manager.acquire(Asker, peer.endpoint)
+            waiting = asyncio.ensure_future(manager.acquire(Asker, peer.endpoint))
+            await settle()
+            manager.release(held)
+            manager.release(await waiting)
+
+        await use()
+        before = [sys.getrefcount(each) for each in counted]
+        await use()
+        assert [sys.getrefcount(each) for each in counted] == before
         await manager.close()
 
     play(loop, scenario)
