@@ -33,6 +33,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 KINDS = ("scale", "speed", "take", "aiohttp", "httpcore")
@@ -316,8 +317,7 @@ def main() -> None:
                     figures.setdefault((kind, *case), []).append(run_case(kind, *case))
     report(kinds, figures)
     if given.json:
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump(as_data(kinds, figures, commit), file, indent=1)
+        Path(given.json).write_text(json.dumps(as_data(kinds, figures, commit), indent=1))
 
 
 if __name__ == "__main__":

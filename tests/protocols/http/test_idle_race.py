@@ -2,14 +2,12 @@
 
 The server ends each connection that was idle for T; the client uses it again after T, more or
 less 5 ms.  So at all times some requests meet a connection whose end is on its way, in the
-kernel, or read already.  CYREACTOR_RACE_USES sets how many uses there are (50,000 in tox's
-environment ``race``).
+kernel, or read already.  There are 50,000 uses in tox's environment ``proofs``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import threading
 from collections import Counter
@@ -20,8 +18,9 @@ import pytest
 
 from protocols.http import AsyncClient
 from reactor import EndpointError, new_event_loop, run
+from tests.effort import effort
 
-USES = int(os.environ.get("CYREACTOR_RACE_USES", "5000"))
+USES = effort(5_000, 50_000)
 CALLERS = 250
 IDLE_SECONDS = 0.03
 SPREAD_SECONDS = 0.005

@@ -307,7 +307,7 @@ def test_leases_leave_no_reference_behind(loop: EventLoop) -> None:
         async def use() -> None:
             for _ in range(1000):
                 manager.release(await manager.acquire(Asker, peer.endpoint))
-                manager.acquire(Asker, peer.endpoint)
+                manager.acquire(Asker, peer.endpoint).close()
             held = await manager.acquire(Asker, peer.endpoint)
             waiting = asyncio.ensure_future(manager.acquire(Asker, peer.endpoint))
             await settle()

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 
 from reactor import ConnectionManager, EndpointTimeoutError
 from reactor.testing import listen, simulated_loop
+from tests.effort import effort
 from tests.reactor.manager.peer import Asker, Echo, Peer, Strict, check, numbers
 
 IDLE_SECONDS, AGE_SECONDS, USES = 1.0, 5.0, 20
@@ -162,7 +163,7 @@ class ManagerMachine(RuleBasedStateMachine):
 
 
 ManagerMachine.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=effort(60, 2_000),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
