@@ -7,6 +7,7 @@ Invariant: two equal endpoints lead to connections that neither side can tell ap
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -109,27 +110,40 @@ class UnixOpener:
         resolver: Resolver | None,
     ) -> tuple[Any, Any]:
         """Connect, with TLS inside if the endpoint has a context."""
-        phase = "connect" if endpoint.tls is None else "tls"
-        made: list[Any] = []
+        phase = "connect"
+        loop = asyncio.get_running_loop()
 
         def make() -> Any:
-            made.append(factory())
-            return made[0]
+            nonlocal phase
+            phase = "factory"
+            try:
+                protocol = factory()
+            except BaseException:
+                sock.close()  # no transport is there to do it
+                raise
+            phase = "connect" if endpoint.tls is None else "tls"
+            return protocol
 
         name = None
         if endpoint.tls is not None:
             name = endpoint.server_hostname or endpoint.host
         try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             async with asyncio.timeout_at(deadline):
-                return await asyncio.get_running_loop().create_unix_connection(
-                    make, self.path, ssl=endpoint.tls, server_hostname=name
+                try:
+                    sock.setblocking(False)
+                    await loop.sock_connect(sock, self.path)
+                except BaseException:
+                    sock.close()
+                    raise
+                return await loop.create_unix_connection(
+                    make, sock=sock, ssl=endpoint.tls, server_hostname=name
                 )
         except OSError as error:
-            if isinstance(error, EndpointError):
-                raise
+            if phase == "factory" or isinstance(error, EndpointError):
+                raise  # the caller's own
             if isinstance(error, TimeoutError) and error.errno is None:
                 raise EndpointTimeoutError(
                     "the deadline passed", host=self.path, port=None, phase=phase
                 ) from error
-            phase = phase if made else "connect"
             raise endpoint_error(error, host=self.path, port=None, phase=phase) from error

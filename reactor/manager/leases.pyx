@@ -32,8 +32,12 @@ cdef extern from "Python.h":
     ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) noexcept
     ctypedef struct PyAsyncMethods:
         sendfunc am_send
+    ctypedef PyObject *(*iternextfunc)(PyObject *) noexcept
     ctypedef struct AwaitableType "PyTypeObject":
         PyAsyncMethods *tp_as_async
+        iternextfunc tp_iternext
+    PyObject *call_one "PyObject_CallOneArg"(PyObject *function, PyObject *argument) noexcept
+    void set_raised "PyErr_SetObject"(PyObject *kind, PyObject *error) noexcept
     PySendResult PyIter_Send(PyObject *coroutine, PyObject *value, PyObject **result) noexcept
 
 # A function that returns an object, as C sees it: NULL with the exception set.
@@ -140,7 +144,24 @@ cdef PySendResult send_to(PyObject *self, PyObject *value, PyObject **result) no
     return PyIter_Send(<PyObject *>acquisition.inner, value, result)
 
 
+cdef PyObject *next_of(PyObject *self) noexcept:
+    """``Acquisition.__next__`` as ``await`` calls it since Python 3.12; no traceback is made."""
+    cdef PyObject *result = NULL
+    cdef PyObject *stop
+    cdef PySendResult how = send_to(self, <PyObject *>None, &result)
+    if how == PYGEN_NEXT:
+        return result
+    if how == PYGEN_RETURN:
+        stop = call_one(<PyObject *>StopIteration, result)
+        Py_DECREF(<object>result)
+        if stop != NULL:
+            set_raised(<PyObject *>StopIteration, stop)
+            Py_DECREF(<object>stop)
+    return NULL
+
+
 (<AwaitableType *>Acquisition).tp_as_async.am_send = send_to
+(<AwaitableType *>Acquisition).tp_iternext = next_of
 
 
 cdef class Leases:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from reactor import (
     ConnectError,
     ConnectionManager,
     Endpoint,
+    EndpointError,
+    EndpointTimeoutError,
     Resolver,
     UnixOpener,
     client_context,
@@ -203,6 +206,47 @@ def test_unix_path_where_nobody_listens_is_refused_by_its_name(tmp_path: Path) -
         assert (caught.value.host, caught.value.port) == (path, None)
         assert counts(manager) == NOTHING
         await manager.close()
+
+    run(main())
+
+
+def test_unix_path_keeps_the_factorys_own_errors_and_the_deadline(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transports: list[Any] = []
+        server = await loop.create_unix_server(lambda: Echo(transports), path)
+        manager = ConnectionManager()
+        endpoint = Endpoint("s", "localhost", 80, opener=UnixOpener(path))
+        for error in (ZeroDivisionError, OSError, TimeoutError):
+
+            def factory(error: type[Exception] = error) -> Any:
+                raise error("mine")
+
+            with pytest.raises(error, match=r"^mine$"):
+                await manager.acquire(factory, endpoint)
+        silent = endpoint._replace(tls=client_context())  # the echo ends no handshake
+        with pytest.raises(EndpointError) as caught:
+            await manager.acquire(Asker, silent, deadline=loop.time() + 0.05)
+        assert (caught.value.phase, caught.value.host) == ("tls", path)
+        full = socket.socket(socket.AF_UNIX)
+        full.bind(str(tmp_path / "full"))
+        full.listen(0)
+        one = socket.socket(socket.AF_UNIX)
+        one.connect(str(tmp_path / "full"))
+        busy = endpoint._replace(opener=UnixOpener(str(tmp_path / "full")), tls=silent.tls)
+        with pytest.raises(EndpointTimeoutError) as late:
+            await manager.acquire(Asker, busy, deadline=loop.time() + 0.05)
+        assert late.value.phase == "connect"
+        for each in (full, one):
+            each.close()
+        assert counts(manager) == NOTHING
+        await manager.close()
+        server.close()
+        for transport in transports:
+            transport.abort()
+        await settle()
 
     run(main())
 

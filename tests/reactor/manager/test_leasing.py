@@ -274,8 +274,9 @@ def test_acquire_is_a_coroutine_like_any_other(loop: EventLoop) -> None:
             again().send(None)  # as a Python caller does
         assert caught.value.value is asker
         manager.release(asker)
-        with pytest.raises(StopIteration):
-            next(again())
+        with pytest.raises(StopIteration) as stopped:
+            next(again())  # as await does since Python 3.12
+        assert stopped.value.value is asker
         manager.release(asker)
         done = again()
         assert await done is asker
