@@ -222,6 +222,10 @@ class WholeTarget(contextlib.AbstractContextManager["WholeTarget"]):
         """Say that the body begins."""
         return "anew"
 
+    def write(self, data: bytes) -> None:
+        """Take the next piece."""
+        raise NotImplementedError
+
     def commit(self) -> None:
         """Do nothing."""
 
