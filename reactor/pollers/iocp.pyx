@@ -11,6 +11,9 @@ Some facts about I/O completion ports, and how they are used here:
 * An operation ignores that its socket is non-blocking; recv and send without an OVERLAPPED do
   not. So an op with OP_NOWAIT is a plain call, and so is the receive that follows a zero-byte
   WSARecv, which waits for bytes without taking them and so without a block of the pool.
+* A send without waiting takes whatever it is given, be it gigabytes, as long as there was any
+  room: nobody would hear that the peer is slow. So it is given so much and no more; the rest
+  goes by a WSASend that is over when the peer has made room.
 * A handle belongs to one port from its first association to its end. It is associated when it
   first waits, not when it is attached: sockets that are only watched never are.
 * Readiness is not something that a port tells. The driver behind Winsock (AFD) does, for any
@@ -56,6 +59,7 @@ from reactor.pollers.winsock cimport (
     bind_wildcard, closesocket, connect, counter_ns, errno_of, failure_of, getpeername,
     getsockname, is_stream, load_calls, open_afd, open_socket_handle, prepare_accepted, recv,
     replace_port, setsockopt, shutdown, sockaddr, start_poll,
+    vectors_within,
 )
 from reactor.pool cimport BlockPool
 
@@ -73,6 +77,7 @@ cdef enum:
     LAST_SLOT = 1 << 22         # a process has no more handles than 16 million
     MAX_SPARE = 1024            # tickets that are kept; half a MiB
     LENT = 0x100                # an op's flag: it gave no buffer
+    AT_ONCE = 256 * 1024        # bytes that a send without waiting gives to the system
     CLOSE_MS = 5_000            # how long the system may take to give tickets back
 
 
@@ -100,6 +105,10 @@ cdef inline Py_ssize_t send_now(const Op *op) noexcept nogil:
     cdef Vector *vectors
     cdef DWORD count = 0
     cdef int vector_count = gather(op, &single, &vectors)
+    vector_count = vectors_within(vectors, vector_count, AT_ONCE, &single)
+    if vector_count == 0:
+        vectors = &single
+        vector_count = 1
     if WSASend(<SOCKET>op.fd, vectors, vector_count, &count, 0, NULL, NULL) == 0:
         return count
     return -errno_of(WSAGetLastError())

@@ -165,6 +165,18 @@ cdef extern from *:
                                                                   : sizeof(struct sockaddr_in));
     }
 
+    /* How many of the vectors have no more than *most* bytes; if none, the first's beginning. */
+    static int cyr_within(const cyr_vector *vectors, int count, ULONG most, cyr_vector *first) {
+        ULONG total = 0;
+        int at = 0;
+        while (at < count && vectors[at].len <= most - total) total += vectors[at++].len;
+        if (at == 0) {
+            *first = vectors[0];
+            first->len = most;
+        }
+        return at;
+    }
+
     static int64_t cyr_now_ns(void) {
         static LARGE_INTEGER frequency;
         LARGE_INTEGER now;
@@ -257,6 +269,8 @@ cdef extern from *:
     void prepare_accepted "cyr_prepare"(SOCKET accepted, SOCKET listener, bint update) nogil
     bint is_stream "cyr_is_stream"(SOCKET socket) nogil
     void bind_wildcard "cyr_bind_wildcard"(SOCKET socket, int family) nogil
+    int vectors_within "cyr_within"(const Vector *vectors, int count, ULONG most,
+                                    Vector *first) nogil
     int64_t counter_ns "cyr_now_ns"() nogil
     int errno_of "cyr_errno"(int error) nogil
     int failure_of "cyr_failure"(SOCKET socket, OVERLAPPED *overlapped) nogil

@@ -141,6 +141,15 @@ def test_vectors_wait_for_room_and_go_in_order(harness: SystemHarness) -> None:
     assert receive_all(harness, two, op.result) == b"one two three"[: op.result]
 
 
+def test_send_without_waiting_is_given_no_more_than_a_limit(harness: SystemHarness) -> None:
+    one, two = harness.pair()
+    for data in (b"x" * 1_000_000, [b"x" * 100_000] * 10):
+        op = harness.probe.send(one, data)
+        assert not op.submit(no_wait=True)
+        assert 0 < op.result <= 256 * 1024
+        drain(harness, two, op.result)
+
+
 def test_byte_for_the_signal_socket_ends_a_wait(harness: SystemHarness) -> None:
     before = signal.signal(signal.SIGINT, lambda number, frame: None)
     wakeup = signal.set_wakeup_fd(harness.probe.wakeup_fd(), warn_on_full_buffer=False)
