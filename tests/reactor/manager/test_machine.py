@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -168,4 +169,4 @@ ManagerMachine.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestManagerMachine = ManagerMachine.TestCase
+TestManagerMachine = pytest.mark.timeout(900)(ManagerMachine.TestCase)

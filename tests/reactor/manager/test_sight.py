@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+import reactor.manager.manager as manager_module
 from reactor import ConnectionManager, ConnectRefusedError, PoolClosedError, PoolEvent
 from reactor.eventloop import EventLoop
+from reactor.manager import leases
 from tests.reactor.manager.peer import NOTHING, Asker, Events, Peer, counts, play, settle
 
 
@@ -103,6 +105,29 @@ def test_hook_that_raises_costs_no_connection(loop: EventLoop) -> None:
     assert [type(each["exception"]) for each in reported] == [ZeroDivisionError] * 3
     assert "on_event failed for" in reported[0]["message"]
     reported.clear()
+
+
+def test_without_a_hook_no_event_is_made(loop: EventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(*_: Any) -> None:
+        raise AssertionError("an event for nobody")
+
+    for module in (leases, manager_module):
+        monkeypatch.setattr(module, "PoolEvent", made)
+
+    async def scenario(peer: Peer) -> None:
+        manager = ConnectionManager(max_connections=1)
+        asker = await manager.acquire(Asker, peer.endpoint)
+        waiting = [asyncio.ensure_future(manager.acquire(Asker, peer.endpoint)) for _ in range(2)]
+        await settle()
+        waiting[0].cancel()
+        manager.release(asker)
+        manager.release(await waiting[1])
+        manager.release(await manager.acquire(Asker, peer.endpoint))
+        with pytest.raises(ConnectRefusedError):
+            await manager.acquire(Asker, peer.endpoint._replace(port=1))
+        await manager.close()
+
+    play(loop, scenario)
 
 
 def test_idle_manager_costs_no_timer_and_no_thread(loop: EventLoop) -> None:
