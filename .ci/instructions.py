@@ -1,0 +1,189 @@
+"""Count the instructions of a request under callgrind; fail when a hot path has become slower.
+
+A count does not depend on the machine's load, so this holds where no time would.  Each path runs
+twice in a process of its own, with few and with many requests; the difference, divided, is the
+cost of one request without start-up.  The counts are of CPython 3.11 and gcc -O3: another
+interpreter or compiler needs its own.
+
+usage: python .ci/instructions.py [PATH...]
+Without valgrind it says so and ends well, or (CI is set) fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# Instructions of one request; lower one when it was made faster.
+BUDGETS = {"get": 10_600, "callbacks": 17_800, "blocking": 80_300}
+TOLERANCE = 0.06
+FEW, MANY = 400, 1_600
+CONNECTIONS = 16
+PYTHON = (3, 11)
+
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 06 Jul 2026 10:00:00 GMT\r\n"
+    b"Content-Type: application/octet-stream\r\nContent-Length: 100\r\n"
+    b"Last-Modified: Mon, 06 Jul 2026 09:00:00 GMT\r\nConnection: keep-alive\r\n"
+    b'ETag: "64a5e4d0-64"\r\nAccept-Ranges: bytes\r\n\r\n' + b"x" * 100
+)
+
+
+class Server(asyncio.Protocol):
+    """Answers every request."""
+
+    def connection_made(self, transport: Any) -> None:  # noqa: D102
+        self.transport = transport
+        self.head = b""
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        self.head += data
+        while b"\r\n\r\n" in self.head:
+            self.head = self.head.partition(b"\r\n\r\n")[2]
+            self.transport.write(ANSWER)
+
+
+async def serve() -> None:
+    """Serve until standard input ends."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Server, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+# -- the paths ---------------------------------------------------------------------------------
+
+
+def get(url: str, count: int) -> None:
+    """``await client.get(url)`` over some connections."""
+    import reactor
+    from protocols.http import AsyncClient
+
+    async def main() -> None:
+        async def caller() -> None:
+            for _ in range(count // CONNECTIONS):
+                response = await client.get(url)
+                assert response.status_code == 200
+                assert len(response.content) == 100
+
+        async with AsyncClient(max_per_host=CONNECTIONS) as client:
+            await asyncio.gather(*(caller() for _ in range(CONNECTIONS)))
+
+    reactor.run(main())
+
+
+def callbacks(url: str, count: int) -> None:
+    """``HTTPProtocol``: the next request from ``response_complete``."""
+    import reactor
+    from protocols.http import HTTPProtocol
+
+    port = int(url.rpartition(":")[2].strip("/"))
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        left = [CONNECTIONS]
+        over = loop.create_future()
+
+        class Caller(HTTPProtocol):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                self.left = count // CONNECTIONS
+                self.request("GET", "/")
+
+            def response_complete(self) -> None:
+                self.left -= 1
+                if self.left:
+                    self.request("GET", "/")
+                    return
+                self.transport.close()
+                left[0] -= 1
+                if not left[0]:
+                    over.set_result(None)
+
+        for _ in range(CONNECTIONS):
+            await loop.create_connection(lambda: Caller("127.0.0.1", port), "127.0.0.1", port)
+        await over
+
+    reactor.run(main())
+
+
+def blocking(url: str, count: int) -> None:
+    """``Client.get`` in one thread, one after the other."""
+    from protocols.http import Client
+
+    with Client() as client:
+        for _ in range(count):
+            assert client.get(url).status_code == 200
+
+
+PATHS = {"get": get, "callbacks": callbacks, "blocking": blocking}
+
+
+# -- counting ----------------------------------------------------------------------------------
+
+
+def instructions(valgrind: str, path: str, url: str, count: int) -> int:
+    """Return how many instructions a process takes for *count* requests."""
+    with tempfile.TemporaryDirectory() as directory:
+        done = subprocess.run(
+            [
+                valgrind,
+                "--tool=callgrind",
+                f"--callgrind-out-file={Path(directory, 'out')}",
+                *(sys.executable, __file__, "--run", path, url, str(count)),
+            ],
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    found = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode or found is None:
+        sys.exit(f"{path}: valgrind ended with {done.returncode}\n{done.stderr}")
+    return int(found[1])
+
+
+def main(paths: list[str]) -> int:
+    """Count, print a table, and return the exit status."""
+    valgrind = shutil.which("valgrind")
+    missing = "valgrind is not installed" if valgrind is None else ""
+    if sys.version_info[:2] != PYTHON:
+        missing = "the counts are of CPython {}.{}".format(*PYTHON)
+    if valgrind is None or missing:
+        print(f"instructions are not counted: {missing}")
+        return 1 if os.environ.get("CI") else 0
+    failed = False
+    with subprocess.Popen(
+        [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}/"
+        for path in paths or PATHS:
+            few = instructions(valgrind, path, url, FEW)
+            cost = (instructions(valgrind, path, url, MANY) - few) // (MANY - FEW)
+            ratio = cost / BUDGETS[path]
+            verdict = "too many" if ratio > 1 + TOLERANCE else "good"
+            if ratio < 1 - TOLERANCE:
+                verdict = "good: lower the budget"
+            failed |= ratio > 1 + TOLERANCE
+            print(f"{path:10} {cost:7} of {BUDGETS[path]:7}  {ratio:5.2f}  {verdict}", flush=True)
+        server.stdin.close()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve"]:
+        asyncio.run(serve())
+    elif sys.argv[1:2] == ["--run"]:
+        PATHS[sys.argv[2]](sys.argv[3], int(sys.argv[4]))
+    else:
+        sys.exit(main(sys.argv[1:]))
