@@ -13,9 +13,9 @@ from protocols.http import (
     AsyncClient,
     Client,
     InvalidHeader,
+    RedirectError,
     RemoteProtocolError,
     ResponseLimitError,
-    TooManyRedirects,
 )
 from protocols.http.limits import STREAM_HIGH_WATER_BYTES
 from protocols.http.testing import Answer, MockTransport, ReceivedRequest, Reply
@@ -158,7 +158,7 @@ async def test_client_above_is_the_real_one() -> None:
         response = await client.post("/login")
         assert response.text == "a=1"
         assert [each.status_code for each in response.history] == [303]
-        with pytest.raises(TooManyRedirects):
+        with pytest.raises(RedirectError):
             await client.get("/loop")
         with pytest.raises(RemoteProtocolError):
             await client.get("/wrong")
