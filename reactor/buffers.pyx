@@ -4,12 +4,14 @@ Owns: references to the bytes objects until every byte of them is sent.  May not
 sockets.  Invariant: ``size_bytes`` is the sum of what is left in ``chunks``.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 cdef enum:
     COMPACT_AT = 1024               # sent entries that are tolerated at the list's front
 
 
+@cython.freelist(16)
 cdef class WriteQueue:
     """Bytes objects, first in, first out, gathered without being joined."""
 

@@ -366,6 +366,7 @@ cdef class StreamTransport(Transport):
 
     cdef int drained(self) except -1:
         """The queue is empty: what waited for that happens now."""
+        self.queue = None               # most connections never need it again
         if self.state == STREAM_CLOSING:
             self.abort_with(None)
         elif self.state == STREAM_ENDING:

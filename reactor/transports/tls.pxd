@@ -7,7 +7,7 @@ from reactor.core cimport Reactor
 from reactor.protocol cimport Protocol
 from reactor.timers cimport Timer, TimerHeap
 from reactor.transports.stream cimport StreamTransport
-from reactor.transports.tls_engine cimport TLSEngine
+from reactor.transports.tls_engine cimport DirectEngine, TLSEngine
 from reactor.transports.transport cimport Transport
 
 
@@ -51,6 +51,7 @@ cdef class TLSProtocol(Protocol):
     cdef StreamTransport stream     # the same, when it is one
     cdef object sslcontext
     cdef TLSEngine engine
+    cdef readonly bint direct       # it is a DirectEngine
     cdef WriteQueue backlog         # plaintext to be sealed later; None until first needed
     cdef object error               # what connection_lost will be told
     cdef object waiter              # a future to be done after the handshake, or None
@@ -88,10 +89,11 @@ cdef class TLSProtocol(Protocol):
     cdef int peer_ended(self) except -1
     cdef int truncated(self) except -1
 
-    cdef bint seal(self, object data, const char *start, Py_ssize_t size) except -1
+    cdef Py_ssize_t seal(self, object data, const char *start, Py_ssize_t size) except -1
     cdef int keep(self, object data, const char *start, Py_ssize_t size) except -1
     cdef int send_backlog(self) except -1
     cdef int send_sealed(self) except -1
+    cdef int send_output(self, DirectEngine engine) except -1
     cdef int check_water(self) except -1
     cdef int match_lower_limits(self) except -1
 

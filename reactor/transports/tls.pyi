@@ -24,6 +24,8 @@ class TLSTransport(Transport):
 class TLSProtocol(Protocol):
     @property
     def app_transport(self) -> TLSTransport: ...
+    @property
+    def direct(self) -> bool: ...
     def __new__(
         cls,
         loop: Reactor,

@@ -50,10 +50,11 @@ from reactor.protocol cimport Protocol
 from reactor.timers cimport Timer
 from reactor.transports.records cimport RECORD_PLAIN_MAX, partial_record
 from reactor.transports.stream cimport StreamTransport
+from reactor.transports.openssl cimport hand_back, take_output
 from reactor.transports.tls_engine cimport (
-    PIECE_BYTES, RECORD_END, RECORD_NONE, TLSEngine, has_output,
+    PIECE_BYTES, RECORD_END, RECORD_NONE, DirectEngine, has_output, new_engine,
 )
-from reactor.transports.transport cimport RECEIVER_BUFFER, Transport
+from reactor.transports.transport cimport RECEIVER_BUFFER, RECEIVER_BYTES, Transport
 
 import logging
 import ssl
@@ -66,6 +67,10 @@ from reactor.limits import (
 from reactor.transports.certificates import context_for
 
 cdef enum:
+    # What is received between these goes to the protocol in the object into which it was
+    # opened. Below a copy is cheaper; above, malloc's default is to map memory for each.
+    LARGE_FROM = 8_192
+    LARGE_TO = 112_000
     COPY_BELOW = 16_384                 # a smaller remainder is copied, not referenced
 
 cdef object logger = logging.getLogger("asyncio")
@@ -242,8 +247,8 @@ cdef class TLSProtocol(Protocol):
         self.server_side = server_side
         self.strict_end = strict_end
         self.sslcontext = context_for(sslcontext, server_side, server_hostname)
-        self.engine = TLSEngine.__new__(TLSEngine, self.sslcontext, server_side,
-                                        server_hostname or None, session)
+        self.engine = new_engine(self.sslcontext, server_side, server_hostname or None, session)
+        self.direct = isinstance(self.engine, DirectEngine)
         self.owes_lost = not call_connection_made
         self.app_transport = TLSTransport.__new__(TLSTransport, loop, app_protocol, self)
         if waiter is not None:
@@ -307,6 +312,7 @@ cdef class TLSProtocol(Protocol):
             raise
         finally:
             self.corked = False
+            self.engine.settle()
         if has_output(self.engine):
             self.send_sealed()
             self.check_water()
@@ -451,6 +457,7 @@ cdef class TLSProtocol(Protocol):
         cdef Py_ssize_t filled = 0
         cdef Py_ssize_t block_size = self.loop.pool.block_size
         cdef char *block
+        cdef bytes plain
         while self.state == TLS_HANDSHAKING and size[0]:
             self.engine.feed_part(data, size)
             self.handshake()
@@ -458,6 +465,13 @@ cdef class TLSProtocol(Protocol):
             return self.receive_no_more(data, size)
         if self.app_transport.receiver == RECEIVER_BUFFER:
             return self.receive_into_buffers(data, size)
+        if (self.direct and LARGE_FROM <= size[0] <= LARGE_TO
+                and self.app_transport.receiver == RECEIVER_BYTES):
+            plain = (<DirectEngine>self.engine).open_all(data, size)
+            if plain is not None:
+                self.app_transport.deliver_bytes(plain)
+            if size[0] == 0 and not self.engine.unread:
+                return 0
         block = self.loop.pool.acquire()
         if block == NULL:
             return self.fail_with(MemoryError())
@@ -604,8 +618,8 @@ cdef class TLSProtocol(Protocol):
             return self.app_transport.note_ignored_write("SSL connection is closed")
         if self.state == TLS_OPEN and not self.lower_paused and self.waiting() == 0:
             while size:
-                part = min(size, <Py_ssize_t>PIECE_BYTES)
-                if not self.seal(data, start, part):
+                part = self.seal(data, start, min(size, <Py_ssize_t>PIECE_BYTES))
+                if part == 0:
                     break
                 start += part
                 size -= part
@@ -619,15 +633,15 @@ cdef class TLSProtocol(Protocol):
             self.keep(data, start, size)
         return self.check_water()
 
-    cdef bint seal(self, object data, const char *start, Py_ssize_t size) except -1:
-        """Seal size bytes at start; false when that is not possible now or ever again."""
+    cdef Py_ssize_t seal(self, object data, const char *start, Py_ssize_t size) except -1:
+        """Seal some of size bytes at start; 0 when that is not possible now or ever again."""
         try:
             return self.engine.seal(data, start, size)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
             self.fail_with(error)
-            return False
+            return 0
 
     cdef int keep(self, object data, const char *start, Py_ssize_t size) except -1:
         """Queue plaintext, the last size bytes of data if that is not None."""
@@ -652,11 +666,14 @@ cdef class TLSProtocol(Protocol):
                 and (self.state == TLS_OPEN or self.state == TLS_FLUSHING)):
             chunk = <bytes>self.backlog.chunks[self.backlog.head]
             part = min(PyBytes_GET_SIZE(chunk) - self.backlog.offset, <Py_ssize_t>PIECE_BYTES)
-            if not self.seal(chunk, PyBytes_AS_STRING(chunk) + self.backlog.offset, part):
+            part = self.seal(chunk, PyBytes_AS_STRING(chunk) + self.backlog.offset, part)
+            if part == 0:
                 break
             self.backlog.consume(part)
             if self.engine.collected >= FLUSH_AT:
                 self.send_sealed()
+        if self.waiting() == 0:
+            self.backlog = None         # most connections never need it again
         if not self.corked:
             self.send_sealed()
         if self.state == TLS_FLUSHING and self.waiting() == 0:
@@ -668,6 +685,8 @@ cdef class TLSProtocol(Protocol):
         cdef bytes chunk
         if self.lower is None or not has_output(self.engine):
             return 0
+        if self.direct:
+            return self.send_output(<DirectEngine>self.engine)
         if self.engine.collected:
             self.lower.writelines(self.engine.take_pieces())
             return 0
@@ -678,6 +697,20 @@ cdef class TLSProtocol(Protocol):
             return self.stream.write_chunk(chunk, PyBytes_AS_STRING(chunk),
                                            PyBytes_GET_SIZE(chunk))
         self.lower.write(chunk)
+        return 0
+
+    cdef int send_output(self, DirectEngine engine) except -1:
+        """The same, from the memory into which OpenSSL has written it."""
+        cdef Py_ssize_t size, room
+        cdef char *output = take_output(&engine.wire, &size, &room)
+        engine.collected = 0
+        try:
+            if self.stream is not None:
+                self.stream.write_chunk(None, output, size)
+            else:
+                self.lower.write(PyBytes_FromStringAndSize(output, size))
+        finally:
+            hand_back(output, room)
         return 0
 
     cdef int cork(self) except -1:

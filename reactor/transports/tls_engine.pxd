@@ -1,5 +1,6 @@
 """One end of TLS without a transport: bytes in, bytes out; its C face."""
 
+from reactor.transports.openssl cimport Wire
 from reactor.transports.records cimport RecordCounter
 
 cdef enum:
@@ -41,12 +42,15 @@ cdef class TLSEngine:
     cdef int feed(self, const char *data, Py_ssize_t size) except -1
     # Take up to FEED_BYTES from the front of what data and size name.
     cdef int feed_part(self, const char **data, Py_ssize_t *size) except -1
+    # The bytes that were fed need not last beyond this call.
+    cdef int settle(self) except -1
     # Decrypt one record into the room bytes there, which must be more than RECORD_PLAIN_MAX.
     cdef Py_ssize_t open_record(self, char *into, Py_ssize_t room) except -4
     cdef object take_failure(self)
     # Seal size bytes at start, at most PIECE_BYTES, which belong to the bytes object data or
-    # to nobody. False when that is not possible now: offer the same ones again later.
-    cdef bint seal(self, object data, const char *start, Py_ssize_t size) except -1
+    # to nobody. The number that was sealed, maybe fewer; 0 when none can be now: offer the
+    # same ones again later.
+    cdef Py_ssize_t seal(self, object data, const char *start, Py_ssize_t size) except -1
     # Make a close_notify.
     cdef int notify(self) except -1
     # Empty the outgoing BIO into pieces.
@@ -57,6 +61,24 @@ cdef class TLSEngine:
     cdef list take_pieces(self)
     # For get_extra_info, after the handshake.
     cdef object fact(self, str name)
+
+
+cdef class DirectEngine(TLSEngine):
+    """The same without MemoryBIOs: ``collected`` says how much is at wire.output."""
+
+    cdef Wire wire
+    cdef void *ssl                  # the SSL object beneath session, or NULL
+    cdef void *bio                  # ours
+    cdef bint ended                 # close_notify was read: what follows is dropped
+
+    # Take all that data and size name, and open every whole record into one bytes object; or
+    # None. While unread is not 0 there is more: an end, a failure, or a record.
+    cdef bytes open_all(self, const char **data, Py_ssize_t *size)
+
+
+# The better one of the two that can be had.
+cdef TLSEngine new_engine(object sslcontext, bint server_side, object server_hostname,
+                          object session)
 
 
 # Whether there may be something for the peer.

@@ -1,25 +1,49 @@
 """One end of TLS without a transport, over the standard library's ``ssl``.
 
-Bytes from the peer go into a memory BIO, and OpenSSL is asked for plaintext once the headers
-say that a record is whole (``reactor.transports.records``): a read that finds none costs an
-exception.  Plaintext is sealed record by record into a second BIO.  Both BIOs keep their
-largest size for as long as they live, so neither is let grow much beyond one record.
+Two kinds.  ``TLSEngine`` is on ``ssl``'s own surface alone: bytes from the peer go into a
+memory BIO, and OpenSSL is asked for plaintext once the headers say that a record is whole
+(``reactor.transports.records``): a read that finds none costs an exception.  Plaintext is
+sealed record by record into a second BIO.  Both BIOs keep their largest size for as long as
+they live, so neither is let grow much beyond one record.
 
-Owns: the SSL object and its two BIOs.  May not touch: transports, protocols, clocks; the
+``DirectEngine`` is the faster one, where OpenSSL's functions can be called
+(``reactor.transports.openssl``): it reads records from where they were received and writes
+them to where they are sent from.
+
+Owns: the SSL object and its BIOs.  May not touch: transports, protocols, clocks; the
 layout of ``_ssl``'s objects.
-Invariant: while ``unread`` is 0, no whole record is in the incoming BIO.
+Invariant: while ``unread`` is 0, no whole record is left to be read.
 """
+
+cimport cython
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from libc.limits cimport INT_MAX
 from libc.string cimport memset
 
+from reactor.transports.openssl cimport (
+    DIRECT_END, DIRECT_WANT_READ, available, begin_capture, end_capture,
+    feed_wire, free_wire, lend_output, make_output_room, openssl_error, plug_in, read_plain,
+    settle_wire, unplug, write_plain,
+)
 from reactor.transports.records cimport count_records, partial_record
 
 import ssl
 
 cdef object WantRead = ssl.SSLWantReadError
 cdef object ZeroReturn = ssl.SSLZeroReturnError
+cdef extern from "Python.h":
+    # as pointers: a bytes object may be written to and cut while nobody else knows it
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
+    char *bytes_start "PyBytes_AS_STRING"(PyObject *data)
+    int resize_bytes "_PyBytes_Resize"(PyObject **data, Py_ssize_t size) except -1
+    void Py_XDECREF(PyObject *value)
+
+cdef enum:
+    SEALED_MORE = 512                   # what a record is longer than its plaintext, and more
+
 cdef object ALL = 1 << 30               # more than any window has: read what fits
 
 
@@ -68,6 +92,9 @@ cdef class TLSEngine:
             self.window.start = NULL
         return 0
 
+    cdef int settle(self) except -1:
+        return 0                        # feed made a copy
+
     cdef int feed_part(self, const char **data, Py_ssize_t *size) except -1:
         cdef Py_ssize_t part = min(size[0], <Py_ssize_t>FEED_BYTES)
         self.feed(data[0], part)
@@ -111,8 +138,9 @@ cdef class TLSEngine:
         self.failure = None
         return failure
 
-    cdef bint seal(self, object data, const char *start, Py_ssize_t size) except -1:
+    cdef Py_ssize_t seal(self, object data, const char *start, Py_ssize_t size) except -1:
         cdef object plain = data
+        cdef Py_ssize_t count
         if self.sealed and self.sealed + size > PIECE_BYTES:
             self.collect()
         if data is None or PyBytes_GET_SIZE(data) != size:
@@ -120,11 +148,12 @@ cdef class TLSEngine:
             self.window.start = <char *>start
             self.window.size = size
         try:
-            self.sealed += <Py_ssize_t>self.session.write(plain)
-            return True
+            count = self.session.write(plain)
+            self.sealed += count
+            return count
         except WantRead:
             self.sealed += 1            # a renegotiation
-            return False
+            return 0
         finally:
             self.window.start = NULL
 
@@ -168,3 +197,125 @@ cdef class TLSEngine:
         if name == "compression":
             return self.ssl_object.compression()
         return None
+
+
+# No tp_clear: the SSL object must still be there while the wire is.
+@cython.no_gc_clear
+cdef class DirectEngine(TLSEngine):
+    """One end of TLS whose records do not pass through Python."""
+
+    def __dealloc__(self):
+        if self.bio != NULL:
+            unplug(self.bio)            # the SSL object may be somebody else's, too
+        free_wire(&self.wire)
+
+    cdef bint handshake(self) except -1:
+        try:
+            self.ssl_object.do_handshake()
+            return True
+        except WantRead:
+            return False
+        finally:
+            self.unread = self.wire.input_size > 0
+            self.collected = self.wire.output_size
+
+    cdef int feed(self, const char *data, Py_ssize_t size) except -1:
+        if self.ended or size == 0:
+            return 0
+        count_records(&self.records, data, size)
+        if feed_wire(&self.wire, data, size) < 0:
+            raise MemoryError("no memory for what came over TLS")
+        self.unread = 1
+        return 0
+
+    cdef int settle(self) except -1:
+        if settle_wire(&self.wire) < 0:
+            self.wire.input_size = 0    # which the next record's failure to open tells
+            raise MemoryError("no memory for what came over TLS")
+        return 0
+
+    cdef int feed_part(self, const char **data, Py_ssize_t *size) except -1:
+        cdef Py_ssize_t whole = size[0]
+        size[0] = 0
+        return self.feed(data[0], whole)
+
+    cdef Py_ssize_t open_record(self, char *into, Py_ssize_t room) except -4:
+        cdef Py_ssize_t count
+        if self.failure is not None:
+            return RECORD_BAD
+        count = read_plain(self.ssl, into, <int>min(room, <Py_ssize_t>INT_MAX))
+        self.collected = self.wire.output_size
+        if count > 0:
+            if count < room:            # else there may be more of it
+                self.unread = self.wire.input_size > 0
+            return count
+        if count == -DIRECT_WANT_READ:
+            self.unread = 0
+            return RECORD_NONE
+        if count == -DIRECT_END:
+            self.ended = True
+            self.wire.input_size = 0
+            return RECORD_END
+        self.failure = openssl_error()
+        return RECORD_BAD
+
+    cdef bytes open_all(self, const char **data, Py_ssize_t *size):
+        # Plaintext is shorter than the records that carry it, and to cut it moves nothing.
+        cdef Py_ssize_t room = size[0] + partial_record(&self.records)
+        cdef Py_ssize_t filled = 0
+        cdef Py_ssize_t count
+        cdef PyObject *plain = new_bytes(NULL, room)
+        try:
+            self.feed_part(data, size)
+            while self.unread and filled < room:
+                count = self.open_record(bytes_start(plain) + filled, room - filled)
+                if count < 0:
+                    break               # an end or a failure is found again
+                filled += count
+            if filled:
+                resize_bytes(&plain, filled)
+                return <bytes>plain
+        finally:
+            Py_XDECREF(plain)           # what is returned has a reference of its own
+        return None
+
+    cdef Py_ssize_t seal(self, object data, const char *start, Py_ssize_t size) except -1:
+        cdef int count
+        lend_output(&self.wire)
+        if make_output_room(&self.wire, size + SEALED_MORE) < 0:
+            raise MemoryError("no memory for what goes out over TLS")
+        count = write_plain(self.ssl, start, <int>size)
+        self.collected = self.wire.output_size
+        if count >= 0:
+            return count
+        if count == -DIRECT_WANT_READ:
+            return 0                    # a renegotiation
+        raise openssl_error()
+
+    cdef int notify(self) except -1:
+        TLSEngine.notify(self)
+        self.sealed = 0
+        self.collected = self.wire.output_size
+        return 0
+
+
+cdef TLSEngine new_engine(object sslcontext, bint server_side, object server_hostname,
+                          object session):
+    cdef DirectEngine direct
+    cdef void *captured
+    # What a call-back of these raises is kept for _ssl's own functions to find.
+    if (available() and getattr(sslcontext, "_msg_callback", None) is None
+            and not getattr(sslcontext, "post_handshake_auth", False)):
+        begin_capture()
+        try:
+            direct = DirectEngine.__new__(DirectEngine, sslcontext, server_side,
+                                          server_hostname, session)
+        finally:
+            captured = end_capture()
+        if captured != NULL:
+            direct.ssl = captured
+            direct.bio = plug_in(captured, &direct.wire)
+            if direct.bio != NULL:
+                direct.incoming = direct.outgoing = None
+                return direct
+    return TLSEngine.__new__(TLSEngine, sslcontext, server_side, server_hostname, session)

@@ -26,6 +26,8 @@ cdef class Transport(OpOwner):
     cdef int call_connection_made(self) except -1
     # Give bytes to the protocol. False when it failed: the connection is aborted then.
     cdef bint deliver(self, const char *data, Py_ssize_t size) except -1
+    # The same for a bytes object, which a protocol is given as it is.
+    cdef bint deliver_bytes(self, bytes data) except -1
     # The peer's end. True when the protocol wants to go on writing.
     cdef bint deliver_eof(self) except -1
     # Call connection_lost and let the protocol go.

@@ -150,10 +150,17 @@ cdef class Transport(OpOwner):
             except BaseException as raised:
                 error = raised
         elif self.receiver == RECEIVER_BYTES:
-            error = call_method(self.context, self.protocol, "data_received",
-                                PyBytes_FromStringAndSize(data, size))
+            return self.deliver_bytes(PyBytes_FromStringAndSize(data, size))
         else:
             return self.deliver_buffered(data, size)
+        self.fail(error, "Fatal error: protocol.data_received() call failed.")
+        return False
+
+    cdef bint deliver_bytes(self, bytes data) except -1:
+        cdef object error
+        if self.receiver != RECEIVER_BYTES:
+            return self.deliver(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        error = call_method(self.context, self.protocol, "data_received", data)
         if error is not None:
             self.fail(error, "Fatal error: protocol.data_received() call failed.")
             return False

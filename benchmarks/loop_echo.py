@@ -1,0 +1,300 @@
+"""The loops compared: echo over TCP and TLS, asyncio's streams, and the calls of a loop.
+
+Each peer (this reactor, asyncio, uvloop, aiofastnet on uvloop, rloop) has a process of its
+own, twice: with malloc as it comes, and tuned so that large blocks are neither mapped nor
+given back.  The side under test is on one core; on the other is always the same opposite
+side, aiofastnet on uvloop, the fastest that is not ours.  Bytes are verified.  The rounds of all
+peers are interleaved.
+
+The figure is CPU time per message of the side under test, user and system.  A ratio is a
+peer's CPU time divided by ours in the same round: above 1 is where we win.  Of the others the
+best counts, with whichever malloc served it better; ours counts with malloc as it comes.
+
+usage: python benchmarks/loop_echo.py [--quick] [--json FILE] [--only WORD ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import trustme
+from loop_peers import CALLS, PEERS, WITHOUT_TLS
+
+HERE = Path(__file__).resolve().parent
+OPPOSITE = "aiofastnet"
+TUNED = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+SIZES = {"1 KiB": 1024, "10 KiB": 10_240, "100 KiB": 102_400}
+# so many messages cost each side about a third of a second; a round is half of that
+MESSAGES = {
+    "TCP": {1024: 16_000, 10_240: 10_000, 102_400: 2_500},
+    "TLS": {1024: 12_000, 10_240: 6_000, 102_400: 1_200},
+}
+CALL_COUNTS = {
+    "call_soon + run": 500_000,
+    "call_later + cancel": 1_000_000,
+    "Task step": 300_000,
+    "Future wake-up": 200_000,
+}
+
+
+class Failed(Exception):
+    """A peer could not do what it was told."""
+
+
+class Process:
+    """One peer, under command."""
+
+    def __init__(self, peer: str, core: int, certificate: str, tuned: bool) -> None:
+        self.peer = peer
+        self.name = f"{peer}, tuned" if tuned else peer
+        environment = os.environ | (TUNED if tuned else {})
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "loop_peers.py"), peer, str(core), certificate],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self.facts = self.answer()
+
+    def ask(self, do: str, **options: Any) -> dict[str, Any]:
+        """Let it do something and return its answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **options}) + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """Read one answer."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"{self.name} ended")
+        answer: dict[str, Any] = json.loads(line)
+        if "failed" in answer:
+            raise Failed(f"{self.name}: {answer['failed']}")
+        return answer
+
+    def end(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Cell:
+    """One place of the table: what every peer's rounds came to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rounds: dict[str, list[list[float]]] = {}  # [user, system], microseconds
+
+    def add(self, process: Process, cpu: list[float], messages: int) -> None:
+        """Keep one round."""
+        self.rounds.setdefault(process.name, []).append([part / messages * 1e6 for part in cpu])
+
+    def median(self, name: str) -> float:
+        """Return microseconds of CPU per message."""
+        return statistics.median(sum(figures) for figures in self.rounds[name])
+
+    def ratios(self, name: str, ours: str = "reactor") -> list[float]:
+        """Return a peer's time divided by ours, of each round, sorted."""
+        return sorted(
+            sum(theirs) / sum(mine)
+            for theirs, mine in zip(self.rounds[name], self.rounds[ours], strict=True)
+        )
+
+    def best(self) -> str:
+        """Return the best of the others, with the malloc that served it better."""
+        others = [name for name in self.rounds if not name.startswith("reactor")]
+        return min(others, key=self.median)
+
+    def row(self) -> str:
+        """Return the cell as a line of text."""
+        user, system = (
+            statistics.median(part) for part in zip(*self.rounds["reactor"], strict=True)
+        )
+        best = self.best()
+        ratios = self.ratios(best)
+        text = f"{self.name:38} {user:7.2f} {system:7.2f}  x{statistics.median(ratios):.2f} "
+        text += f"({ratios[0]:.2f}-{ratios[-1]:.2f}) {best}"
+        others = sorted({name.removesuffix(", tuned") for name in self.rounds} - {"reactor"})
+        text += "  |" + "".join(
+            f" {peer} {min(self.median(n) for n in self.rounds if n.startswith(peer)):.2f}"
+            for peer in others
+        )
+        if "reactor, tuned" in self.rounds:
+            text += f" reactor, tuned {self.median('reactor, tuned'):.2f}"
+        return text
+
+
+class Benchmark:
+    """All cells, measured in order."""
+
+    def __init__(self, options: argparse.Namespace, certificate: str) -> None:
+        self.options = options
+        self.cells: list[Cell] = []
+        peers = options.peers.split(",")
+        self.under_test = [
+            Process(peer, 0, certificate, tuned)
+            for peer in peers
+            for tuned in (False, True)
+            # malloc as it comes was never the better one for these
+            if not (options.quick and (tuned == (peer == "reactor")))
+        ]
+        self.opposite = Process(OPPOSITE, 1, certificate, tuned=True)
+
+    def wanted(self, name: str) -> bool:
+        """Return whether a cell is to be measured."""
+        return all(word in name for word in self.options.only)
+
+    def echo(self, kind: str, carrier: str, connections: int) -> None:
+        """Measure the cells of all sizes, client side and server side."""
+        tls = carrier == "TLS"
+        processes = [p for p in self.under_test if not (tls and p.peer in WITHOUT_TLS)]
+        for side in ("client", "server"):
+            label = "" if kind == "echo" else f"{kind} "
+            names = {size: f"{label}{carrier} {side} {size} x {connections}" for size in SIZES}
+            sizes = [size for size in SIZES if self.wanted(names[size])]
+            if not sizes:
+                continue
+            ends = []
+            for process in processes:
+                server, client = process, self.opposite
+                if side == "client":
+                    server, client = self.opposite, process
+                # the opposite side has Protocols in any case
+                ends.append(
+                    (
+                        process,
+                        server,
+                        client,
+                        kind if side == "server" else "echo",
+                        kind if side == "client" else "echo",
+                    )
+                )
+            # all connections of this table row stay open together
+            keys = []
+            for _, server, client, serving, driving in ends:
+                port = server.ask("serve", kind=serving, tls=tls)["port"]
+                keys.append(
+                    client.ask("connect", kind=driving, tls=tls, port=port, count=connections)[
+                        "key"
+                    ]
+                )
+            for size in sizes:
+                cell = Cell(names[size])
+                count = MESSAGES[carrier][SIZES[size]] // (8 if self.options.quick else 2)
+                for round_ in range(-1, self.options.rounds):
+                    for key, (process, _, client, _, _) in zip(keys, ends, strict=True):
+                        before = process.ask("cpu")["cpu"]
+                        result = client.ask(
+                            "echo", key=key, size=SIZES[size], count=max(count, connections)
+                        )
+                        after = process.ask("cpu")["cpu"]
+                        if round_ >= 0:
+                            cell.add(
+                                process,
+                                [b - a for a, b in zip(before, after, strict=True)],
+                                result["messages"],
+                            )
+                self.done(cell)
+            for key, (_, _, client, _, _) in zip(keys, ends, strict=True):
+                client.ask("disconnect", key=key)
+
+    def calls(self) -> None:
+        """Measure the calls of a loop; aiofastnet has none of its own."""
+        for what in CALLS:
+            if not self.wanted(what):
+                continue
+            cell = Cell(what)
+            count = CALL_COUNTS[what] // (5 if self.options.quick else 1)
+            for _ in range(self.options.rounds):
+                for process in self.under_test:
+                    if process.peer != "aiofastnet":
+                        result = process.ask("call", what=what, count=count)
+                        cell.add(process, result["cpu"], count)
+            self.done(cell)
+
+    def done(self, cell: Cell) -> None:
+        """Show a cell."""
+        self.cells.append(cell)
+        print(cell.row(), flush=True)
+
+    def run(self) -> None:
+        """Measure everything."""
+        self.calls()
+        numbers = (1, 100) if self.options.quick else (1, 100, 1000)
+        for kind, carrier in itertools.product(("echo", "streams"), ("TCP", "TLS")):
+            for connections in numbers if kind == "echo" else (1, 100):
+                self.echo(kind, carrier, connections)
+
+    def report(self) -> dict[str, Any]:
+        """Return everything for the file."""
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=HERE,
+            text=True,
+            capture_output=True,
+            check=False,
+        ).stdout.strip()
+        return {
+            "commit": commit,
+            "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "load": os.getloadavg(),
+            "openssl": self.opposite.facts["openssl"],
+            "versions": {p.peer: p.facts["version"] for p in self.under_test},
+            "tuned": TUNED,
+            "cells": {cell.name: cell.rounds for cell in self.cells},
+        }
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less than a minute")
+    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--only", nargs="*", default=[], help="words that a cell's name has")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    options.rounds = options.rounds or (5 if options.quick else 9)
+    ca = trustme.CA()
+    issued = ca.issue_cert("localhost").private_key_and_cert_chain_pem.bytes()
+    with tempfile.NamedTemporaryFile(suffix=".pem") as certificate:
+        certificate.write(issued + ca.cert_pem.bytes())
+        certificate.flush()
+        benchmark = Benchmark(options, certificate.name)
+        print(f"{'cell':38} {'user':>7} {'system':>7}  best of the others / ours (min-max)")
+        benchmark.run()
+    report = benchmark.report()
+    echoes = [
+        statistics.median(c.ratios(c.best()))
+        for c in benchmark.cells
+        if c.name.startswith(("TCP", "TLS"))
+    ]
+    if echoes:
+        lost = sum(ratio < 1.0 for ratio in echoes)
+        print(
+            f"echo: median x{statistics.median(echoes):.2f}, least x{min(echoes):.2f}; "
+            f"{lost} of {len(echoes)} cells below 1.0"
+        )
+    print(report["commit"], report["openssl"], report["versions"], "load", report["load"])
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1))
+    for process in [*benchmark.under_test, benchmark.opposite]:
+        process.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""OpenSSL itself, as the interpreter's ``ssl`` module has it loaded; its C face."""
+
+cdef struct Wire:                   # what lies between OpenSSL and a transport
+    const char *input               # from the peer, not yet read by OpenSSL
+    Py_ssize_t input_size
+    char *kept                      # the memory in which input is, if that is ours, or NULL
+    char *output                    # for the peer
+    Py_ssize_t output_size
+    Py_ssize_t output_room          # bytes at output, used or not
+
+
+# Whether all of this may be called.
+cdef bint available()
+
+# Make the next SSL object of this thread known; then tell which it was. NULL unless there was
+# exactly one.
+cdef void begin_capture() noexcept
+cdef void *end_capture() noexcept
+
+# Let an SSL object read from and write to a wire, and return the BIO between them, for
+# unplug(), or NULL. After that its end of the wire is cut.
+cdef void *plug_in(void *connection, Wire *wire) noexcept
+cdef void unplug(void *bio) noexcept
+
+# Take bytes from the peer. Without a copy if nothing is unread: they must last until
+# settle(), which keeps what is unread by then. -1 when memory is out.
+cdef int feed_wire(Wire *wire, const char *data, Py_ssize_t size) noexcept nogil
+cdef int settle_wire(Wire *wire) noexcept nogil
+# See that there is room for so many bytes more. -1 when memory is out.
+cdef int make_output_room(Wire *wire, Py_ssize_t size) noexcept nogil
+# Give a wire without memory for output a large piece of it.
+cdef void lend_output(Wire *wire) noexcept
+# Free what is left.
+cdef void free_wire(Wire *wire) noexcept
+# The output's memory, which is the caller's until hand_back(); a new one comes in its place.
+cdef char *take_output(Wire *wire, Py_ssize_t *size, Py_ssize_t *room) noexcept
+cdef void hand_back(char *output, Py_ssize_t room) noexcept
+
+cdef enum:
+    DIRECT_ERROR = 1                # SSL_ERROR_SSL: openssl_error() says what
+    DIRECT_WANT_READ = 2
+    DIRECT_END = 6                  # SSL_ERROR_ZERO_RETURN: close_notify
+
+# SSL_read and SSL_write; a number of bytes, or minus what SSL_get_error says.
+cdef int read_plain(void *connection, char *into, int room) noexcept
+cdef int write_plain(void *connection, const char *data, int size) noexcept
+# The ssl.SSLError of a DIRECT_ERROR.
+cdef object openssl_error()

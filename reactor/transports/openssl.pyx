@@ -1,0 +1,361 @@
+"""OpenSSL's own functions, beneath the standard library's ``ssl``.
+
+An ``ssl.SSLObject`` is made by the user's ``ssl.SSLContext`` as always, and does the
+handshake and the shutdown.  Only the records in between are read and written without a call
+into Python for each, and without copies into and out of memory BIOs.  Three documented
+interfaces are enough for that, and no layout of anybody's structures is assumed:
+
+* dlsym(3) on the handle of the ``_ssl`` extension module finds the functions of exactly the
+  library with which that is linked.
+* CRYPTO_get_ex_new_index(3): OpenSSL tells a call-back of each SSL object as it is made.
+  So the one that a call of ``wrap_bio`` makes is known.
+* BIO_meth_new(3): a source and sink of our own, put in the place of the two memory BIOs.
+
+Where one of them is missing (another operating system, a library that is linked statically,
+LibreSSL) ``available()`` is false, and so it is when a probe finds anything unexpected.
+
+Owns: the table of functions; a spare piece of memory for output.  May not touch: transports,
+protocols, Python's ``_ssl`` objects.
+Invariant: a BIO's wire is there for as long as the BIO knows it; ``unplug`` cuts it.
+"""
+
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from libc.string cimport memcpy
+
+import ssl
+import sys
+
+cdef extern from *:
+    """
+    #if defined(_WIN32)
+    #  define CYR_THREAD __declspec(thread)
+    static void *cyr_open_library(const char *path) { (void)path; return NULL; }
+    static void *cyr_find(void *library, const char *name)
+    { (void)library; (void)name; return NULL; }
+    #else
+    #  include <dlfcn.h>
+    #  define CYR_THREAD __thread
+    #  ifndef RTLD_NOLOAD
+    #    define RTLD_NOLOAD 0
+    #  endif
+    static void *cyr_open_library(const char *path)
+    { return dlopen(path, RTLD_NOW | RTLD_NOLOAD); }
+    static void *cyr_find(void *library, const char *name) { return dlsym(library, name); }
+    #endif
+    static CYR_THREAD void *cyr_captured;   /* the SSL object that was made last */
+    static CYR_THREAD int cyr_captures;     /* how many were made; negative: nobody counts */
+    static int cyr_on_new_ssl(void *parent, void *ptr, void *ad, int index, long argl,
+                              void *argp)
+    {
+        (void)ptr; (void)ad; (void)index; (void)argl; (void)argp;
+        if (cyr_captures >= 0) { cyr_captured = parent; cyr_captures++; }
+        return 1;
+    }
+    static void cyr_begin_capture(void) { cyr_captured = NULL; cyr_captures = 0; }
+    static void *cyr_end_capture(void)
+    {
+        void *captured = cyr_captures == 1 ? cyr_captured : NULL;
+        cyr_captures = -1;
+        cyr_captured = NULL;
+        return captured;
+    }
+    typedef int (*cyr_new_func)(void *, void *, void *, int, long, void *);
+    """
+    void *cyr_open_library(const char *path) noexcept
+    void *cyr_find(void *library, const char *name) noexcept
+    void cyr_begin_capture() noexcept
+    void *cyr_end_capture() noexcept
+    ctypedef int (*cyr_new_func)(void *, void *, void *, int, long, void *) noexcept nogil
+    int cyr_on_new_ssl(void *parent, void *ptr, void *ad, int index, long argl,
+                       void *argp) noexcept nogil
+
+# openssl/bio.h, openssl/crypto.h, openssl/err.h: numbers that are part of the ABI
+cdef enum:
+    BIO_TYPE_SOURCE_SINK = 0x400
+    BIO_FLAGS_READ_AGAIN = 0x01 | 0x08      # BIO_FLAGS_READ, BIO_FLAGS_SHOULD_RETRY
+    BIO_FLAGS_ALL_RETRY = 0x01 | 0x02 | 0x04 | 0x08
+    BIO_CTRL_PENDING = 10
+    BIO_CTRL_FLUSH = 11
+    BIO_CTRL_WPENDING = 13
+    CRYPTO_EX_INDEX_SSL = 0
+    SPARE_BYTES = 262_144 + 32_768          # TLS_FLUSH_BYTES and two records
+
+ctypedef int (*bio_write_function)(void *bio, const char *data, int size) noexcept nogil
+ctypedef int (*bio_read_function)(void *bio, char *into, int room) noexcept nogil
+ctypedef long (*bio_ctrl_function)(void *bio, int what, long number, void *argument) noexcept nogil
+
+cdef struct Functions:
+    int (*SSL_read)(void *, void *, int) noexcept nogil
+    int (*SSL_write)(void *, const void *, int) noexcept nogil
+    int (*SSL_get_error)(const void *, int) noexcept nogil
+    void *(*SSL_get_rbio)(const void *) noexcept nogil
+    void (*SSL_set_bio)(void *, void *, void *) noexcept nogil
+    int (*CRYPTO_get_ex_new_index)(int, long, void *, cyr_new_func, void *, void *) noexcept nogil
+    int (*BIO_get_new_index)() noexcept nogil
+    void *(*BIO_meth_new)(int, const char *) noexcept nogil
+    int (*BIO_meth_set_write)(void *, bio_write_function) noexcept nogil
+    int (*BIO_meth_set_read)(void *, bio_read_function) noexcept nogil
+    int (*BIO_meth_set_ctrl)(void *, bio_ctrl_function) noexcept nogil
+    void *(*BIO_new)(const void *) noexcept nogil
+    int (*BIO_free)(void *) noexcept nogil
+    int (*BIO_up_ref)(void *) noexcept nogil
+    void (*BIO_set_data)(void *, void *) noexcept nogil
+    void *(*BIO_get_data)(void *) noexcept nogil
+    void (*BIO_set_init)(void *, int) noexcept nogil
+    void (*BIO_set_flags)(void *, int) noexcept nogil
+    void (*BIO_clear_flags)(void *, int) noexcept nogil
+    size_t (*BIO_ctrl_pending)(void *) noexcept nogil
+    void (*ERR_clear_error)() noexcept nogil
+    unsigned long (*ERR_peek_last_error)() noexcept nogil
+    const char *(*ERR_reason_error_string)(unsigned long) noexcept nogil
+
+cdef tuple NAMES = (
+    b"SSL_read", b"SSL_write", b"SSL_get_error", b"SSL_get_rbio", b"SSL_set_bio",
+    b"CRYPTO_get_ex_new_index", b"BIO_get_new_index", b"BIO_meth_new", b"BIO_meth_set_write",
+    b"BIO_meth_set_read", b"BIO_meth_set_ctrl", b"BIO_new", b"BIO_free", b"BIO_up_ref",
+    b"BIO_set_data", b"BIO_get_data", b"BIO_set_init", b"BIO_set_flags", b"BIO_clear_flags",
+    b"BIO_ctrl_pending", b"ERR_clear_error", b"ERR_peek_last_error",
+    b"ERR_reason_error_string",
+)
+
+cdef Functions openssl                  # in the order of NAMES
+cdef void *method                       # our BIO_METHOD
+cdef char *spare                        # SPARE_BYTES for whoever has output next, or NULL
+cdef bint ready = False
+cdef bint looked = False
+
+
+cdef bint available():
+    global ready, looked
+    if not looked:
+        looked = True
+        ready = set_up() and probe()
+    return ready
+
+
+cdef bint set_up():
+    """Find the functions and make the BIO method; false where one is missing."""
+    global method
+    cdef void **place = <void **>&openssl
+    cdef void *library
+    cdef size_t at
+    path = getattr(sys.modules.get("_ssl"), "__file__", None)
+    if path is None or not ssl.OPENSSL_VERSION.startswith("OpenSSL "):
+        return False
+    encoded = path.encode()
+    library = cyr_open_library(encoded)
+    if library == NULL:
+        return False
+    for at in range(sizeof(Functions) // sizeof(void *)):
+        place[at] = cyr_find(library, <bytes>NAMES[at])
+        if place[at] == NULL:
+            return False
+    cyr_end_capture()
+    if openssl.CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, NULL, cyr_on_new_ssl, NULL,
+                                       NULL) < 0:
+        return False
+    method = openssl.BIO_meth_new(openssl.BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "wire")
+    if method == NULL:
+        return False
+    openssl.BIO_meth_set_write(method, write_wire)
+    openssl.BIO_meth_set_read(method, read_wire)
+    openssl.BIO_meth_set_ctrl(method, control_wire)
+    return True
+
+
+cdef bint probe():
+    """Make an SSL object and see that the one that was captured is this one."""
+    cdef void *captured
+    incoming = ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    cyr_begin_capture()
+    try:
+        kept_alive = context.wrap_bio(incoming, ssl.MemoryBIO())
+    finally:
+        captured = cyr_end_capture()
+    if captured == NULL:
+        return False
+    incoming.write(b"probe")
+    return (openssl.BIO_ctrl_pending(openssl.SSL_get_rbio(captured)) == 5
+            and kept_alive is not None)
+
+
+cdef void begin_capture() noexcept:
+    cyr_begin_capture()
+
+
+cdef void *end_capture() noexcept:
+    return cyr_end_capture()
+
+
+# -- the BIO; OpenSSL calls these, in a handshake without the GIL -------------------------------
+
+cdef int read_wire(void *bio, char *into, int room) noexcept nogil:
+    cdef Wire *wire = <Wire *>openssl.BIO_get_data(bio)
+    openssl.BIO_clear_flags(bio, BIO_FLAGS_ALL_RETRY)
+    if wire == NULL:
+        return -1
+    if wire.input_size == 0:
+        openssl.BIO_set_flags(bio, BIO_FLAGS_READ_AGAIN)
+        return -1
+    if room > wire.input_size:
+        room = <int>wire.input_size
+    if room <= 0:
+        return 0
+    memcpy(into, wire.input, <size_t>room)
+    wire.input += room
+    wire.input_size -= room
+    return room
+
+
+cdef int write_wire(void *bio, const char *data, int size) noexcept nogil:
+    cdef Wire *wire = <Wire *>openssl.BIO_get_data(bio)
+    openssl.BIO_clear_flags(bio, BIO_FLAGS_ALL_RETRY)
+    if wire == NULL or size < 0 or make_output_room(wire, size) < 0:
+        return -1
+    if size:
+        memcpy(wire.output + wire.output_size, data, <size_t>size)
+        wire.output_size += size
+    return size
+
+
+cdef long control_wire(void *bio, int what, long number, void *argument) noexcept nogil:
+    cdef Wire *wire = <Wire *>openssl.BIO_get_data(bio)
+    if what == BIO_CTRL_FLUSH:
+        return 1
+    if wire != NULL and what == BIO_CTRL_PENDING:
+        return <long>wire.input_size
+    if wire != NULL and what == BIO_CTRL_WPENDING:
+        return <long>wire.output_size
+    return 0
+
+
+cdef void *plug_in(void *connection, Wire *wire) noexcept:
+    cdef void *bio = openssl.BIO_new(method)
+    if bio == NULL:
+        return NULL
+    openssl.BIO_up_ref(bio)             # ours; the other one is the SSL object's
+    openssl.BIO_set_data(bio, wire)
+    openssl.BIO_set_init(bio, 1)
+    openssl.SSL_set_bio(connection, bio, bio)
+    return bio
+
+
+cdef void unplug(void *bio) noexcept:
+    openssl.BIO_set_data(bio, NULL)
+    openssl.BIO_free(bio)
+
+
+# -- the wire ----------------------------------------------------------------------------------
+
+cdef int feed_wire(Wire *wire, const char *data, Py_ssize_t size) noexcept nogil:
+    cdef char *joined
+    if wire.input_size == 0:
+        PyMem_RawFree(wire.kept)
+        wire.kept = NULL
+        wire.input = data
+        wire.input_size = size
+        return 0
+    joined = <char *>PyMem_RawMalloc(wire.input_size + size)
+    if joined == NULL:
+        return -1
+    memcpy(joined, wire.input, wire.input_size)
+    memcpy(joined + wire.input_size, data, size)
+    PyMem_RawFree(wire.kept)
+    wire.input = wire.kept = joined
+    wire.input_size += size
+    return 0
+
+
+cdef int settle_wire(Wire *wire) noexcept nogil:
+    cdef char *copy
+    if wire.input_size == 0:
+        PyMem_RawFree(wire.kept)
+        wire.kept = NULL
+        wire.input = NULL
+        return 0
+    if wire.kept != NULL:
+        return 0
+    copy = <char *>PyMem_RawMalloc(wire.input_size)
+    if copy == NULL:
+        return -1
+    memcpy(copy, wire.input, wire.input_size)
+    wire.input = wire.kept = copy
+    return 0
+
+
+cdef int make_output_room(Wire *wire, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t room = wire.output_room
+    cdef char *wider
+    if wire.output_size + size <= room:
+        return 0
+    room = max(2 * room, wire.output_size + size)
+    wider = <char *>PyMem_RawRealloc(wire.output, room)
+    if wider == NULL:
+        return -1
+    wire.output = wider
+    wire.output_room = room
+    return 0
+
+
+cdef void lend_output(Wire *wire) noexcept:
+    """Give a wire without output memory some that is large enough for most."""
+    global spare
+    if wire.output == NULL:
+        wire.output = spare if spare != NULL else <char *>PyMem_RawMalloc(SPARE_BYTES)
+        spare = NULL
+        wire.output_room = SPARE_BYTES if wire.output != NULL else 0
+
+
+cdef char *take_output(Wire *wire, Py_ssize_t *size, Py_ssize_t *room) noexcept:
+    cdef char *output = wire.output
+    size[0] = wire.output_size
+    room[0] = wire.output_room
+    wire.output = NULL
+    wire.output_size = wire.output_room = 0
+    return output
+
+
+cdef void hand_back(char *output, Py_ssize_t room) noexcept:
+    global spare
+    if spare == NULL and room == SPARE_BYTES:
+        spare = output
+    else:
+        PyMem_RawFree(output)
+
+
+cdef void free_wire(Wire *wire) noexcept:
+    PyMem_RawFree(wire.kept)
+    PyMem_RawFree(wire.output)
+    wire.kept = wire.output = NULL
+    wire.input = NULL
+    wire.input_size = wire.output_size = wire.output_room = 0
+
+
+# -- records -----------------------------------------------------------------------------------
+
+cdef int read_plain(void *connection, char *into, int room) noexcept:
+    cdef int count
+    openssl.ERR_clear_error()           # SSL_get_error(3) takes old ones for its own
+    count = openssl.SSL_read(connection, into, room)
+    return count if count > 0 else -openssl.SSL_get_error(connection, count)
+
+
+cdef int write_plain(void *connection, const char *data, int size) noexcept:
+    cdef int count
+    openssl.ERR_clear_error()
+    count = openssl.SSL_write(connection, data, size)
+    return count if count > 0 else -openssl.SSL_get_error(connection, count)
+
+
+cdef object openssl_error():
+    cdef unsigned long code = openssl.ERR_peek_last_error()
+    cdef const char *text = openssl.ERR_reason_error_string(code) if code else NULL
+    reason = text.decode("ascii", "replace") if text != NULL else "unknown error"
+    openssl.ERR_clear_error()
+    error = ssl.SSLError(ssl.SSL_ERROR_SSL,
+                         f"[SSL: {reason.upper().replace(' ', '_')}] {reason}")
+    error.library = "SSL"
+    error.reason = reason.upper().replace(" ", "_")
+    return error
