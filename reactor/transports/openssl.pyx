@@ -27,14 +27,17 @@ import sys
 
 cdef extern from *:
     """
-    #if defined(_WIN32)
+    #if defined(_MSC_VER)
     #  define CYR_THREAD __declspec(thread)
+    #else
+    #  define CYR_THREAD __thread
+    #endif
+    #if defined(_WIN32)
     static void *cyr_open_library(const char *path) { (void)path; return NULL; }
     static void *cyr_find(void *library, const char *name)
     { (void)library; (void)name; return NULL; }
     #else
     #  include <dlfcn.h>
-    #  define CYR_THREAD __thread
     #  ifndef RTLD_NOLOAD
     #    define RTLD_NOLOAD 0
     #  endif

@@ -67,8 +67,6 @@ cdef class TLSProtocol(Protocol):
     cdef int abort_with(self, object error) except -1
     cdef int pause(self) except -1
     cdef int resume(self) except -1
-    cdef int cork(self) except -1
-    cdef int uncork(self) except -1
     cdef Py_ssize_t waiting(self) noexcept
     cdef Py_ssize_t queued_bytes(self) noexcept
     cdef object fact(self, str name)

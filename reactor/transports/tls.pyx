@@ -52,7 +52,8 @@ from reactor.transports.records cimport RECORD_PLAIN_MAX, partial_record
 from reactor.transports.stream cimport StreamTransport
 from reactor.transports.openssl cimport hand_back, take_output
 from reactor.transports.tls_engine cimport (
-    PIECE_BYTES, RECORD_END, RECORD_NONE, DirectEngine, has_output, new_engine,
+    LARGE_FROM, LARGE_TO, PIECE_BYTES, RECORD_END, RECORD_NONE, DirectEngine, has_output,
+    new_engine,
 )
 from reactor.transports.transport cimport RECEIVER_BUFFER, RECEIVER_BYTES, Transport
 
@@ -67,10 +68,6 @@ from reactor.limits import (
 from reactor.transports.certificates import context_for
 
 cdef enum:
-    # What is received between these goes to the protocol in the object into which it was
-    # opened. Below a copy is cheaper; above, malloc's default is to map memory for each.
-    LARGE_FROM = 8_192
-    LARGE_TO = 112_000
     COPY_BELOW = 16_384                 # a smaller remainder is copied, not referenced
 
 cdef object logger = logging.getLogger("asyncio")
@@ -109,22 +106,8 @@ cdef class TLSTransport(Transport):
         return 0 if self.tls is None else self.tls.write(data, start, size)
 
     def writelines(self, list_of_data):
-        """Send several bytes-like objects in order; they leave together."""
-        cdef TLSProtocol tls = self.tls
-        cdef int corked_before
-        if tls is None:
-            return
-        chunks = list(list_of_data)
-        if sum(map(len, chunks)) <= PIECE_BYTES:
-            self.write(b"".join(chunks))            # one record instead of many
-            return
-        corked_before = tls.cork()
-        try:
-            for chunk in chunks:
-                self.write(chunk)
-        finally:
-            if not corked_before:
-                tls.uncork()
+        """Send several bytes-like objects in order; they leave together, in few records."""
+        self.write(b"".join(list_of_data))
 
     cdef Py_ssize_t queued_bytes(self) noexcept:
         return 0 if self.tls is None else self.tls.queued_bytes()
@@ -712,18 +695,6 @@ cdef class TLSProtocol(Protocol):
         finally:
             hand_back(output, room)
         return 0
-
-    cdef int cork(self) except -1:
-        """Hold back what is sealed; 1 when that was so before."""
-        if self.corked:
-            return 1
-        self.corked = True
-        return 0
-
-    cdef int uncork(self) except -1:
-        self.corked = False
-        self.send_sealed()
-        return self.check_water()
 
     cdef Py_ssize_t waiting(self) noexcept:
         """Return how many bytes of plaintext wait to be sealed."""

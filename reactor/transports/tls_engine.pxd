@@ -8,6 +8,10 @@ cdef enum:
     # which never shrinks, at its size.
     FEED_BYTES = 16_384 + 256 + 5
     PIECE_BYTES = 16_384                # sealed by one call, into one record
+    # What is received between these is opened into the object that a protocol is given. Below,
+    # a copy is cheaper; above, malloc's default is to map memory for each.
+    LARGE_FROM = 8_192
+    LARGE_TO = 112_000
 
 # What open_record returns beside a number of bytes.
 cdef enum:
