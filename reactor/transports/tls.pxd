@@ -91,7 +91,7 @@ cdef class TLSProtocol(Protocol):
     cdef int keep(self, object data, const char *start, Py_ssize_t size) except -1
     cdef int send_backlog(self) except -1
     cdef int send_sealed(self) except -1
-    cdef int send_output(self, DirectEngine engine) except -1
+    cdef int send_output(self, DirectEngine engine) except -1   # from where OpenSSL wrote it
     cdef int check_water(self) except -1
     cdef int match_lower_limits(self) except -1
 

@@ -683,7 +683,6 @@ cdef class TLSProtocol(Protocol):
         return 0
 
     cdef int send_output(self, DirectEngine engine) except -1:
-        """The same, from the memory into which OpenSSL has written it."""
         cdef Py_ssize_t size, room
         cdef char *output = take_output(&engine.wire, &size, &room)
         engine.collected = 0
