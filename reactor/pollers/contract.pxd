@@ -50,7 +50,9 @@ from reactor.pool cimport BlockPool
 cdef enum OpKind:
     OP_RECEIVE                  # recv(2): result bytes, 0 for the end, -errno
     OP_SEND                     # send(2), sendmsg(2): result bytes, maybe fewer than given
-    OP_ACCEPT                   # accept(2): result the new descriptor, attached, non-blocking
+    OP_ACCEPT                   # accept(2): result the new descriptor, attached, non-blocking.
+                                #   A buffer has room for ADDRESS_MAX bytes: a poller that can
+                                #   tell writes the peer's sockaddr there and its size to length
     OP_CONNECT                  # connect(2) to the sockaddr in buffer: result 0. Where the
                                 #   system wants a bound socket (ConnectEx), the poller binds
                                 #   one that is not to the wildcard address
@@ -82,7 +84,7 @@ cdef struct Op:
     intptr_t fd                 # file descriptor or SOCKET
     char *buffer                # OP_RECEIVE: NULL to be lent a block when there is data; with
                                 #   a result > 0 the block is the owner's until give_back
-    Py_ssize_t length           # bytes in buffer, or of the sockaddr
+    Py_ssize_t length           # bytes in buffer, or of the sockaddr (OP_ACCEPT: 0 at first)
     Vector *vectors             # OP_SEND: stays the owner's, valid until the op is done
     Py_ssize_t result           # bytes, descriptor or 0; -errno for a failure
     Op *next                    # the done list's link
