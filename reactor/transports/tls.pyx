@@ -292,6 +292,7 @@ cdef class TLSProtocol(Protocol):
                 self.send_backlog()
         except BaseException:
             self.keep_unread(data, size)
+            self.send_sealed()          # an answer, or our end of the handshake
             raise
         finally:
             self.corked = False
@@ -407,10 +408,12 @@ cdef class TLSProtocol(Protocol):
         self.enter(TLS_OPEN)
         if self.reading == TLS_READ_PAUSED:
             self.lower.pause_reading()
-        if not self.owes_lost:
-            self.owes_lost = True
-            self.app_transport.call_connection_made()
-        self.wake_waiter(None)
+        try:
+            if not self.owes_lost:
+                self.owes_lost = True
+                self.app_transport.call_connection_made()
+        finally:                        # an exit leaves the loop, not the connection
+            self.wake_waiter(None)
         return 0
 
     cdef int wake_waiter(self, object error) except -1:
@@ -513,7 +516,8 @@ cdef class TLSProtocol(Protocol):
                 self.peer_ended()
             elif count != RECORD_NONE:
                 self.fail_with(self.engine.take_failure())
-        if size[0] and self.state == TLS_OPEN and self.reading == TLS_READ_ON:
+        if ((size[0] or self.engine.unread) and self.state == TLS_OPEN
+                and self.reading == TLS_READ_ON):
             return self.receive(data, size)         # set_protocol was called meanwhile
         return self.receive_no_more(data, size)
 

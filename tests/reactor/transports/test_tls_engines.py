@@ -147,6 +147,89 @@ def test_what_a_pause_keeps_back_is_kept_after_its_memory_is_another_s(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_buffered_protocol_may_hand_over_to_another_between_records(
+    loop: EventLoop, kind: str
+) -> None:
+    """What came together with the record in which it did so goes to the new one, and at once."""
+
+    class First(asyncio.BufferedProtocol):
+        data = b""
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            self.buffer = bytearray(100)
+            return self.buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self.data += self.buffer[:nbytes]
+            self.transport.set_protocol(second)
+
+    second = Recorder(loop)
+
+    async def main() -> None:
+        wires = Wires(
+            loop,
+            client_tls=of_kind(kind, for_client()),
+            server_tls=of_kind(kind, for_server()),
+        )
+        wires.carry()
+        first = First()
+        first.connection_made(wires.server.app_transport)
+        wires.server.app_transport.set_protocol(first)
+        for part in [b"one", b"two", b"three"]:
+            wires.client.app_transport.write(part)
+        wires.carry()
+        assert bytes(first.data) == b"one"
+        assert bytes(second.data) == b"twothree"
+        wires.lose()
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_leaves_although_an_exit_leaves_the_loop(loop: EventLoop, kind: str) -> None:
+    async def main() -> None:
+        client, server = await opened_of(loop, "direct", kind)
+
+        def answer(data: bytes) -> None:
+            server.transport.write(b"answer")
+            raise SystemExit
+
+        server.protocol.data_received = answer
+        both.extend([client, server])
+        client.transport.write(b"question")
+        await server.protocol.lost
+
+    both: list[End] = []
+    waiting = loop.create_task(main())
+    with pytest.raises(SystemExit):
+        loop.run_until_complete(waiting)
+    assert loop.run_until_complete(both[0].protocol.receive(6)) == b"answer"
+    loop.run_until_complete(closed(*both))
+    loop.run_until_complete(waiting)
+
+
+@pytest.mark.parametrize("client_kind", KINDS)
+def test_a_handshake_is_over_although_an_exit_leaves_the_loop(
+    loop: EventLoop, client_kind: str
+) -> None:
+    class Leaving(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            raise SystemExit
+
+    opening = loop.create_task(
+        opened(loop, client=Leaving(loop), client_tls=of_kind(client_kind, for_client()))
+    )
+    with pytest.raises(SystemExit):
+        loop.run_until_complete(opening)
+    client, server = loop.run_until_complete(asyncio.wait_for(opening, 5))
+    loop.run_until_complete(closed(client, server))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_forged_record_ends_the_connection_with_openssl_s_reason(
     loop: EventLoop, kind: str
 ) -> None:
