@@ -91,6 +91,8 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
         if call.begin():
             return wait(call, result)
     elif call.state == CALL_WAITING:
+        if call.connection.outcome._callback is not None:
+            raise RuntimeError("coroutine is being awaited already")
         if not call.connection.outcome.is_over:     # woken by something else
             return wait(call, result)
         response = call.finish()

@@ -145,6 +145,28 @@ async def test_call_is_awaited_once() -> None:
 
 
 @on_reactor
+async def test_call_that_another_task_awaits_is_refused() -> None:
+    script = Silent()
+
+    async def wait_for_it(call: Any) -> None:
+        await call
+
+    async with serving(script) as server, AsyncClient() as client:
+        await client.get(server.url())
+        call = client.get(server.url())
+        first = asyncio.create_task(wait_for_it(call))
+        await script.asked.wait()
+        second = asyncio.create_task(wait_for_it(call))
+        await asyncio.wait([second], timeout=5)
+        assert "awaited already" in str(second.exception())
+        assert client.manager.stats()["leased"] == 1  # the first one's
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert client.manager.stats()["leased"] == 0
+
+
+@on_reactor
 async def test_call_speaks_the_language_of_generators() -> None:
     async with serving(answers) as server, AsyncClient() as client:
         await client.get(server.url())
