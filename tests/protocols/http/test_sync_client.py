@@ -405,6 +405,38 @@ def test_interrupts_while_the_next_leader_is_looked_for_leave_no_thread_asleep(
         check_quiet(client)
 
 
+def test_interrupt_while_a_follower_is_woken_leaves_it_not_asleep(
+    gate: Gate, threads: ThreadPoolExecutor
+) -> None:
+    interrupted = 0
+
+    def interrupt(frame: Any, event: str, _: Any) -> None:
+        nonlocal interrupted
+        if event == "c_return" and frame.f_code.co_name == "_perform" and not interrupted:
+            interrupted += 1
+            raise KeyboardInterrupt  # as a signal handler does, once something was called
+
+    def lead() -> None:
+        sys.setprofile(interrupt)
+        try:
+            client.get(gate.server.url("/leader"))
+        finally:
+            sys.setprofile(None)
+
+    with Client() as client:
+        leader = threads.submit(lead)
+        gate.await_requests("/leader")
+        follower = threads.submit(client.get, gate.server.url("/follower"))
+        gate.await_requests("/follower")
+        gate.open("/follower")
+        with pytest.raises(KeyboardInterrupt):
+            leader.result(20)
+        assert follower.result(20).content == b"/follower"
+        assert interrupted == 1
+        client.get(gate.server.url("/now"))
+        check_quiet(client)
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_interrupt_out_of_anothers_call_is_the_leaders_and_the_call_begins_anew(
     kind: type[BaseException], threads: ThreadPoolExecutor
