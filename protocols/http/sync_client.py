@@ -201,7 +201,10 @@ class Client:
     def _begin(self, call: _Call) -> None:
         """On the loop: start the call's task, unless its thread gave up."""
         with self._mutex:
-            if call.task is None and call in self._calls:
+            if call not in self._calls or call.done:
+                return
+            # a task may have died, interrupted or cancelled, before its first line
+            if call.task is None or call.task.done():
                 call.task = self._loop.create_task(self._perform(call))
 
     async def _perform(self, call: _Call) -> None:

@@ -405,14 +405,17 @@ def test_interrupts_while_the_next_leader_is_looked_for_leave_no_thread_asleep(
         check_quiet(client)
 
 
-def test_interrupt_while_a_follower_is_woken_leaves_it_not_asleep(
-    gate: Gate, threads: ThreadPoolExecutor
+@pytest.mark.parametrize("when", ["call", "c_return"])
+def test_interrupt_as_a_followers_call_begins_or_ends_leaves_no_thread_asleep(
+    when: str, gate: Gate, threads: ThreadPoolExecutor
 ) -> None:
     interrupted = 0
 
     def interrupt(frame: Any, event: str, _: Any) -> None:
         nonlocal interrupted
-        if event == "c_return" and frame.f_code.co_name == "_perform" and not interrupted:
+        if event != when or frame.f_code.co_name != "_perform" or interrupted:
+            return
+        if frame.f_locals["call"].thread != threading.get_ident():
             interrupted += 1
             raise KeyboardInterrupt  # as a signal handler does, once something was called
 
@@ -427,7 +430,8 @@ def test_interrupt_while_a_follower_is_woken_leaves_it_not_asleep(
         leader = threads.submit(lead)
         gate.await_requests("/leader")
         follower = threads.submit(client.get, gate.server.url("/follower"))
-        gate.await_requests("/follower")
+        if when == "c_return":
+            gate.await_requests("/follower")
         gate.open("/follower")
         with pytest.raises(KeyboardInterrupt):
             leader.result(20)
