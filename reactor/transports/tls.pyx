@@ -67,11 +67,9 @@ from reactor.limits import (
 )
 from reactor.transports.certificates import context_for
 
-cdef enum:
-    COPY_BELOW = 16_384                 # a smaller remainder is copied, not referenced
-
 cdef object logger = logging.getLogger("asyncio")
 cdef Py_ssize_t FLUSH_AT = TLS_FLUSH_BYTES
+cdef Py_ssize_t COPY_BELOW = 16_384     # a smaller remainder is copied, not referenced
 cdef tuple BROKEN = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
 
@@ -89,10 +87,7 @@ cdef int64_t timeout_ns(timeout, str name, double default) except -1:
 
 
 cdef class TLSTransport(Transport):
-    """A stream transport whose bytes are sealed; the surface of ``asyncio.Transport``.
-
-    Made by ``TLSProtocol``, never by its users.
-    """
+    """A stream transport whose bytes are sealed, made by ``TLSProtocol``; as ``asyncio``'s."""
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.FALLBACK
