@@ -1,4 +1,4 @@
-"""Requests through proxies: a real squid, and a SOCKS5 server that notes what it is asked."""
+"""Requests through proxies: a real squid, a real microsocks, and a SOCKS5 server that notes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from protocols.http import (
 from protocols.http.auth import Auth
 from reactor import ConnectRefusedError, EndpointTimeoutError, TLSCertificateError, client_context
 from tests.peers.absent import absent
+from tests.peers.microsocks import executable as microsocks_executable
+from tests.peers.microsocks import microsocks
 from tests.peers.nginx import Nginx
 from tests.peers.scripted import (
     OK,
@@ -369,6 +371,34 @@ async def test_socks5_resolves_here_and_socks5h_there(scheme: str) -> None:
         if scheme == "socks5":
             expected = (1, "127.0.0.1", server.port)
         assert socks.asked == [expected, (1, "127.0.0.1", server.port)]
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+def test_real_socks_server_carries_http_and_tls_for_who_has_its_password(
+    authority: Authority, trusting: ssl.SSLContext, scheme: str
+) -> None:
+    if microsocks_executable() is None:
+        absent("microsocks", "microsocks")
+
+    async def main(port: int) -> None:
+        proxy = f"{scheme}://me:secret@127.0.0.1:{port}"
+        async with (
+            serving(always_ok) as plain,
+            serving(always_ok, tls=authority.server("localhost")) as secure,
+            AsyncClient(proxy=proxy, tls=trusting) as client,
+        ):
+            for _ in range(2):
+                for url in (plain.url(host="localhost"), f"https://localhost:{secure.port}/"):
+                    assert (await client.get(url)).content == b"ok"
+            assert counts(client) == {**NOTHING, "idle": 2}
+            with refusing_port() as refused, pytest.raises(ProxyError, match="connection refused"):
+                await client.get(f"http://127.0.0.1:{refused}/")
+            async with AsyncClient(proxy=f"{scheme}://me:wrong@127.0.0.1:{port}") as stranger:
+                with pytest.raises(ProxyAuthenticationError, match="refuses the user"):
+                    await stranger.get(plain.url())
+
+    with microsocks("me", "secret") as port:
+        run(main(port))
 
 
 def test_tls_through_socks_verifies_the_origin(
