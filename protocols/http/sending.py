@@ -63,6 +63,8 @@ async def upload(
         # The connection is of no more use when it has not sent all, so nobody waits for this.
         if not sending.cancel() and not sending.cancelled():
             sending.exception()  # which is told already, or of no interest beside an answer
+        if answer.done() and not answer.cancelled():
+            answer.exception()  # of no interest beside what the content raised
 
 
 async def drain(response: Response) -> None:
