@@ -144,7 +144,8 @@ class Client:
         try:
             yield response
         finally:
-            self._run(lambda: context.__aexit__(None, None, None))
+            with contextlib.suppress(ClientClosedError):  # what the client ended is over
+                self._run(lambda: context.__aexit__(None, None, None))
 
     @property
     def cookies(self) -> CookieJar:

@@ -165,12 +165,16 @@ class _Body(io.RawIOBase):
         """Return at most *size* bytes, none at the end; without a size, all."""
         if self.closed:
             return b""
-        if size is None or size < 0:
-            whole = b"".join([bytes(self._rest), *self._pieces])
+        try:
+            if size is None or size < 0:
+                whole = b"".join([bytes(self._rest), *self._pieces])
+                self.close()
+                return whole
+            if not self._rest:
+                self._rest = memoryview(next(self._pieces, b""))
+        except BaseException:  # requests keeps a body that broke, and the exchange with it
             self.close()
-            return whole
-        if not self._rest:
-            self._rest = memoryview(next(self._pieces, b""))
+            raise
         data, self._rest = bytes(self._rest[:size]), self._rest[size:]
         return data
 

@@ -515,6 +515,13 @@ def test_abandoned_call_whose_task_has_not_begun_never_begins() -> None:
 # -- closing ---------------------------------------------------------------------------------
 
 
+def test_stream_that_is_left_after_the_client_was_closed_says_nothing() -> None:
+    with serving_in_thread(says_the_path) as server:
+        client = Client()
+        with client.stream("GET", server.url("/path")):
+            client.close()
+
+
 def test_use_after_close_raises_and_a_second_close_does_nothing() -> None:
     with serving_in_thread(says_the_path) as server:
         client = Client()
