@@ -88,6 +88,8 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
     cdef Call call = <Call>self
     cdef Response response
     if call.state == CALL_NEW:
+        if argument != <PyObject *>None:
+            raise TypeError("can't send non-None value to a just-started coroutine")
         if call.begin():
             return wait(call, result)
     elif call.state == CALL_WAITING:
@@ -128,7 +130,8 @@ cdef class Call:
         if self.state == CALL_WAITING:
             self.let_go()
         elif self.state == CALL_NEW and self.client is not None:
-            PyErr_WarnEx(RuntimeWarning, b"coroutine 'AsyncClient.get' was never awaited", 1)
+            PyErr_WarnEx(RuntimeWarning,
+                         f"coroutine '{self.__qualname__}' was never awaited".encode(), 1)
 
     def __await__(self):
         return self

@@ -125,13 +125,24 @@ async def test_dropped_call_discards_its_connection() -> None:
         assert client.manager.stats()["leased"] == 0
 
 
+@pytest.mark.parametrize("method", ["get", "head"])
 @on_reactor
-async def test_call_that_nobody_awaited_is_told() -> None:
+async def test_call_that_nobody_awaited_is_told(method: str) -> None:
     async with AsyncClient() as client:
-        call: Any = client.get("http://127.0.0.1/")
-        with pytest.warns(RuntimeWarning, match="never awaited"):
+        call: Any = getattr(client, method)("http://127.0.0.1/")
+        with pytest.warns(RuntimeWarning, match=rf"'AsyncClient\.{method}' was never awaited"):
             del call
-        client.get("http://127.0.0.1/").close()  # says nothing
+        getattr(client, method)("http://127.0.0.1/").close()  # says nothing
+
+
+@on_reactor
+async def test_call_that_just_began_takes_no_value() -> None:
+    async with serving(answers) as server, AsyncClient() as client:
+        for _ in range(2):  # without an idle connection, and with one
+            call: Any = client.get(server.url())
+            with pytest.raises(TypeError, match="non-None value to a just-started"):
+                call.send(5)
+            assert (await call).text == "ok"  # as a coroutine, it has not begun yet
 
 
 @on_reactor

@@ -97,9 +97,10 @@ async def echoing(loop: EventLoop) -> AsyncIterator[Peer]:
 
 
 async def settle() -> None:
-    """Let happen what is under way; a simulated poller reports late, on its own clock."""
+    """Let happen what is under way."""
     loop: Any = asyncio.get_running_loop()
     if hasattr(loop.poller, "advance"):
+        # No real time: the poller's own clock goes on to what it reports late, at once.
         await asyncio.sleep(0.005)
     for _ in range(8):
         await asyncio.sleep(0)
