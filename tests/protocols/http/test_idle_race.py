@@ -96,7 +96,7 @@ class Server:
             self.server.close()
             for transport in self.open_now:
                 transport.abort()
-            while self.open_now:
+            while self.open_now:  # noqa: ASYNC110 - the transports tell it one by one
                 await asyncio.sleep(0)
 
         asyncio.run_coroutine_threadsafe(end(), self.loop).result()
