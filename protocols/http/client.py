@@ -500,9 +500,15 @@ class AsyncClient(Calls):
                 prepared, None, self._follow, self._timeout, deadline_ns, False, 1
             )
         else:
-            connection, response = await self._follow_on(
-                prepared.request, answer, None, self._timeout, deadline_ns, False
-            )
+            answers = [answer]
+            try:
+                connection, response = await self._follow_on(
+                    prepared.request, answers, None, self._timeout, deadline_ns, False
+                )
+            except BaseException:
+                if answers:
+                    self._let_go(answer[0])
+                raise
         self._manager.release(connection)
         return response
 
@@ -523,17 +529,17 @@ class AsyncClient(Calls):
         if cookie is not None and "Cookie" not in request.headers:
             head = request.head((("Cookie", cookie),))
         connection, response = await self._exchange(prepared, head, deadline_ns, stream, retries)
-        if follow and is_redirect(response.status_code, response.headers):
-            return await self._follow_on(
-                request, (connection, response), also, timeout, deadline_ns, stream
-            )
+        answer = [(connection, response)]
         try:
+            if follow and is_redirect(response.status_code, response.headers):
+                return await self._follow_on(request, answer, also, timeout, deadline_ns, stream)
             response.request = request
             self._take_note(request, response)
             if self._response_hooks:
                 await call_hooks(self._response_hooks, response)
         except BaseException:
-            self._let_go(connection)
+            if answer:
+                self._let_go(connection)
             raise
         return connection, response
 
@@ -547,13 +553,13 @@ class AsyncClient(Calls):
     async def _follow_on(
         self,
         request: Request,
-        answer: Answer,
+        answer: list[Answer],
         also: CookieJar | None,
         timeout: float | None,
         deadline_ns: int,
         stream: bool,
     ) -> Answer:
-        """Go where a redirect leads."""
+        """Go where a redirect leads; the connection is the caller's until *answer* is emptied."""
         deadline = deadline_ns / 1e9 if deadline_ns else None
         journey = Journey(self._settings, {}, also, True, Timeout(timeout), stream, deadline)
         return await journey.run(request, answer)
@@ -591,11 +597,9 @@ class AsyncClient(Calls):
         manager = self._manager
         deadline = deadline_ns / 1e9 if deadline_ns else None
         while True:
-            connection = None if retries else manager.take(endpoint)
-            if connection is None:
-                connection = await manager.acquire(
-                    self._factory(request.url), endpoint, deadline=deadline, fresh=retries > 0
-                )
+            connection = await manager.acquire(
+                self._factory(request.url), endpoint, deadline=deadline, fresh=retries > 0
+            )
             was_used = connection.exchanges > 0
             try:
                 body = request.body

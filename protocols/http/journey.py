@@ -121,13 +121,14 @@ class Journey:
         self._sent_to_proxy: str | None = None
 
     async def run(
-        self, request: Request, answered: tuple[ClientConnection, Response] | None = None
+        self, request: Request, answers: list[tuple[ClientConnection, Response]] | None = None
     ) -> tuple[ClientConnection, Response]:
         """Send a request, and those to which it leads.
 
         Args:
             request: the first one.
-            answered: its connection and response, if there is one already.
+            answers: holds its connection and response, if there is one already; when it is
+                emptied, the caller need not give them back any more.
 
         Returns the last response, streamed or whole, and its connection, which is the caller's
         to release.
@@ -135,6 +136,7 @@ class Journey:
         settings = self._settings
         self._set_out(request)
         history: list[Response] = []
+        answered = answers[0] if answers else None
         while True:
             if answered is None:
                 if settings.request_hooks:
@@ -148,6 +150,8 @@ class Journey:
             connection, response = answered
             answered = None
             try:
+                if answers:
+                    answers.clear()
                 response.request = request
                 follows = self._follow and is_redirect(response.status_code, response.headers)
                 if follows:  # with the cookies that it was sent with
@@ -175,7 +179,10 @@ class Journey:
             except BaseException:
                 let_go(settings.manager, connection)
                 raise
-            let_go(settings.manager, connection)
+            if connection.is_idle:
+                settings.manager.release(connection)
+            else:
+                let_go(settings.manager, connection)
             if following is None:
                 await asyncio.sleep(pause or 0)
             else:
@@ -205,9 +212,7 @@ class Journey:
         head = self._head(request, endpoint)
         stale = 0
         while True:
-            connection = None if stale else manager.take(endpoint)
-            if connection is None:
-                connection = await self._acquire(endpoint, fresh=stale > 0)
+            connection = await self._acquire(endpoint, fresh=stale > 0)
             was_used = connection.exchanges > 0
             try:
                 return connection, await self._carry(connection, request, head)

@@ -166,14 +166,25 @@ async def acquire_in_phases(
     scope = asyncio.timeout(None)
     phases = Phases(timeout, scope)
     token = PHASES.set(phases)
+    connection: Any = None
     try:
-        async with scope:
-            phases.enter("pool")
-            return await manager.acquire(factory, endpoint, deadline=deadline, fresh=fresh)
-    except TimeoutError as error:
-        if isinstance(error, EndpointTimeoutError) or not scope.expired():
-            raise
-        raise phase_timeout(timeout, phases.phase, endpoint.host, endpoint.port) from None
-    finally:
-        phases.over()
-        PHASES.reset(token)
+        try:
+            async with scope:
+                phases.enter("pool")
+                connection = await manager.acquire(
+                    factory, endpoint, deadline=deadline, fresh=fresh
+                )
+        finally:
+            phases.over()
+            PHASES.reset(token)
+        return connection
+    except BaseException as error:
+        if connection is not None:
+            manager.discard(connection)
+        if (
+            isinstance(error, TimeoutError)
+            and not isinstance(error, EndpointTimeoutError)
+            and scope.expired()
+        ):
+            raise phase_timeout(timeout, phases.phase, endpoint.host, endpoint.port) from None
+        raise

@@ -33,6 +33,13 @@ cdef class Acquisition:
     cdef object take(self)
 
 
+cdef class Slot:
+    """A place for a connection to be."""
+
+    cdef Leases manager             # None once it is taken or free again
+    cdef readonly EndpointPool pool
+
+
 cdef class Leases:
     """The part of a connection manager that every lease goes through."""
 
@@ -45,6 +52,7 @@ cdef class Leases:
     cdef readonly int64_t _reused
     cdef public object on_event     # called with a PoolEvent, or None
     cdef public object _expiry      # the timer of the idle ones, or None
+    cdef public object _change      # a future for who waits until a slot comes free, or None
 
     # For protocols in Cython: take() and release() without a look-up of the protocol.
     cdef Connection take_lease(self, object endpoint)
@@ -56,3 +64,4 @@ cdef class Leases:
     cdef Connection leased(self, object protocol)
     cdef Connection connection_of(self, object protocol)
     cdef int lent(self, Connection connection) except -1
+    cdef Slot new_slot(self, EndpointPool pool)

@@ -21,6 +21,7 @@ from reactor.transports.transport cimport Transport
 
 from reactor.limits import TRUSTED_NS
 from reactor.manager.endpoint import Endpoint, as_endpoint
+from reactor.manager.policy import Step
 from reactor.manager.sight import PoolEvent
 
 cdef extern from "Python.h":
@@ -44,6 +45,8 @@ cdef extern from "Python.h":
 ctypedef PyObject *(*returns_new)(PyObject *) noexcept
 
 cdef object ENDPOINT = Endpoint
+cdef object STEP_ABORT = Step.ABORT
+cdef object STEP_OPEN = Step.OPEN
 cdef int64_t TRUST_NS = TRUSTED_NS
 
 
@@ -162,6 +165,44 @@ cdef PyObject *next_of(PyObject *self) noexcept:
 
 (<AwaitableType *>Acquisition).tp_as_async.am_send = send_to
 (<AwaitableType *>Acquisition).tp_iternext = next_of
+
+
+@cython.final
+@cython.no_gc_clear                     # __dealloc__ gives the slot back
+cdef class Slot:
+    """A place for a connection to be: it is filled, or free again, at the latest when dropped.
+
+    A signal handler may raise between any two calls of Python code, where no handler of
+    exceptions stands yet; so whoever has a slot need not do anything for it to come free.
+    """
+
+    def __init__(self):
+        raise TypeError("a Slot is made by a connection manager")
+
+    def __dealloc__(self):
+        # in a ring of garbage the manager may have been emptied before
+        if self.manager is not None and self.manager._policy is not None:
+            if not self.manager._loop.is_closed():
+                self.free()
+
+    def fill(self, Connection connection not None):
+        """The connection was opened; return whether its protocol has none already."""
+        cdef Leases manager = self.manager
+        if manager is None:
+            raise RuntimeError("the slot was given back")
+        self.manager = None
+        manager._policy.opened(self.pool, connection)
+        is_new = manager._enroll(connection)
+        connection.transport.lost_callback = connection
+        return is_new
+
+    def free(self):
+        """Give the slot back, if it is not filled."""
+        cdef Leases manager = self.manager
+        if manager is not None:
+            self.manager = None
+            manager._policy.open_failed(self.pool)
+            manager._slot_freed(self.pool)
 
 
 cdef class Leases:
@@ -329,7 +370,113 @@ cdef class Leases:
                     return <Connection>callback
         return None
 
+    cdef Slot new_slot(self, EndpointPool pool):
+        """Return a slot that the policy has reserved."""
+        cdef Slot slot = Slot.__new__(Slot)
+        slot.pool = pool
+        slot.manager = self
+        return slot
+
     # -- for the manager that derives from this -----------------------------------------
+    #
+    # No signal handler runs within these: what they do is done whole, or not at all.
+
+    def _reserve(self, EndpointPool pool not None):
+        """Reserve a slot, which the policy allows."""
+        self._policy.reserve(pool)
+        return self.new_slot(pool)
+
+    def _serve(self):
+        """Let those who wait use what is free: each gets a connection, or a slot for one."""
+        cdef PoolPolicy policy = self._policy
+        cdef Connection connection
+        cdef Slot slot
+        cdef tuple step
+        while True:
+            step = policy.next_step()
+            if step is None:
+                return
+            what, pool, waiter, member = step
+            if what is STEP_ABORT:
+                connection = <Connection?>member
+                if connection.reason is None:
+                    connection.reason = "evicted"
+                connection.transport.abort()
+            elif what is STEP_OPEN:
+                slot = self.new_slot(<EndpointPool?>pool)
+                if waiter.done():       # cancelled, and has yet to leave
+                    slot.manager = None
+                    policy.open_failed(slot.pool)
+                    policy.forget_if_empty(slot.pool)
+                else:
+                    waiter.set_result(slot)
+            else:
+                while waiter is not None and waiter.done():
+                    waiter = policy.give_back(<Connection?>member, self._loop.now_ns())
+                if waiter is not None:
+                    waiter.set_result(member)
+
+    def _let_go(self, Connection connection not None):
+        """Take back one lease of what is not to be lent again."""
+        cdef bint last = self._policy.end_lease(connection)
+        cdef str place = connection.place
+        if place == "leased" and not last:
+            self._wear_out(connection, "unusable")
+        elif place == "leased":
+            self._end(connection, "unusable")
+        elif place == "lost" and last:
+            self._strike_off(connection)
+
+    def _drop(self, Connection connection not None, str reason not None):
+        """Take back one lease and abort the connection."""
+        cdef bint last = self._policy.end_lease(connection)
+        if connection.place != "lost":
+            self._end(connection, reason, True)
+        elif last:
+            self._strike_off(connection)
+
+    def _wear_out(self, Connection connection not None, str reason not None):
+        """Lend a connection no more; it is closed when nobody has it."""
+        if connection.reason is None:
+            connection.reason = reason
+        if connection.place == "idle":
+            self._end(connection, reason)
+        elif connection.max_leases > 1:
+            self._policy.set_max_leases(connection, 0)
+
+    def _end(self, Connection connection not None, str reason not None, bint abort=False):
+        """Close a connection that nobody has any longer, or abort it whoever has it."""
+        if connection.reason is None:
+            connection.reason = reason
+        self._policy.close(connection, abort)
+        if abort:
+            connection.transport.abort()
+        else:
+            connection.transport.close()
+        if self._policy.waiting:
+            self._serve()
+
+    def _lost(self, Connection connection not None):
+        """The transport is gone, for whatever reason."""
+        cdef EndpointPool pool = connection.pool
+        if not connection.leases:
+            self._strike_off(connection)    # else when its holders give it back
+        self._policy.lost(connection)
+        try:
+            self._note_lost(connection)
+        finally:
+            self._slot_freed(pool)
+
+    def _slot_freed(self, EndpointPool pool not None):
+        """Let those who wait use what came free of *pool*, and wake who waits for the end."""
+        cdef object change = self._change
+        if self._policy.waiting:
+            self._serve()
+        self._policy.forget_if_empty(pool)
+        if change is not None:
+            self._change = None
+            if not change.done():
+                change.set_result(None)
 
     def _check_thread(self):
         self.check_thread()

@@ -35,8 +35,8 @@ from reactor.limits import (
     MAX_WAITING,
 )
 from reactor.manager.endpoint import Endpoint, as_endpoint, open_directly
-from reactor.manager.leases import Connection, Leases
-from reactor.manager.policy import EndpointPool, PoolPolicy, Step
+from reactor.manager.leases import Connection, Leases, Slot
+from reactor.manager.policy import EndpointPool, PoolPolicy
 from reactor.manager.sight import Histogram, PoolEvent, PoolStats
 from reactor.resolver import Resolver
 
@@ -130,7 +130,6 @@ class ConnectionManager(Leases):
         self._by_age: OrderedDict[Connection, None] = OrderedDict()  # where there is a maximum
         self._aging: asyncio.TimerHandle | None = None
         self._attempts: set[asyncio.Timeout] = set()  # to open a connection
-        self._change: asyncio.Future[None] | None = None  # done when a slot comes free
         self._closed = False
         self._opened = 0
         self._failed = 0
@@ -146,27 +145,34 @@ class ConnectionManager(Leases):
     ) -> Any:
         """Lease a connection where none was to be had at once; see ``acquire``."""
         policy = self._policy
-        while True:
-            self._check_use()
-            pool = policy.pool(endpoint)
-            connection = None if fresh else policy.lendable(pool)
-            if connection is not None:
-                policy.lend(connection)
-                if await self._settled(connection):
-                    return self._lent(connection)
-            elif policy.may_open(pool):
-                policy.reserve(pool)
-                return await self._open(pool, factory, deadline)
-            else:
-                connection = await self._wait(pool, deadline, fresh)
-                if connection is None:
-                    return await self._open(pool, factory, deadline)
-                if self._is_quiet(connection) or await self._settled(connection):
-                    return self._lent(connection)
-            if not fresh:
-                protocol = self.take(endpoint)
-                if protocol is not None:
-                    return protocol
+        held: Connection | Slot | None = None  # until it is somebody else's to give back
+        try:
+            while True:
+                self._check_use()
+                pool = policy.pool(endpoint)
+                connection = None if fresh else policy.lendable(pool)
+                if connection is not None:
+                    held = connection
+                    policy.lend(connection)
+                elif policy.may_open(pool):
+                    held = self._reserve(pool)
+                else:
+                    held = await self._wait(pool, deadline, fresh)
+                if isinstance(held, Slot):
+                    return await self._open(held, factory, deadline)
+                if (connection is None and self._is_quiet(held)) or await self._settled(held):
+                    return self._lent(held)
+                held = None
+                if not fresh:
+                    protocol = self.take(endpoint)
+                    if protocol is not None:
+                        return protocol
+        except BaseException:
+            if isinstance(held, Slot):
+                held.free()
+            elif held is not None and held.leases:
+                self._drop(held, "discarded")
+            raise
 
     @contextlib.asynccontextmanager
     async def lease(
@@ -235,17 +241,15 @@ class ConnectionManager(Leases):
     async def _settled(self, connection: Connection) -> bool:
         """Let the loop read what has come for a connection in our hands, unasked for.
 
-        Return whether the connection is still of use; otherwise it was let go.  Bytes that
-        mean something to the layers below (a TLS session ticket) or to the protocol (a PING)
-        are dealt with by them.  A protocol that cannot place them closes the connection, as
-        it does when the loop was not too busy to read them as they came.  What is still
-        unread after a pass is a surplus that nobody wants.
+        Return whether the connection is still of use; otherwise it was let go.  When this
+        raises, it is in our hands as before.
+
+        Bytes that mean something to the layers below (a TLS session ticket) or to the protocol
+        (a PING) are dealt with by them.  A protocol that cannot place them closes the
+        connection, as it does when the loop was not too busy to read them as they came.  What
+        is still unread after a pass is a surplus that nobody wants.
         """
-        try:
-            await asyncio.sleep(0)
-        except BaseException:
-            self._drop(connection, "discarded")
-            raise
+        await asyncio.sleep(0)
         if not self._closed and self._is_quiet(connection):
             return True
         if connection.leases > 1:
@@ -254,72 +258,46 @@ class ConnectionManager(Leases):
             self._drop(connection, "unusable")
         return False
 
-    def _let_go(self, connection: Connection) -> None:
-        """Take back one lease of what is not to be lent again."""
-        last = self._policy.end_lease(connection)
-        place = connection.place
-        if place == "leased" and not last:
-            self._wear_out(connection, "unusable")
-        elif place == "leased":
-            self._end(connection, "unusable")
-        elif place == "lost" and last:
-            self._strike_off(connection)
-
-    def _drop(self, connection: Connection, reason: str) -> None:
-        """Take back one lease and abort the connection."""
-        last = self._policy.end_lease(connection)
-        if connection.place != "lost":
-            self._end(connection, reason, abort=True)
-        elif last:
-            self._strike_off(connection)
-
     # -- opening and waiting -----------------------------------------------------------
 
     async def _open(
         self,
-        pool: EndpointPool,
+        slot: Slot,
         factory: Callable[[], Any],
         deadline: float | None,
         uses: int = 1,
     ) -> Any:
-        """Open a connection in a slot that is reserved."""
-        endpoint: Endpoint = pool.key
-        scope = asyncio.timeout(None)  # close() ends it
-        self._attempts.add(scope)
+        """Open a connection in a slot."""
+        endpoint: Endpoint = slot.pool.key
         began = self._now_ns()
+        connection: Connection | None = None
         try:
-            async with scope:
-                opener = open_directly if endpoint.opener is None else endpoint.opener
-                transport, protocol = await opener(factory, endpoint, deadline, self._resolver)
-                try:
-                    connection = Connection(self, transport, protocol, _max_leases(protocol), uses)
-                except BaseException:
-                    transport.abort()
-                    raise
+            connection = await self._opened_by(slot, factory, deadline, uses)
+            is_known = not slot.fill(connection)
+            self._connects.observe((connection.opened_ns - began) / 1e9)
+            self._opened += 1
+            self._tell_of("opened", endpoint, None, began)
+            if not is_known and not self._closed and not connection.transport.is_closing():
+                self._welcome(connection)
+                return connection.protocol
         except BaseException as error:
-            self._policy.open_failed(pool)
-            self._slot_freed(pool)
-            if scope.expired() and isinstance(error, TimeoutError):
-                raise PoolClosedError from None
-            self._failed += 1
-            self._tell_of("failed", endpoint, None, began)
+            slot.free()
+            if connection is None:
+                if not isinstance(error, PoolClosedError):
+                    self._failed += 1
+                    self._tell_of("failed", endpoint, None, began)
+            elif connection.leases:
+                self._drop(connection, "discarded")
+            else:
+                connection.transport.abort()
             raise
-        finally:
-            self._attempts.discard(scope)
-        self._connects.observe((connection.opened_ns - began) / 1e9)
-        self._opened += 1
-        self._policy.opened(pool, connection)
-        self._tell_of("opened", endpoint, None, began)
-        is_known = not self._enroll(connection)
-        transport.lost_callback = connection
-        if not is_known and not self._closed and not transport.is_closing():
-            self._welcome(connection)
-            return protocol
         self._drop(connection, "discarded")
-        if transport.get_protocol() is None and connection.place != "lost":
+        if connection.transport.get_protocol() is None and connection.place != "lost":
             self._lost(connection)
         if is_known:
-            raise ValueError(f"the factory returned {protocol!r} for a second connection")
+            raise ValueError(
+                f"the factory returned {connection.protocol!r} for a second connection"
+            )
         if self._closed:
             raise PoolClosedError
         raise ConnectionLostError(
@@ -328,6 +306,28 @@ class ConnectionManager(Leases):
             port=endpoint.port,
             phase="connect" if endpoint.tls is None else "tls",
         )
+
+    async def _opened_by(
+        self, slot: Slot, factory: Callable[[], Any], deadline: float | None, uses: int
+    ) -> Connection:
+        """Return what the endpoint's opener opens, unless ``close`` ends the attempt."""
+        endpoint: Endpoint = slot.pool.key
+        opener = open_directly if endpoint.opener is None else endpoint.opener
+        scope = asyncio.timeout(None)  # close() ends it
+        transport: Any = None
+        try:
+            async with scope:
+                self._attempts.add(scope)
+                transport, protocol = await opener(factory, endpoint, deadline, self._resolver)
+                return Connection(self, transport, protocol, _max_leases(protocol), uses)
+        except BaseException as error:
+            if transport is not None:
+                transport.abort()
+            if scope.expired() and isinstance(error, TimeoutError):
+                raise PoolClosedError from None
+            raise
+        finally:
+            self._attempts.discard(scope)
 
     def _welcome(self, connection: Connection) -> None:
         """Begin the life of a connection that was opened."""
@@ -344,8 +344,8 @@ class ConnectionManager(Leases):
 
     async def _wait(
         self, pool: EndpointPool, deadline: float | None, fresh: bool
-    ) -> Connection | None:
-        """Wait for a connection, or (``None``) for a reserved slot to open one in."""
+    ) -> Connection | Slot:
+        """Wait for a connection, or for a slot to open one in."""
         endpoint: Endpoint = pool.key
         policy = self._policy
         if policy.waiting >= self._max_waiting:
@@ -354,16 +354,19 @@ class ConnectionManager(Leases):
                 f"pool {endpoint}: {policy.waiting} callers wait for a connection already"
             )
         began = self._now_ns()
-        waiter: asyncio.Future[Connection | None] = self._loop.create_future()
-        policy.join(pool, waiter, fresh)
-        self._serve()
+        waiter: asyncio.Future[Connection | Slot] = self._loop.create_future()
         try:
+            policy.join(pool, waiter, fresh)
+            self._serve()
             async with asyncio.timeout_at(deadline):
-                connection = await waiter
+                found = await waiter
+            self._waits.observe((self._now_ns() - began) / 1e9)
+            self._tell_of("waited", endpoint, None, began)
+            return found
         except BaseException as error:
             policy.leave(pool, waiter)
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._refuse(pool, waiter.result())
+                self._refuse(waiter.result())
             self._serve()
             self._gave_up += 1
             self._tell_of("gave_up", endpoint, None, began)
@@ -375,48 +378,13 @@ class ConnectionManager(Leases):
                     phase="pool",
                 ) from None
             raise
-        self._waits.observe((self._now_ns() - began) / 1e9)
-        self._tell_of("waited", endpoint, None, began)
-        return connection
 
-    def _refuse(self, pool: EndpointPool, connection: Connection | None) -> None:
+    def _refuse(self, found: Connection | Slot) -> None:
         """Pass on what a waiter was given when it had just stopped waiting."""
-        if connection is None:
-            self._policy.open_failed(pool)
-            self._slot_freed(pool)
+        if isinstance(found, Slot):
+            found.free()
         else:
-            self.release(connection.protocol)
-
-    def _serve(self) -> None:
-        """Let those who wait use what is free."""
-        policy = self._policy
-        while (step := policy.next_step()) is not None:
-            what, pool, waiter, connection = step
-            if what is Step.ABORT:
-                if connection.reason is None:
-                    connection.reason = "evicted"
-                connection.transport.abort()
-            elif what is Step.OPEN:
-                if waiter.done():  # cancelled, and has yet to leave
-                    policy.open_failed(pool)
-                    policy.forget_if_empty(pool)
-                else:
-                    waiter.set_result(None)
-            else:
-                while waiter is not None and waiter.done():
-                    waiter = policy.give_back(connection, self._now_ns())
-                if waiter is not None:
-                    waiter.set_result(connection)
-
-    def _slot_freed(self, pool: EndpointPool) -> None:
-        """Let those who wait use what came free of *pool*, and wake who waits for the end."""
-        if self._policy.waiting:
-            self._serve()
-        self._policy.forget_if_empty(pool)
-        if self._change is not None:
-            change, self._change = self._change, None
-            if not change.done():
-                change.set_result(None)
+            self.release(found.protocol)
 
     async def prewarm(
         self,
@@ -442,24 +410,19 @@ class ConnectionManager(Leases):
             raise ValueError("with create_and_destroy there is nothing to keep warm")
         self._check_use()
         pool = policy.pool(as_endpoint(host, port, key))
-        reserved = 0
+        slots: list[Slot] = []
         while pool.leased + pool.idle + pool.opening < count and policy.may_open(pool):
-            policy.reserve(pool)
-            reserved += 1
+            slots.append(self._reserve(pool))
         policy.forget_if_empty(pool)
 
-        async def warm() -> None:
-            nonlocal reserved
-            reserved -= 1
-            self.release(await self._open(pool, factory, deadline, uses=0))
+        async def warm(slot: Slot) -> None:
+            self.release(await self._open(slot, factory, deadline, uses=0))
 
-        attempts = [warm() for _ in range(reserved)]
         try:
-            results = await asyncio.gather(*attempts, return_exceptions=True)
+            results = await asyncio.gather(*map(warm, slots), return_exceptions=True)
         finally:
-            for _ in range(reserved):  # those that were cancelled before they began
-                policy.open_failed(pool)
-                self._slot_freed(pool)
+            for slot in slots:  # those that were cancelled before they began
+                slot.free()
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -467,38 +430,12 @@ class ConnectionManager(Leases):
 
     # -- the end of connections ----------------------------------------------------------
 
-    def _end(self, connection: Connection, reason: str, abort: bool = False) -> None:
-        """Close a connection that nobody has any longer, or abort it whoever has it."""
-        if connection.reason is None:
-            connection.reason = reason
-        self._policy.close(connection, abort)
-        if abort:
-            connection.transport.abort()
-        else:
-            connection.transport.close()
-        if self._policy.waiting:
-            self._serve()
-
-    def _wear_out(self, connection: Connection, reason: str) -> None:
-        """Lend a connection no more; it is closed when nobody has it."""
-        if connection.reason is None:
-            connection.reason = reason
-        if connection.place == "idle":
-            self._end(connection, reason)
-        elif connection.max_leases > 1:
-            self._policy.set_max_leases(connection, 0)
-
-    def _lost(self, connection: Connection) -> None:
-        """The transport is gone, for whatever reason."""
-        endpoint = connection.pool.key
-        if not connection.leases:
-            self._strike_off(connection)  # else when its holders give it back
-        self._policy.lost(connection)
+    def _note_lost(self, connection: Connection) -> None:
+        """The transport is gone, for whatever reason: count that."""
         self._by_age.pop(connection, None)
         reason = connection.reason or "lost"
         self._ends[reason] += 1
-        self._tell_of("closed", endpoint, reason, connection.opened_ns)
-        self._slot_freed(connection.pool)
+        self._tell_of("closed", connection.pool.key, reason, connection.opened_ns)
 
     def _schedule_expiry(self) -> None:
         """See to it that idle connections expire; the oldest one first."""

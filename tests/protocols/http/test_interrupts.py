@@ -1,0 +1,128 @@
+"""An exception out of a signal handler, at every point of a call: nothing is left behind.
+
+A handler runs where Python code is entered and where a function in C has returned.  A profile
+function is called in the same places and may raise there too, so that each point is met in its
+turn and none is left to chance.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from protocols.http import Client, Timeout
+from tests.effort import effort
+from tests.peers.scripted import Conversation, Server, answer, serving_in_thread
+from tests.protocols.http.test_sync_client import check_quiet
+
+STEP = effort(4, 1)
+# Where the client's own code runs, and what it stands on while it holds a connection.
+OURS = ("/protocols/", "/reactor/", "asyncio/timeouts.py", "contextlib.py")
+
+
+async def redirects_once(peer: Conversation) -> None:
+    while (head := await peer.request()) is not None:
+        method, path, _ = head.split(b" ", 2)
+        if method == b"POST":
+            await peer.reader.readexactly(4)
+        if path == b"/from":
+            await peer.send(answer(b"", "Location: /to", status="302 Found"))
+        else:
+            await peer.send(answer(path))
+
+
+def take_its_place(client: Client, server: Server) -> None:
+    """Find the only place taken, and wait until the connection that has it is evicted."""
+    client.get(server.url("/"))
+    client.get(server.url("/other").replace("127.0.0.1", "localhost"))
+
+
+WAYS: dict[str, tuple[dict[str, Any], Callable[[Client, Server], object]]] = {
+    "get": ({}, lambda client, server: client.get(server.url("/"))),
+    "post": ({}, lambda client, server: client.post(server.url("/"), content=b"four")),
+    "pieces": (
+        {},
+        lambda client, server: client.post(
+            server.url("/"), content=[b"fo", b"ur"], headers={"Content-Length": "4"}
+        ),
+    ),
+    "redirect": (
+        {"follow_redirects": True},
+        lambda client, server: client.get(server.url("/from")),
+    ),
+    "phases": (
+        {"timeout": Timeout(20, pool=20, connect=20, read=20)},
+        lambda client, server: client.get(server.url("/")),
+    ),
+    "hooks": (
+        {"event_hooks": {"response": [lambda response: None]}},
+        lambda client, server: client.get(server.url("/")),
+    ),
+    "wait": ({"max_connections": 1}, take_its_place),
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving_in_thread(redirects_once) as server:
+        yield server
+
+
+def interrupted_at(point: int, work: Callable[[], object]) -> str | None:
+    """Do *work*, interrupted at its nth point.  Return where that was, ``None`` if never."""
+    passed = 0
+    where: str | None = None
+
+    def look(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal passed, where
+        code = frame.f_code
+        if event not in ("call", "c_return") or not any(each in code.co_filename for each in OURS):
+            return
+        if code.co_filename == __file__:
+            return
+        passed += 1
+        if passed > point:
+            returned = f", {argument!r} returned" if event == "c_return" else ""
+            where = f"{code.co_filename}:{frame.f_lineno} {code.co_qualname}{returned}"
+            raise KeyboardInterrupt
+
+    gc.disable()  # what it calls would be a point too, and what is raised there is lost
+    sys.setprofile(look)
+    try:
+        work()
+    except KeyboardInterrupt:
+        assert where is not None
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    return where
+
+
+# What was made and not begun yet is told, as of any coroutine; and what was opened and nobody has
+# yet is closed by the loop's end.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+@pytest.mark.parametrize("is_used", [False, True], ids=["fresh", "used"])
+@pytest.mark.parametrize("way", WAYS)
+def test_interrupted_anywhere_the_client_holds_nothing_and_goes_on(
+    way: str, is_used: bool, server: Server
+) -> None:
+    options, work = WAYS[way]
+    for point in range(len(way) % STEP, 10_000, STEP):
+        with Client(trust_env=False, **options) as client:
+            if is_used:
+                client.get(server.url("/before"))
+            where = interrupted_at(point, lambda client=client: work(client, server))  # type: ignore[misc]
+            assert client.get(server.url("/after")).content == b"/after", where
+            try:
+                check_quiet(client)
+            except AssertionError as error:
+                raise AssertionError(f"interrupted at {where}") from error
+        if where is None:
+            break
+    assert point > 20
