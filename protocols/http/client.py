@@ -81,7 +81,8 @@ class AsyncClient(Calls):
     """An HTTP/1.1 client for asyncio code on a ``reactor`` event loop.
 
     Args:
-        base_url: what the URLs of requests are relative to.
+        base_url: what the URLs of requests are below: "items" and "/items" are both
+            ``/v1/items`` with ``http://host/v1`` (see ``URL.below``).
         params: query parameters of every request.
         headers: sent with every request.
         cookies: what the jar begins with (see ``CookieJar``), or a jar, which is then shared.
@@ -374,7 +375,7 @@ class AsyncClient(Calls):
         body: Body | None,
     ) -> Request:
         if self._base_url is not None and not isinstance(url, URL):
-            target = self._base_url.join(url)
+            target = self._base_url.below(url)
         else:
             target = url if isinstance(url, URL) else URL(url)
         query = extend_query(target.query, merge_params(self._params, params))

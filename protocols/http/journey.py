@@ -192,9 +192,8 @@ class Journey:
     def _set_out(self, request: Request) -> None:
         """Choose the credentials: those of the call, of the request, or of the client."""
         if not self._has_own_auth and "Authorization" not in request.headers:
-            self._auth = self._settings.auth
-            if self._auth is None:
-                self._auth = self._settings.passwords.get(request.url.origin)
+            # somebody was asked for a password where the client's own was none
+            self._auth = self._settings.passwords.get(request.url.origin, self._settings.auth)
         if self._retry is not None and self._settings.budget is not None:
             self._settings.budget.earn()
 

@@ -355,6 +355,9 @@ def without_certificate(context: ssl.SSLContext) -> ssl.SSLContext:
     bare.verify_flags = context.verify_flags
     bare.minimum_version = context.minimum_version
     bare.maximum_version = context.maximum_version
+    ciphers = [each["name"] for each in context.get_ciphers() if each["protocol"] != "TLSv1.3"]
+    if ciphers:
+        bare.set_ciphers(":".join([*ciphers, f"@SECLEVEL={context.security_level}"]))
     roots = context.get_ca_certs(binary_form=True)
     if roots:
         bare.load_verify_locations(cadata=b"".join(roots))

@@ -194,6 +194,25 @@ class URL:
         joined._fill(self.scheme, self.userinfo, self.host, self.port, path, query, fragment)
         return joined
 
+    def below(self, reference: str | bytes) -> URL:
+        """Return the URL that *reference* means where this one is a base URL, as in httpx.
+
+        A path goes behind this URL's own, with or without a slash at its beginning; the query
+        and the fragment are its own.  An absolute URL stays as it is.
+
+        Raises:
+            InvalidURL: what it means cannot be requested, or names a host and no scheme.
+        """
+        scheme, authority, path, query, fragment = _split(_text(reference))
+        if scheme is not None:
+            return URL(reference)
+        if authority is not None:
+            raise InvalidURL("scheme", "there is none before a host; http:// or https:// is needed")
+        path = _remove_dot_segments(f"{self.path.removesuffix('/')}/{path.removeprefix('/')}")
+        url = URL.__new__(URL)
+        url._fill(self.scheme, self.userinfo, self.host, self.port, path, query, fragment)
+        return url
+
     def __str__(self) -> str:
         userinfo = f"{self.userinfo}@" if self.userinfo else ""
         fragment = "" if self.fragment is None else f"#{self.fragment}"

@@ -95,9 +95,16 @@ class UnixOpener:
 
     Attributes:
         path: of the socket; one that begins with a null byte is in Linux's abstract namespace.
+
+    Raises ``ValueError`` for an empty path and for any other null byte.
     """
 
     path: str
+
+    def __post_init__(self) -> None:
+        if not self.path or "\0" in self.path[1:]:
+            # the system would end the name at the null byte, and connect to another socket
+            raise ValueError(f"not the path of a UNIX socket: {self.path!r}")
 
     def __str__(self) -> str:
         return f"unix:{self.path}"

@@ -35,6 +35,8 @@ __all__ = ["AsyncTransport", "Transport"]
 
 # What follows from the content, and is written by whoever sends it.
 _FRAMING = (b"content-length", b"transfer-encoding")
+# Extensions that change what is sent, or what is verified.
+_NOT_FOLLOWED = ("sni_hostname", "target")
 _TIMEOUTS = {
     "pool": httpx.PoolTimeout,
     "resolve": httpx.ConnectTimeout,
@@ -57,7 +59,10 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         retries: how often a connection that cannot be made is tried again.
         options: of our ``AsyncClient``, in place of what follows from the others.
 
-    The timeouts are httpx's, which go with each request.
+    The timeouts are httpx's, which go with each request.  Content codings are taken off by
+    httpx, which knows no limit of what a small body may decode to: stream what a stranger
+    sends.  A *cert* is shown to every host that is asked, redirected or not, as httpx has it.
+    The extensions ``sni_hostname`` and ``target`` are refused; ``trace`` is never called.
     """
 
     def __init__(
@@ -194,6 +199,11 @@ def _proxy(proxy: str | httpx.URL | httpx.Proxy) -> Proxy:
 
 def _request(request: httpx.Request) -> Request:
     """Return httpx's request as ours, with the same fields in the same order."""
+    for name in _NOT_FOLLOWED:
+        if name in request.extensions:
+            raise httpx.LocalProtocolError(
+                f"the extension {name!r} is not supported", request=request
+            )
     fields = Headers([pair for pair in request.headers.raw if pair[0].lower() not in _FRAMING])
     try:
         # User information became an Authorization field in httpx.

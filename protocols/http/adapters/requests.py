@@ -51,6 +51,9 @@ class Adapter(HTTPAdapter):
         options: of our ``Client``, for example ``max_connections``.
 
     *verify*, *cert*, *proxies* and *timeout* are those of requests, which go with each request.
+    Content codings are taken off by requests, which knows no limit of what a small body may
+    decode to: stream what a stranger sends.  A *cert* of the session's is shown to every https
+    host that is asked, redirected or not, as requests has it.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -111,6 +114,8 @@ class Adapter(HTTPAdapter):
     ) -> Client:
         """Return the client that connects as this request wants it."""
         proxy = select_proxy(request.url or "", dict(proxies) if proxies else None)
+        if not (request.url or "").lower().startswith("https:"):
+            verify, cert = True, None  # there is nothing to verify and nobody to show it to
         key = (verify, tuple(cert) if isinstance(cert, list) else cert, proxy)
         with self._mutex:
             client = self._clients.get(key)

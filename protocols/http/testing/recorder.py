@@ -2,8 +2,8 @@
 
 Owns: the file, and the client that makes the real exchanges.  May not touch: the client under
 test.
-Invariant: no value that is named as secret is in the file; a file appears whole, or is not
-touched; replaying does no I/O on the network.
+Invariant: no value that is named as secret (in a field, a query, a form, JSON) is in the file; a
+file appears whole, or is not touched; replaying does no I/O on the network.
 
 The file is JSON, made to be read and reviewed: an exchange has ``request`` and ``response``,
 each with its fields in order and its content as text, or in base64 where it is none.  Content
@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote_plus, urlencode
 
 from protocols.http.client import AsyncClient
 from protocols.http.cookies import NoCookies
@@ -40,6 +40,8 @@ FILTERED = "[filtered]"
 SECRET_HEADERS = frozenset(
     ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"]
 )
+# Fields of the server's or the caller's own invention say by their names what they are.
+_SECRET_HEADER = re.compile(r"(^|[-_])(token|secret|password|passwd|api-?key)([-_]|$)")
 # In a query, a form and JSON.
 SECRET_NAMES = frozenset(
     [
@@ -51,6 +53,10 @@ SECRET_NAMES = frozenset(
 # Of the real answer; what is kept is decoded and whole.
 _DROPPED = (b"content-length", b"transfer-encoding", b"content-encoding", b"connection")
 
+# What may stand in a field that holds URLs: Location, Referer, Link.
+_USER = re.compile(r"(?<=://)[^/?#@\s]*@")
+_PAIR = re.compile(r"(?<=[?&])([^=&#\s]+)=([^&#>\s\"]*)")
+_PART_NAME = re.compile(rb'name="([^"]*)"')
 _BOUNDARY = re.compile(r'multipart/.*boundary="?([^";]+)')
 
 Exchange = dict[str, Any]
@@ -187,6 +193,7 @@ class Recorder(MockTransport):
         fields = self._fields(request.headers)
         if (found := _BOUNDARY.search(kind)) is not None:  # another one each time
             content = content.replace(found[1].encode("latin-1"), b"boundary")
+            content = self._parts(content)
             fields = [[name, value.replace(found[1], "boundary")] for name, value in fields]
         return {
             "method": request.method,
@@ -209,7 +216,25 @@ class Recorder(MockTransport):
         if name.lower() == "set-cookie":
             cookie, semicolon, attributes = value.partition(";")
             return f"{cookie.partition('=')[0]}={FILTERED}{semicolon}{attributes}"
-        return FILTERED if name.lower() in self._headers else value
+        if name.lower() in self._headers or _SECRET_HEADER.search(name.lower()):
+            return FILTERED
+        value = _USER.sub("", value)
+        return _PAIR.sub(
+            lambda pair: f"{pair[1]}={FILTERED}" if self._is_secret(pair[1]) else pair[0], value
+        )
+
+    def _is_secret(self, name: str) -> bool:
+        return unquote_plus(name).lower() in self._names
+
+    def _parts(self, content: bytes) -> bytes:
+        """Filter secrets out of a multipart form, whose boundary is "boundary"."""
+        parts = content.split(b"--boundary")
+        for at, part in enumerate(parts):
+            head, line, _ = part.partition(b"\r\n\r\n")
+            name = _PART_NAME.search(head)
+            if line and name is not None and self._is_secret(name[1].decode("utf-8", "replace")):
+                parts[at] = head + line + FILTERED.encode() + b"\r\n"
+        return b"--boundary".join(parts)
 
     def _form(self, text: str) -> str:
         pairs = parse_qsl(text, keep_blank_values=True)
@@ -233,8 +258,8 @@ class Recorder(MockTransport):
         found = False
         if isinstance(value, dict):
             for name, each in value.items():
-                if str(name).lower() in self._names and not isinstance(each, dict | list):
-                    value[name] = FILTERED
+                if str(name).lower() in self._names:
+                    value[name] = _filtered(each)
                     found = True
                 else:
                     found |= self._hide(each)
@@ -242,6 +267,13 @@ class Recorder(MockTransport):
             for each in value:
                 found |= self._hide(each)
         return found
+
+
+def _filtered(value: Any) -> Any:
+    """Return parsed JSON of the same shape that says nothing."""
+    if isinstance(value, dict):
+        return {name: _filtered(each) for name, each in value.items()}
+    return [_filtered(each) for each in value] if isinstance(value, list) else FILTERED
 
 
 def _content(content: bytes) -> dict[str, str]:

@@ -172,6 +172,24 @@ async def test_on_password_is_asked_once_and_remembered() -> None:
         assert len(asked) == 2
 
 
+@on_reactor
+async def test_on_password_is_asked_once_where_the_clients_own_credentials_are_refused() -> None:
+    seen: list[bytes] = []
+    asked: list[PasswordQuestion] = []
+
+    def ask(question: PasswordQuestion) -> tuple[str, str]:
+        asked.append(question)
+        return "me", "secret"
+
+    async with (
+        serving(guarded(seen, basic("me", "secret"))) as server,
+        AsyncClient(auth=("me", "out of date"), on_password=ask) as client,
+    ):
+        for path in ("/a", "/b", "/c"):
+            assert (await client.get(server.url(path))).content == b"in"
+        assert (len(asked), len(seen)) == (1, 4)
+
+
 @pytest.mark.parametrize("challenge", ['Basic realm="x"', "Negotiate", "", "Basic realm=\x80"])
 @on_reactor
 async def test_on_password_that_knows_none_leaves_the_401(challenge: str) -> None:

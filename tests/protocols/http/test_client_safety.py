@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from protocols.http import AsyncClient, BearerAuth, CookieJar, NetrcAuth, NetrcError, Proxy
+from protocols.http.routes import without_certificate
 from reactor import ConnectError, TLSCertificateError, client_context
 from tests.peers.scripted import Conversation, answer, on_reactor, run, serving
 from tests.peers.scripts import always_ok
@@ -124,6 +125,17 @@ def test_context_without_the_certificate_still_verifies(trusting: ssl.SSLContext
     run(main())
 
 
+@pytest.mark.parametrize("ciphers", ["ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=1", "DEFAULT"])
+def test_context_without_the_certificate_allows_what_the_other_allows(ciphers: str) -> None:
+    context = ssl.create_default_context()
+    context.set_ciphers(ciphers)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    bare = without_certificate(context)
+    assert bare.get_ciphers() == context.get_ciphers()
+    for name in ("security_level", "minimum_version", "options", "verify_flags", "verify_mode"):
+        assert getattr(bare, name) == getattr(context, name)
+
+
 CONTROLS = ["\r", "\n", "\r\n", "\0", "\x1b", "\x7f"]
 
 
@@ -213,6 +225,12 @@ async def test_multipart_name_with_a_control_character_cannot_end_its_line(contr
 
 
 # -- UNIX sockets ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["", "/run/socket\0.of.another", "\0abstract\0name"])
+def test_path_that_the_system_would_cut_raises(path: str) -> None:
+    with pytest.raises(ValueError, match="UNIX socket"):
+        AsyncClient(uds=path)
 
 
 @on_reactor

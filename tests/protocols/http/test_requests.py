@@ -74,15 +74,23 @@ async def test_rfc9110_8_6_absent_content_is_told_where_it_is_expected(
     ("base", "url", "target"),
     [
         ("http://a.example/v1/", "users", "/v1/users?key=1"),
-        ("http://a.example/v1/", "/users?x=2", "/users?x=2&key=1"),
+        ("http://a.example/v1", "users", "/v1/users?key=1"),
+        ("http://a.example/v1/", "/users?x=2", "/v1/users?x=2&key=1"),
+        ("http://a.example/v1/", "?x=2", "/v1/?x=2&key=1"),
+        ("http://a.example/v1/?old=1", "a/../users", "/v1/users?key=1"),
         ("http://a.example", "", "/?key=1"),
+        ("http://b.example/v1", "http://a.example/users", "/users?key=1"),
     ],
 )
-def test_url_is_relative_to_the_base_and_has_the_clients_params(
-    base: str, url: str, target: str
-) -> None:
+def test_url_is_below_the_base_and_has_the_clients_params(base: str, url: str, target: str) -> None:
     request = AsyncClient(base_url=base, params={"key": 1}).build_request("GET", url)
     assert (request.url.host, request.url.target) == ("a.example", target)
+
+
+@pytest.mark.parametrize("url", ["//evil.example/users", "ftp://a.example/", "http:users"])
+def test_url_that_would_leave_the_base_in_disguise_raises(url: str) -> None:
+    with pytest.raises(InvalidURL, match=r"scheme|host"):
+        AsyncClient(base_url="http://a.example/v1").build_request("GET", url)
 
 
 def test_params_come_behind_the_urls_own_query() -> None:

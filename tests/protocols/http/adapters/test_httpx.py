@@ -179,6 +179,15 @@ async def test_failures_are_httpx_s_own_and_name_ours() -> None:
             await client.request("CONNECT", server.url())
 
 
+@pytest.mark.parametrize("extension", [{"sni_hostname": "other.example"}, {"target": b"/other"}])
+@on_reactor
+async def test_extension_that_is_not_followed_is_refused(extension: dict[str, Any]) -> None:
+    async with using() as (server, client, _):
+        with pytest.raises(httpx.LocalProtocolError, match=next(iter(extension))):
+            await client.get(server.url(), extensions=extension)
+        assert server.connections == 0
+
+
 @on_reactor
 async def test_error_of_the_caller_s_own_iterator_is_not_translated() -> None:
     async def pieces() -> AsyncIterator[bytes]:

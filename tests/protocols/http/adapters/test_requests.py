@@ -184,6 +184,14 @@ def test_verify_and_cert_go_with_each_request(
         session.get("https://127.0.0.1:1/", cert=str(tmp_path / "no.pem"))
 
 
+def test_verify_and_cert_are_not_looked_at_without_tls(
+    server: Server, session: requests.Session
+) -> None:
+    for verify, cert in ((True, None), (False, "/nowhere.pem"), ("/nowhere.pem", None)):
+        assert session.get(server.url(), verify=verify, cert=cert).status_code == 200
+    assert server.connections == 1
+
+
 # -- the adapter ----------------------------------------------------------------------------
 
 

@@ -110,6 +110,38 @@ def test_secret_in_an_answer_is_not_in_the_file(tmp_path: Path) -> None:
     assert "hunter2" not in path.read_text()
 
 
+def test_secret_in_a_url_a_part_or_below_its_name_is_not_in_the_file(tmp_path: Path) -> None:
+    said = answer(
+        b'{"token": ["hunter2", {"a": "hunter2"}], "n": 1}',
+        "Content-Type: application/json",
+        "Location: https://ann:hunter2@a.example/b?q=1&access_token=hunter2#here",
+        'Link: </c?api%5Fkey=hunter2>; rel="next", </d>; rel="first"',
+        "X-Session-Token: hunter2",
+        "X-Keyboard: plain",
+    )
+
+    def ask(client: Client, url: str) -> Any:
+        response = client.post(
+            url,
+            files={"password": (None, "hunter2"), "f": ("it", "in it")},
+            headers={"Referer": "http://b.example/?token=hunter2"},
+        )
+        return response.json(), response.links
+
+    path = tmp_path / "recording.json"
+    with serving_in_thread(says(said)) as server:
+        with Client(transport=Recorder(path)) as client:
+            ask(client, server.url("/"))
+        with Client(transport=Recorder(path, mode="replay")) as client:
+            told, links = ask(client, server.url("/"))
+    assert told == {"token": ["[filtered]", {"a": "[filtered]"}], "n": 1}
+    assert links["first"]["url"] == "/d"
+    kept = path.read_text()
+    assert "hunter2" not in kept
+    for plain in ("https://a.example/b?q=1&access_token=[filtered]#here", "in it", "plain"):
+        assert plain in kept
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"format": 2, "exchanges": []}', '{"format": 1, "exchanges": [{}]}'],
