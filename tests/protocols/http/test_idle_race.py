@@ -23,7 +23,9 @@ from tests.effort import effort
 
 USES = effort(5_000, 50_000)
 ENOUGH = USES // 20  # uses of a connection that lay idle, and of one that replaced it
-CALLERS = 250
+CALLERS = 50
+TURNS = USES // CALLERS
+MOST_TURNS = 10 * TURNS  # where the machine is too busy for ENOUGH
 IDLE_SECONDS = 0.03
 LATER, EARLIER = 1.1, 0.8
 
@@ -112,54 +114,55 @@ def server() -> Iterator[Server]:
     server.stop()
 
 
-async def use(client: AsyncClient, server: Server, method: str, failed: Counter[str]) -> None:
-    """Make the uses, by many callers at a time, each at the moment at which it may go wrong."""
+async def use(server: Server, method: str, failed: Counter[str]) -> Counter[str]:
+    """Make the uses, by many callers at a time, each at the moment at which it may go wrong.
+
+    Each has a client of its own, or it would be lent what another has just given back.  Return
+    what became of their connections.
+    """
     dice = random.Random(4711)
+    total: Counter[str] = Counter()
 
     async def caller(number: int) -> None:
         pause = IDLE_SECONDS
-        for turn in range(USES // CALLERS):
-            target = f"/{method}/{number}/{turn}"
-            try:
-                response = await client.request(method, server.root + target)
-                assert response.text == target
-                was_in_time = response.headers["X-Connection"] == "used"
-            except EndpointError:
-                failed[target] += 1
-                was_in_time = False
-            pause *= (LATER if was_in_time else EARLIER) * dice.uniform(0.95, 1.05)
-            await asyncio.sleep(pause)  # the time is what is tested: the server's is real, too
+        async with AsyncClient() as client:
+            for turn in range(MOST_TURNS):
+                if turn >= TURNS and total["in time"] >= ENOUGH:
+                    break
+                target = f"/{method}/{number}/{turn}"
+                try:
+                    response = await client.request(method, server.root + target)
+                    assert response.text == target
+                    was_in_time = response.headers["X-Connection"] == "used"
+                except EndpointError:
+                    failed[target] += 1
+                    was_in_time = False
+                total["in time"] += was_in_time
+                pause *= (LATER if was_in_time else EARLIER) * dice.uniform(0.95, 1.05)
+                await asyncio.sleep(pause)  # the time is what is tested: the server's is real, too
+            stats = client.manager.stats()
+            total.update(opened=stats["opened"], reused=stats["reused"])
 
     await asyncio.gather(*map(caller, range(CALLERS)))
+    return total
 
 
 @pytest.mark.timeout(900)
 def test_work_that_may_be_repeated_never_fails(server: Server) -> None:
     failed: Counter[str] = Counter()
-
-    async def main() -> None:
-        async with AsyncClient(max_per_host=CALLERS) as client:
-            await use(client, server, "GET", failed)
-            stats = client.manager.stats()
-            assert stats["reused"] >= ENOUGH
-            assert stats["opened"] >= CALLERS + ENOUGH
-        assert not failed
-
-    run(main())
-    assert len(server.seen) == USES // CALLERS * CALLERS
+    total = run(use(server, "GET", failed))
+    assert not failed
+    assert total["reused"] >= ENOUGH
+    assert total["opened"] >= CALLERS + ENOUGH
+    assert len(server.seen) >= TURNS * CALLERS
     assert server.closed["idle"] > CALLERS
 
 
 @pytest.mark.timeout(900)
 def test_work_that_may_not_be_repeated_is_never_done_twice(server: Server) -> None:
     failed: Counter[str] = Counter()
-
-    async def main() -> None:
-        async with AsyncClient(max_per_host=CALLERS) as client:
-            await use(client, server, "POST", failed)
-            assert client.manager.stats()["reused"] >= ENOUGH
-
-    run(main())
+    total = run(use(server, "POST", failed))
+    assert total["reused"] >= ENOUGH
     assert set(server.seen.values()) == {1}
-    assert len(server.seen) + len(failed) >= USES // CALLERS * CALLERS
-    assert len(failed) < USES // 2  # most are seen to be dead before they are used
+    assert len(server.seen) + len(failed) >= TURNS * CALLERS
+    assert len(failed) < len(server.seen)  # most are seen to be dead before they are used

@@ -67,7 +67,7 @@ WAYS: dict[str, tuple[dict[str, Any], Callable[[Client, Server], object]]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server() -> Iterator[Server]:
     with serving_in_thread(redirects_once) as server:
         yield server

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from protocols.http import AsyncClient, ResponseLimitError
+from protocols.http import (
+    URL,
+    AsyncClient,
+    CookieJar,
+    Headers,
+    PasswordQuestion,
+    ProxyError,
+    ResponseLimitError,
+)
 from protocols.http.limits import DEFAULT_LIMITS
 from protocols.http.testing import MockTransport, ReceivedRequest, Reply
-from tests.peers.scripted import Conversation, on_reactor, serving
+from reactor import TLSCertificateError, client_context
+from tests.peers.scripted import Authority, Conversation, answer, on_reactor, serving
+from tests.peers.scripts import always_ok
 from tests.protocols.http.client_checks import NOTHING, counts
 
 pytestmark = pytest.mark.usefixtures("nothing_is_told")
@@ -89,3 +101,74 @@ async def test_informational_responses_without_end_are_an_error() -> None:
         with pytest.raises(ResponseLimitError, match=str(DEFAULT_LIMITS.max_informational)):
             await client.get(server.url())
         assert counts(client) == NOTHING
+
+
+@on_reactor
+async def test_the_password_of_one_proxy_goes_to_no_other() -> None:
+    """curl CVE-2026-6253."""
+    heads: list[bytes] = []
+
+    async def first(peer: Conversation) -> None:
+        heads.append(await peer.request() or b"")
+        await peer.send(answer(b"", "Location: https://b.example/", status="302 Found"))
+        await peer.until_closed()
+
+    async def second(peer: Conversation) -> None:
+        heads.append(await peer.request() or b"")
+        await peer.send(answer(b"", status="403 No"))
+
+    async with serving(first) as one, serving(second) as two:
+        proxies = {"http": one.url().replace("//", "//ann:secret@"), "https": two.url()}
+        async with AsyncClient(proxy=proxies, follow_redirects=True) as client:
+            with pytest.raises(ProxyError, match="403"):
+                await client.get("http://a.example/")
+    assert b"\r\nProxy-Authorization: Basic " in heads[0]
+    assert heads[1].startswith(b"CONNECT b.example:443 ")
+    assert b"uthorization" not in heads[1]
+
+
+@on_reactor
+async def test_proxy_that_plays_the_origin_gets_no_password() -> None:
+    """curl CVE-2026-86414: CONNECT is answered with 401."""
+    heads: list[bytes] = []
+    asked: list[PasswordQuestion] = []
+
+    async def proxy(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            heads.append(head)
+            refusal = answer(b"", 'WWW-Authenticate: Basic realm="x"', status="401 No")
+            await peer.send(refusal)
+
+    async with serving(proxy) as server:
+        options = {"auth": ("ann", "secret"), "on_password": asked.append}
+        async with AsyncClient(proxy=server.url(), **options) as client:  # type: ignore[arg-type]
+            with pytest.raises(ProxyError, match="401"):
+                await client.get("https://a.example/")
+    assert [b"uthorization" in head for head in heads] == [False]
+    assert asked == []
+
+
+@on_reactor
+async def test_proxy_is_verified_though_the_origin_is_not(authority: Authority) -> None:
+    """urllib3 CVE-2026-97687: the TLS settings of the origin were those of its proxy."""
+    async with serving(always_ok, tls=authority.server()) as server:
+        unverified = client_context(verify=False)
+        async with AsyncClient(tls=unverified, trust_env=False) as client:
+            assert (await client.get(server.url())).status_code == 200
+        async with AsyncClient(tls=unverified, proxy=server.url()) as client:
+            for url in ("http://a.example/", "https://a.example/"):
+                with pytest.raises(TLSCertificateError):
+                    await client.get(url)
+
+
+def test_cookie_for_one_host_is_for_one_host_when_it_was_saved(tmp_path: Path) -> None:
+    """aiohttp CVE-2026-54279."""
+    jar, loaded = CookieJar(), CookieJar()
+    fields = Headers(
+        [("Set-Cookie", "a=1; Max-Age=60"), ("Set-Cookie", "b=1; Max-Age=60; Path=/c")]
+    )
+    jar.store(URL("https://a.example/"), fields)
+    jar.save(tmp_path / "cookies")
+    loaded.load(tmp_path / "cookies")
+    assert loaded.header_for(URL("https://a.example/")) == "a=1"
+    assert loaded.header_for(URL("https://b.a.example/")) is None
