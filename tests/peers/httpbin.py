@@ -6,6 +6,7 @@ descriptors come and go while a test's own are counted.
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -15,12 +16,15 @@ from typing import Self
 from tests.peers.server_process import ServerProcess
 
 PROGRAM = """\
-import signal, sys
+import json, signal
 from httpbin import app
 from pytest_httpbin.certs import where
 from pytest_httpbin.serve import SecureServer, Server
+routes = [(rule.rule, sorted(rule.methods)) for rule in app.url_map.iter_rules()]
 with Server(application=app) as plain, SecureServer(application=app) as secure:
-    print("ports", plain.port, secure.port, where(), "ready", flush=True)
+    print("ports", plain.port, secure.port, where())
+    print("routes", json.dumps(routes))
+    print("ready", flush=True)
     signal.sigwait([signal.SIGTERM])
 """
 
@@ -30,6 +34,7 @@ class Httpbin:
 
     Attributes:
         ca_file: the root of the certificate of the TLS server, which is for 127.0.0.1.
+        routes: all that it answers: paths, with names in angle brackets, and methods.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -41,9 +46,14 @@ class Httpbin:
 
     def __enter__(self) -> Self:
         self._process = ServerProcess([sys.executable, "-c", PROGRAM], self._log, "ready")
-        words = self._log.read_text().partition("ports ")[2].split()
+        told = self._log.read_text()
+        words = told.partition("ports ")[2].split()
         self._ports = {"http": int(words[0]), "https": int(words[1])}
         self.ca_file = words[2]
+        line = told.partition("routes ")[2].partition("\n")[0]
+        self.routes: list[tuple[str, list[str]]] = [
+            (path, names) for path, names in json.loads(line)
+        ]
         return self
 
     def __exit__(
