@@ -1,5 +1,6 @@
 """The reactor's C face: what transports, listeners and drivers in Cython see of it."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from reactor.pollers.contract cimport OpList, Poller
@@ -16,9 +17,10 @@ cdef struct LiveLink:           # an entry of the list of live transports; all 0
 cdef class Handle:
     """A call-back in the ready queue; asyncio.Handle's surface."""
 
+    # These four are None once it was run or cancelled.
     cdef readonly Reactor _loop
-    cdef readonly object _callback          # None once cancelled
-    cdef readonly object _args              # a tuple, or None once cancelled
+    cdef readonly object _callback
+    cdef readonly object _args              # a tuple
     cdef readonly object _context
     cdef readonly bint _cancelled
     cdef readonly object _source_traceback  # only in debug mode
@@ -27,6 +29,8 @@ cdef class Handle:
     # Call it now. Exceptions go to the loop's handler; only SystemExit and
     # KeyboardInterrupt come through.
     cdef int run(self) except -1
+    # Let go of what it holds.
+    cdef int spent(self) except -1
 
 
 cdef class TimerHandle(Handle):
@@ -44,7 +48,8 @@ cdef class Reactor:
     cdef OpList done                        # ops that are done and not yet dispatched
     cdef LiveLink *live                     # transports that have a descriptor
 
-    cdef list ring                          # the ready queue, a power of two of places
+    cdef PyObject **ring                    # the ready queue: owned references, in a circle
+    cdef Py_ssize_t ring_size               # its places, a power of two
     cdef Py_ssize_t ring_head
     cdef readonly Py_ssize_t ready_count
     cdef bint waiting                       # may be asleep: who queues from outside must wake

@@ -19,13 +19,13 @@ the reactor sets ``waiting`` and then looks at the queue, the thread appends and
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.list cimport PyList_GET_ITEM, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport ceil, isnan
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t
-from libc.string cimport memset
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
 
 from reactor.pollers.contract cimport OP_IDLE, Op, OpOwner, Poller, let_go, op_pop
 from reactor.timers cimport Timer, TimerHeap
@@ -44,7 +44,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyTuple_GET_SIZE(PyObject *args)
     void Py_XDECREF(PyObject *value)
     object PyContext_CopyCurrent()
-    int PyContext_Enter(object context) except -1
+    int enter_context "PyContext_Enter"(PyObject *context)      # -1 with the exception set
     int PyContext_Exit(object context) except -1
 
 cdef enum:
@@ -62,10 +62,11 @@ cdef int raise_pending() except -1:
 cdef object call_in_context(object context, object callback, object args):
     cdef PyObject *result
     cdef Py_ssize_t count = 0 if args is None else PyTuple_GET_SIZE(<PyObject *>args)
-    try:
-        PyContext_Enter(context)
-    except RuntimeError as error:       # somebody is in it already
-        return error
+    if enter_context(<PyObject *>context) < 0:
+        try:
+            raise_pending()
+        except RuntimeError as error:   # somebody is in it already
+            return error
     if count == 0:
         result = PyObject_CallNoArgs(<PyObject *>callback)
     elif count == 1:
@@ -86,17 +87,42 @@ cdef object call_in_context(object context, object callback, object args):
         PyContext_Exit(context)
 
 
-@cython.freelist(512)
+@cython.freelist(1024)
+@cython.no_gc
 cdef class Handle:
-    """A call-back that was scheduled with ``call_soon``; see ``asyncio.Handle``."""
+    """A call-back that was scheduled with ``call_soon``; see ``asyncio.Handle``.
+
+    Hidden from the cyclic collector, for which a thousand call-backs in the queue are a thousand
+    objects to walk through.  That costs nothing since it holds nothing once it was run or
+    cancelled; until then the loop holds it.
+    """
 
     cdef int run(self) except -1:
-        cdef object error = call_in_context(self._context, self._callback, self._args)
+        cdef Reactor loop = self._loop
+        cdef object callback = self._callback
+        cdef object args = self._args
+        cdef object error
+        if loop is None:
+            return 0                    # it was run or cancelled
+        context = self._context
+        if not loop._debug:
+            self.spent()                # else who looks for slow ones shows what it was first
+        error = call_in_context(context, callback, args)
         if error is not None:
-            self._loop.report(
-                f"Exception in callback {describe_callback(self._callback, self._args)}",
+            self._callback, self._args = callback, args
+            loop.report(
+                f"Exception in callback {describe_callback(callback, args)}",
                 error, self, None, None,
             )
+            if not loop._debug:
+                self.spent()
+        return 0
+
+    cdef int spent(self) except -1:
+        self._loop = None
+        self._callback = None
+        self._args = None
+        self._context = None
         return 0
 
     def _run(self):
@@ -107,18 +133,17 @@ cdef class Handle:
         """Do not call the call-back.  A second cancel does nothing."""
         if self._cancelled:
             return
-        if self._loop._debug:
+        if self._loop is not None and self._loop._debug:
             self.shown = repr(self)
         self._cancelled = True
-        self._callback = None
-        self._args = None
+        self.spent()
 
     def cancelled(self):
         """Return whether the handle was cancelled."""
         return self._cancelled
 
     def get_context(self):
-        """Return the ``contextvars.Context`` in which the call-back runs."""
+        """Return the ``contextvars.Context`` in which the call-back runs; None once it did."""
         return self._context
 
     def _repr_info(self):
@@ -217,7 +242,15 @@ cdef class Reactor:
         self.poller = poller
         self.pool = poller.pool
         self.timers = TimerHeap()
-        self.ring = [None] * FIRST_RING
+        self.ring = <PyObject **>malloc(FIRST_RING * sizeof(PyObject *))
+        if self.ring == NULL:
+            raise MemoryError
+        self.ring_size = FIRST_RING
+
+    def __dealloc__(self):
+        while self.ready_count:
+            self.pop()
+        free(self.ring)
 
     # -- scheduling ------------------------------------------------------------------
 
@@ -289,37 +322,24 @@ cdef class Reactor:
     @cython.profile(False)              # a tracer may let go of the GIL
     @cython.linetrace(False)
     cdef int push(self, Handle handle) except -1:
-        cdef Py_ssize_t place
-        while self.ready_count == len(self.ring):
+        if self.ready_count == self.ring_size:
             self.grow()
-        place = (self.ring_head + self.ready_count) & (len(self.ring) - 1)
-        Py_INCREF(handle)
-        Py_DECREF(None)
-        PyList_SET_ITEM(self.ring, place, handle)
+        Py_INCREF(handle)               # the ring's reference
+        self.ring[(self.ring_head + self.ready_count) & (self.ring_size - 1)] = <PyObject *>handle
         self.ready_count += 1
         return 0
 
     @cython.profile(False)              # a tracer may let go of the GIL
     @cython.linetrace(False)
     cdef int grow(self) except -1:
-        """Double the ring.
-
-        Making the new one may start the cyclic collector, and with it any code, which may
-        append to the old one; nothing may do so between looking at the old and replacing it.
-        """
-        cdef Py_ssize_t size = len(self.ring)
-        cdef Py_ssize_t at
-        cdef list wider = [None] * (2 * size)
-        cdef list ring = self.ring
-        if len(ring) != size or self.ready_count != size:
-            return 0
-        for at in range(size):
-            handle = <object>PyList_GET_ITEM(ring, (self.ring_head + at) & (size - 1))
-            Py_INCREF(handle)
-            Py_DECREF(None)
-            PyList_SET_ITEM(wider, at, handle)
+        """Double the ring, which is full; what wraps round moves behind the rest."""
+        cdef Py_ssize_t size = self.ring_size
+        cdef PyObject **wider = <PyObject **>realloc(self.ring, 2 * size * sizeof(PyObject *))
+        if wider == NULL:
+            raise MemoryError
+        memcpy(wider + size, wider, self.ring_head * sizeof(PyObject *))
         self.ring = wider
-        self.ring_head = 0
+        self.ring_size = 2 * size
         return 0
 
     # -- running ---------------------------------------------------------------------
@@ -434,12 +454,10 @@ cdef class Reactor:
     @cython.profile(False)              # a tracer may let go of the GIL
     @cython.linetrace(False)
     cdef Handle pop(self):
-        cdef Handle handle = <Handle>PyList_GET_ITEM(self.ring, self.ring_head)
-        Py_INCREF(None)
-        Py_DECREF(handle)                       # the ring's reference; ours keeps it alive
-        PyList_SET_ITEM(self.ring, self.ring_head, None)
-        self.ring_head = (self.ring_head + 1) & (len(self.ring) - 1)
+        cdef Handle handle = <Handle>self.ring[self.ring_head]
+        self.ring_head = (self.ring_head + 1) & (self.ring_size - 1)
         self.ready_count -= 1
+        Py_DECREF(handle)                       # the ring's reference; ours keeps it alive
         return handle
 
     cdef int run_watched(self, Handle handle) except -1:
@@ -455,7 +473,7 @@ cdef class Reactor:
         if took >= self.slow_callback_duration:
             logger.warning("Executing %s took %.3f seconds",
                            asyncio.base_events._format_handle(handle), took)
-        return 0
+        return handle.spent()
 
     cdef int64_t now_ns(self) noexcept:
         return self.poller.now_ns()
@@ -491,15 +509,18 @@ cdef class Reactor:
         descriptors and call nobody.  So do transports that had no op pending.
         """
         cdef Timer *timer
+        cdef TimerHandle handle
         cdef Op *op
         while self.ready_count:
-            self.pop()
+            self.pop().spent()
         while True:
             timer = self.timers.pop_due(INT64_MAX)
             if timer == NULL:
                 break
             if timer.fire == fire_handle:
-                Py_DECREF(<object>timer.owner)
+                handle = <TimerHandle>timer.owner
+                Py_DECREF(handle)           # the heap's reference
+                handle.spent()
         # What an exit left of a batch. What comes with a result that stands is its owner's.
         op = self.done.first
         while op != NULL:

@@ -37,6 +37,11 @@ cdef class WatchHandle(Handle):
                 self.watcher.again()
         return 0
 
+    cdef int spent(self) except -1:
+        if self._cancelled:             # else it will run again
+            Handle.spent(self)
+        return 0
+
 
 cdef class Watcher(OpOwner):
     """Watches *fd* for readability, or with *writes* for writability."""

@@ -87,6 +87,49 @@ def test_cancelled_handle_lets_its_callback_go(loop: EventLoop) -> None:
     turn(loop, 1)
 
 
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("end", ["run", "failed", "cancelled", "closed"])
+@pytest.mark.parametrize("kind", ["soon", "later"])
+def test_handle_that_is_done_with_is_in_no_cycle(kind: str, end: str, debug: bool) -> None:
+    class Owner:
+        handle: Handle
+
+        def __call__(self) -> None:
+            if end == "failed":
+                raise OSError("on purpose")
+
+    loop = simulated_loop()
+    loop.set_debug(debug)
+    loop.set_exception_handler(lambda *_: None)
+    owner = Owner()
+    owner.handle = loop.call_soon(owner) if kind == "soon" else loop.call_later(0, owner)
+    gone = weakref.ref(owner)
+    gc.disable()
+    try:
+        if end == "cancelled":
+            owner.handle.cancel()
+        elif end == "closed":
+            loop.close()
+        else:
+            turn(loop, 3)
+        del owner
+        assert gone() is None  # by its count alone: nothing but itself held it
+    finally:
+        gc.enable()
+        loop.close()
+
+
+def test_failed_call_back_is_told_of_with_its_handle_as_it_was(loop: EventLoop) -> None:
+    def fail() -> None:
+        raise OSError("on purpose")
+
+    told: list[str] = []
+    loop.set_exception_handler(lambda _, context: told.append(repr(context["handle"])))
+    loop.call_soon(fail)
+    turn(loop, 1)
+    assert "fail()" in told[0]
+
+
 @pytest.mark.parametrize("args", [(), (1,), (1, 2), (1, 2, 3, 4, 5)])
 def test_arguments_arrive(loop: EventLoop, args: tuple[int, ...]) -> None:
     seen: list[tuple[int, ...]] = []
