@@ -92,7 +92,7 @@ def test_cancelled_handle_lets_its_callback_go(loop: EventLoop) -> None:
 @pytest.mark.parametrize("kind", ["soon", "later"])
 def test_handle_that_is_done_with_is_in_no_cycle(kind: str, end: str, debug: bool) -> None:
     class Owner:
-        handle: Handle
+        handle: asyncio.Handle
 
         def __call__(self) -> None:
             if end == "failed":

@@ -46,7 +46,7 @@ def test_timeout_in_the_tls_handshake(trusting: ssl.SSLContext) -> None:
     async def main() -> None:
         async with serving(says_nothing) as server:
             url = f"https://127.0.0.1:{server.port}/"
-            error = await failure_of(url, timeout=0.05, tls=trusting)
+            error = await failure_of(url, timeout=0.5, tls=trusting)
             check_failure(error, server.port, "tls", EndpointTimeoutError, TimeoutError)
 
     run(main())
@@ -58,7 +58,7 @@ def test_timeout_in_the_tls_handshake(trusting: ssl.SSLContext) -> None:
 @on_reactor
 async def test_timeout_while_reading(said: bytes) -> None:
     async with serving(says(said)) as server:
-        error = await failure_of(server.url(), timeout=0.05)
+        error = await failure_of(server.url(), timeout=0.5)
         check_failure(error, server.port, "read", EndpointTimeoutError, TimeoutError)
 
 
@@ -80,7 +80,7 @@ async def test_timeout_while_waiting_for_a_connection() -> None:
 async def test_timeout_covers_the_body_of_a_stream() -> None:
     data = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"
     async with serving(says(data)) as server, AsyncClient() as client:
-        async with client.stream("GET", server.url(), timeout=0.05) as response:
+        async with client.stream("GET", server.url(), timeout=0.5) as response:
             assert await anext(response.aiter_bytes()) == b"some"
             with pytest.raises(EndpointTimeoutError):
                 await anext(response.aiter_bytes())

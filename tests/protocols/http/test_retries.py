@@ -201,7 +201,7 @@ async def test_timeout_of_a_phase_is_tried_again_within_the_total() -> None:
                 await peer.send(OK)
 
     async with serving(silent_at_first) as server, AsyncClient(retry=FAST) as client:
-        response = await client.get(server.url(), timeout=Timeout(20, read=0.05))
+        response = await client.get(server.url(), timeout=Timeout(20, read=0.5))
         assert (response.content, server.connections) == (b"ok", 2)
 
 

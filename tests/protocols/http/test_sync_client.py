@@ -235,7 +235,7 @@ def test_leader_that_is_done_first_hands_over(gate: Gate, threads: ThreadPoolExe
 
 def test_leader_that_times_out_hands_over(gate: Gate, threads: ThreadPoolExecutor) -> None:
     with Client() as client:
-        leader = threads.submit(client.get, gate.server.url("/leader"), timeout=0.2)
+        leader = threads.submit(client.get, gate.server.url("/leader"), timeout=1)
         gate.await_requests("/leader")
         follower = threads.submit(client.get, gate.server.url("/follower"))
         gate.await_requests("/follower")

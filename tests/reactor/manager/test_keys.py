@@ -228,7 +228,7 @@ def test_unix_path_keeps_the_factorys_own_errors_and_the_deadline(tmp_path: Path
                 await manager.acquire(factory, endpoint)
         silent = endpoint._replace(tls=client_context())  # the echo ends no handshake
         with pytest.raises(EndpointError) as caught:
-            await manager.acquire(Asker, silent, deadline=loop.time() + 0.05)
+            await manager.acquire(Asker, silent, deadline=loop.time() + 0.5)
         assert (caught.value.phase, caught.value.host) == ("tls", path)
         full = socket.socket(socket.AF_UNIX)
         full.bind(str(tmp_path / "full"))

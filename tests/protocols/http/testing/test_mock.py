@@ -20,6 +20,7 @@ from protocols.http import (
 from protocols.http.limits import STREAM_HIGH_WATER_BYTES
 from protocols.http.testing import Answer, MockTransport, ReceivedRequest, Reply
 from reactor import ConnectRefusedError, EndpointTimeoutError
+from reactor.testing import simulated_loop
 from tests.peers.scripted import on_reactor
 from tests.protocols.http.client_checks import NOTHING, counts, passes
 
@@ -236,8 +237,7 @@ async def test_handler_that_returns_something_else_is_told() -> None:
             await client.get(URL)
 
 
-@on_reactor
-async def test_deadline_ends_the_handler_too() -> None:
+def test_deadline_ends_the_handler_too() -> None:
     ended = asyncio.Event()
 
     async def never(request: ReceivedRequest) -> Reply:
@@ -247,10 +247,17 @@ async def test_deadline_ends_the_handler_too() -> None:
             ended.set()
         return Reply()
 
-    async with AsyncClient(transport=MockTransport(never)) as client:
-        with pytest.raises(EndpointTimeoutError):
-            await client.get(URL, timeout=0.01)
-        await ended.wait()
+    async def main() -> None:
+        async with AsyncClient(transport=MockTransport(never)) as client:
+            with pytest.raises(EndpointTimeoutError):
+                await client.get(URL, timeout=5)
+            await ended.wait()
+
+    loop = simulated_loop()  # time passes when nothing else can happen: the handler is at work
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
 
 
 # -- the example of the package's documentation ----------------------------------------------
