@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from protocols.http import IncompleteResponseError, RemoteProtocolError
+from protocols.http import AsyncClient, IncompleteResponseError, RemoteProtocolError, ResponseError
 from reactor import (
     ConnectionLostError,
     ConnectRefusedError,
@@ -18,9 +18,24 @@ from reactor import (
     TLSError,
     TLSTruncatedError,
 )
-from tests.peers.scripted import Authority, Conversation, on_reactor, refusing_port, run, serving
+from tests.peers.scripted import (
+    OK,
+    Authority,
+    Conversation,
+    on_reactor,
+    refusing_port,
+    run,
+    serving,
+)
 from tests.peers.scripts import always_ok, ends, says, says_and_closes
-from tests.protocols.http.client_checks import check_failure, failure_of, passes
+from tests.protocols.http.client_checks import (
+    NOTHING,
+    check_failure,
+    counts,
+    failure_of,
+    passes,
+)
+from tests.protocols.http.corpus import BEYOND_A_LIMIT, REFUSED, Case
 
 pytestmark = pytest.mark.usefixtures("nothing_is_told")
 
@@ -179,3 +194,25 @@ def test_tls_that_ends_without_close_notify_in_a_response(
             assert isinstance(error.__cause__, ssl.SSLEOFError)
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    "case",
+    # a used connection that is closed without a byte is stale, and the request sent again
+    [each for each in REFUSED + BEYOND_A_LIMIT if each.data and each.request in ("GET", "HEAD")],
+    ids=str,
+)
+@on_reactor
+async def test_no_connection_outlives_what_the_parser_refuses(case: Case) -> None:
+    script = says_and_closes if case.eof else says
+    async with (
+        serving(script(OK, case.data)) as server,
+        AsyncClient(limits=case.limits, timeout=20) as client,
+    ):
+        await client.get(server.url())
+        assert counts(client) == {**NOTHING, "idle": 1}
+        with pytest.raises(ResponseError) as caught:
+            await client.request(case.request, server.url())
+        assert case.error in str(caught.value)
+        assert counts(client) == NOTHING
+        assert server.connections == 1

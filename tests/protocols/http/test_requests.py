@@ -9,8 +9,17 @@ from typing import Any
 
 import pytest
 
-from protocols.http import AsyncClient, Client, InvalidHeader, InvalidURL, Request
+from protocols.http import (
+    AsyncClient,
+    BasicAuth,
+    Client,
+    InvalidHeader,
+    InvalidURL,
+    Request,
+    Retry,
+)
 from protocols.http.errors import ResponseError
+from protocols.http.testing import MockTransport, ReceivedRequest, Reply
 from tests.peers.scripted import (
     OK,
     Conversation,
@@ -49,6 +58,67 @@ async def test_each_verb_sends_its_method(verb: str) -> None:
         assert heads[0].startswith(f"{verb.upper()} /x HTTP/1.1\r\n".encode())
         assert response.method == verb.upper()
         assert timedelta() < response.elapsed < timedelta(seconds=20)
+
+
+@pytest.mark.parametrize("method", ["TRACE", "PURGE", "M-SEARCH", "get", "!#$%&'*+-.^_`|~09Az"])
+@on_reactor
+async def test_any_token_is_a_method_as_it_is_written(method: str) -> None:
+    heads: list[bytes] = []
+    async with serving(echo(heads)) as server, AsyncClient() as client:
+        response = await client.request(method, server.url("/x"))
+        assert heads[0].startswith(f"{method} /x HTTP/1.1\r\n".encode())
+        assert response.method == method
+
+
+@on_reactor
+async def test_what_a_client_has_is_the_default_of_each_request() -> None:
+    told: list[str] = []
+
+    def answer_once_asked(request: ReceivedRequest) -> Reply:
+        if request.url.path == "/from":
+            return Reply(302, headers={"Location": "/to"})
+        return Reply(503 if told.count("sent") < 2 else 200, b"body")
+
+    def tell(what: str) -> Any:
+        return lambda *_: told.append(what)
+
+    mock = MockTransport(answer_once_asked)
+    options: dict[str, Any] = {
+        "headers": {"X-Own": "client"},
+        "params": {"p": "client"},
+        "cookies": {"c": "client"},
+        "auth": ("client", "pw"),
+        "follow_redirects": True,
+        "retry": Retry(backoff=0, methods=["POST"]),
+        "on_redirect": tell("redirected"),
+        "on_send": tell("sent"),
+        "on_receive": tell("received"),
+    }
+    async with AsyncClient(base_url="http://a.example", transport=mock, **options) as client:
+        response = await client.post("/", content=b"it")
+        assert response.status_code == 200
+        assert told == ["sent", "received"] * 2
+        first = mock.requests[0]
+        assert (first.headers["X-Own"], first.url.query) == ("client", "p=client")
+        assert first.headers["Cookie"] == "c=client"
+        assert first.headers["Authorization"] == BasicAuth("client", "pw").headers_for(
+            "", first.url
+        )
+        await client.get("/from")
+        assert told[4:] == ["redirected", "received"]
+        told.clear()
+        del mock.requests[:]
+        own: dict[str, Any] = {"retry": None, "on_send": None, "on_receive": None, "auth": None}
+        response = await client.post(
+            "/", content=b"it", headers={"X-Own": "own"}, params={"p": "own"}, cookies={"c": "own"},
+            **own,
+        )  # fmt: skip
+        assert (response.status_code, told) == (503, [])
+        (only,) = mock.requests
+        assert (only.headers["X-Own"], only.url.query) == ("own", "p=own")
+        assert (only.headers["Cookie"], only.headers.get("Authorization")) == ("c=own", None)
+        response = await client.get("/from", follow_redirects=False)
+        assert (response.status_code, told) == (302, [])
 
 
 @pytest.mark.parametrize("verb", VERBS)
