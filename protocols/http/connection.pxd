@@ -29,6 +29,7 @@ cdef class BodyStream:
     cdef object error                   # what ended the body early, or None
     cdef object waiter                  # who waits for the next piece, or None
     cdef bint complete
+    cdef bint taken                     # a piece was handed out
 
     cdef int push(self, bytes data) except -1
     cdef int end(self, object error) except -1

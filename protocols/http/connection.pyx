@@ -59,6 +59,7 @@ cdef class BodyStream:
             finally:
                 self.waiter = None
         data = self.pieces.popleft()
+        self.taken = True
         self.size_bytes -= len(data)
         if self.size_bytes <= LOW_WATER and self.connection is not None:
             if self.connection.transport is not None:
@@ -69,6 +70,11 @@ cdef class BodyStream:
     def is_complete(self):
         """Whether the whole body has come, read or not."""
         return self.complete
+
+    @property
+    def is_taken(self):
+        """Whether a piece was handed out, so that what is left is not all, though it comes whole."""
+        return self.taken and self.error is None
 
     cdef int push(self, bytes data) except -1:
         self.pieces.append(data)

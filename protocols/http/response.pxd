@@ -26,3 +26,4 @@ cdef class Response:
     cdef object decoded_pieces              # DecodedPieces over the stream, or None
 
     cdef Headers fields(self)
+    cdef int check_untouched(self) except -1

@@ -232,12 +232,21 @@ cdef class Response:
         return Lines(self.aiter_text())
 
     async def aread(self):
-        """Read the rest of a streamed body; afterwards ``content`` has it.  Returns it."""
+        """Read a streamed body; afterwards ``content`` has it.  Returns it.
+
+        Raises ``BodyNotReadError`` where pieces of it were taken before: the rest is not it.
+        """
         if self.body is None:
-            if self.stream is None:
-                raise BodyNotReadError("the response has no body to read")
+            self.check_untouched()
             self.body = b"".join([chunk async for chunk in self.aiter_bytes()])
         return self.body
+
+    cdef int check_untouched(self) except -1:
+        if self.stream is None:
+            raise BodyNotReadError("the response has no body to read")
+        if self.stream.is_taken:
+            raise BodyNotReadError("pieces of the body were taken before; the rest is not all of it")
+        return 0
 
     # For the blocking client, which sets ``run`` on what it streams.
 
@@ -261,8 +270,9 @@ cdef class Response:
         return blocking(self.run, self.aiter_lines())
 
     def read(self):
-        """Read the rest of a streamed body; afterwards ``content`` has it.  Returns it."""
+        """Read a streamed body; see ``aread``.  Returns it."""
         if self.body is None:
+            self.check_untouched()
             self.body = b"".join(self.iter_bytes())
         return self.body
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import ssl
 from typing import Any
 
 import pytest
 
-from protocols.http import AsyncClient, BodyNotReadError, Response
+from protocols.http import AsyncClient, BodyNotReadError, Client, Response
 from protocols.http.limits import STREAM_HIGH_WATER_BYTES
 from reactor import EndpointError
-from tests.peers.scripted import OK, Authority, Conversation, answer, on_reactor, run, serving
+from tests.peers.scripted import (
+    OK,
+    Authority,
+    Conversation,
+    answer,
+    on_reactor,
+    run,
+    serving,
+    serving_in_thread,
+)
 from tests.peers.scripts import ends, says
 from tests.protocols.http.client_checks import NOTHING, counts, passes, until
 
@@ -121,6 +131,35 @@ async def test_stream_left_by_an_exception_costs_the_connection() -> None:
             async with client.stream("GET", server.url()):
                 raise ZeroDivisionError
         assert counts(client) == NOTHING
+
+
+@pytest.mark.parametrize("coding", [None, "gzip"])
+@on_reactor
+async def test_rest_of_a_body_is_never_taken_for_all_of_it(coding: str | None) -> None:
+    body = bytes(200_000)
+    fields = [] if coding is None else [f"Content-Encoding: {coding}"]
+    said = answer(body if coding is None else gzip.compress(body), *fields)
+    async with serving(says(said, said)) as server, AsyncClient() as client:
+        for everything in (False, True):
+            async with client.stream("GET", server.url()) as response:
+                async for _ in response.aiter_bytes():
+                    if not everything:
+                        break
+                with pytest.raises(BodyNotReadError, match="before"):
+                    await response.aread()
+                with pytest.raises(BodyNotReadError):
+                    _ = response.content
+
+
+def test_rest_of_a_body_is_never_taken_for_all_of_it_by_a_blocking_client() -> None:
+    with (
+        serving_in_thread(says(answer(bytes(200_000)))) as server,
+        Client() as client,
+        client.stream("GET", server.url()) as response,
+    ):
+        next(response.iter_bytes())
+        with pytest.raises(BodyNotReadError, match="before"):
+            response.read()
 
 
 @on_reactor
