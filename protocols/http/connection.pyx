@@ -73,7 +73,7 @@ cdef class BodyStream:
 
     @property
     def is_taken(self):
-        """Whether a piece was handed out, so that what is left is not all, though it comes whole."""
+        """Whether a piece was handed out, so that what is left is not all of the body."""
         return self.taken and self.error is None
 
     cdef int push(self, bytes data) except -1:

@@ -245,7 +245,7 @@ cdef class Response:
         if self.stream is None:
             raise BodyNotReadError("the response has no body to read")
         if self.stream.is_taken:
-            raise BodyNotReadError("pieces of the body were taken before; the rest is not all of it")
+            raise BodyNotReadError("pieces of the body were taken before; this is the rest")
         return 0
 
     # For the blocking client, which sets ``run`` on what it streams.
