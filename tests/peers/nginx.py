@@ -89,7 +89,8 @@ def free_port(addresses: list[str]) -> int:
         for address in addresses:
             if address == "127.0.0.1":
                 continue
-            with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as second:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with socket.socket(family, socket.SOCK_STREAM) as second:
                 try:
                     second.bind((address, port))
                 except OSError as error:
@@ -108,6 +109,8 @@ class Nginx:
         ca_pem: the certificate authority that signed the certificate, which is for
             localhost, 127.0.0.1 and ::1.
     """
+
+    configuration = CONFIGURATION
 
     def __init__(self, directory: Path) -> None:
         program = executable()
@@ -165,8 +168,12 @@ class Nginx:
             file.truncate(size)
         return path
 
+    def addresses(self) -> list[str]:
+        """Return the addresses on which to listen; 127.0.0.1 is one of them."""
+        return loopback_addresses()
+
     def _start(self) -> None:
-        addresses = loopback_addresses()
+        addresses = self.addresses()
         self.http_port = free_port(addresses)
         self.https_port = free_port(addresses)
         listeners = []
@@ -174,7 +181,7 @@ class Nginx:
             name = f"[{address}]" if ":" in address else address
             listeners.append(f"        listen {name}:{self.http_port};")
             listeners.append(f"        listen {name}:{self.https_port} ssl;")
-        configuration = CONFIGURATION.format(listeners="\n".join(listeners))
+        configuration = self.configuration.format(listeners="\n".join(listeners))
         (self._directory / "nginx.conf").write_text(configuration)
         # Sanitizers preloaded into the tests' Python are not for nginx.
         environment = {key: os.environ[key] for key in os.environ if key != "LD_PRELOAD"}
