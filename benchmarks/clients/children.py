@@ -14,11 +14,12 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from benchmarks.clients.figures import Run, mean_us, percentile, read_wrk
+from benchmarks.clients.figures import Run, Said, mean_us, percentile, read_wrk
 from benchmarks.clients.rows import Client, Row
 from benchmarks.clients.server import PROBE_BYTES, Server
 from benchmarks.clients.work import ROOT, Job, version_of
@@ -41,9 +42,17 @@ class Child:
         output: what it printed.
         user, system: CPU seconds, from start to end.
         peak_kib: the most memory, as last seen (every quarter of a second).
+
+    *looks* are calls with the process's number after so many seconds, about.
     """
 
-    def __init__(self, command: list[str], core: int, tuned: bool = False) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        core: int,
+        tuned: bool = False,
+        looks: Sequence[tuple[float, Callable[[int], None]]] = (),
+    ) -> None:
         environment = os.environ | (TUNED if tuned else {})
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {core})  # which the child inherits
@@ -60,14 +69,16 @@ class Child:
             os.sched_setaffinity(0, cores)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.peak_kib = 0
-        waited, wait = 0.0, FIRST_LOOK_SECONDS
+        began, wait, due = time.monotonic(), FIRST_LOOK_SECONDS, list(looks)
         while True:
             try:
                 self.output, errors = process.communicate(timeout=wait)
                 break
             except subprocess.TimeoutExpired:
                 self._look(process.pid)
-                waited += wait
+                waited = time.monotonic() - began
+                if due and due[0][0] <= waited:
+                    due.pop(0)[1](process.pid)
                 wait = min(wait * 2, LOOK_SECONDS)
                 if waited > LIMIT_SECONDS:
                     process.kill()
@@ -90,14 +101,22 @@ class Child:
 
     def run(self, idle: Child, units: float, p50: float, p99: float) -> Run:
         """Return what it took, less what it takes to start."""
+        cpu = max(0.0, self.user + self.system - idle.user - idle.system)
+        user = min(max(0.0, self.user - idle.user), cpu)
         return Run(
-            max(0.0, mean_us(self.user - idle.user, units)),
-            mean_us(self.system - idle.system, units),
+            mean_us(user, units),
+            mean_us(cpu - user, units),
             units,
             p50,
             p99,
             self.peak_kib / 1024 if self.peak_kib else math.nan,
         )
+
+
+def cpu_seconds(number: int) -> float:
+    """Return the CPU time of a process so far, of all its threads."""
+    tasks = Path(f"/proc/{number}/task").glob("*/schedstat")
+    return sum(int(path.read_text().split()[0]) for path in tasks) / 1e9
 
 
 def missing(name: str, client: Client) -> str:
@@ -186,25 +205,41 @@ class Clients:
     # -- wrk -----------------------------------------------------------------------------
 
     def _wrk(self, row: Row) -> Run:
-        """Measure wrk; with many connections what a longer run takes more than a shorter one."""
+        """Measure wrk: all of it, or with many connections a part in which all of them stand.
+
+        Of that part the server has counted the requests, and the kernel the CPU time.
+        """
         seconds = max(1, round(self._seconds))
         if row.connections < MANY_CONNECTIONS:
             idle = self._started(("wrk", "-v"))
             child, said = self._wrk_for(row, seconds)
             return child.run(idle, said.requests, said.p50, said.p99)
-        # a thousand connections stand after a second, ten thousand after some
-        begin = 2 if row.connections < 5 * MANY_CONNECTIONS else 5
-        idle, before = self._wrk_for(row, begin)
-        child, said = self._wrk_for(row, begin + 1 + seconds)
-        if said.requests <= before.requests:
-            raise FailedError(f"{said.requests} requests, in less time {before.requests}")
-        return child.run(idle, said.requests - before.requests, said.p50, said.p99)
+        seen: list[tuple[int, float]] = []
 
-    def _wrk_for(self, row: Row, seconds: int) -> tuple[Child, Any]:
+        def look(number: int) -> None:
+            seen.append((self._server.counted(), cpu_seconds(number)))
+
+        # a thousand connections stand after a second, ten thousand after some
+        begin = 1.5 if row.connections < 5 * MANY_CONNECTIONS else 5.0
+        looks = [(begin, look), (begin + 2 * seconds, look)]
+        child, said = self._wrk_for(row, math.ceil(2 * begin + 2 * seconds), looks)
+        if len(seen) < 2:
+            raise FailedError("wrk ended before it was looked at")
+        (first, before), (last, after) = seen
+        if last - first < row.connections:
+            raise FailedError(f"{last - first} requests over {row.connections} connections")
+        cpu = mean_us(after - before, last - first)
+        user = cpu * child.user / (child.user + child.system)
+        units, peak_mib = last - first, child.peak_kib / 1024
+        return Run(user, cpu - user, units, said.p50, said.p99, peak_mib)
+
+    def _wrk_for(
+        self, row: Row, seconds: int, looks: Sequence[tuple[float, Callable[[int], None]]] = ()
+    ) -> tuple[Child, Said]:
         command = ["wrk", "-t1", f"-c{row.connections}", f"-d{seconds}s", "--latency"]
         if row.work == "fresh":
             command += ["-H", "Connection: close"]
-        child = Child([*command, self.url(row, "small")], self._core)
+        child = Child([*command, self.url(row, "small")], self._core, looks=looks)
         said = read_wrk(child.output)
         if not said.requests:
             raise FailedError(f"no response in {seconds} s")

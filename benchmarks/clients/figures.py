@@ -54,7 +54,7 @@ class Spread:
     most: float
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.least:.2f}-{self.most:.2f})"
+        return f"{self.median:.2f} ({self.least:.2f} to {self.most:.2f})"
 
 
 def spread(figures: Iterable[float]) -> Spread:

@@ -122,7 +122,9 @@ def markdown(results: Results) -> str:
     parts = ["# HTTP clients compared", ""]
     parts += ["Written by `python benchmarks/clients --table`; do not edit.  CPU time of the"]
     parts += ["client's process in microseconds, median of the rounds (and the least); ratios are"]
-    parts += ["the client's CPU divided by ours in the same round, median (least-most): above 1 is"]
+    parts += [
+        "the client's CPU divided by ours in the same round, median (least to most): above 1 is"
+    ]
     parts += ["where we win.", ""]
     parts += ["## Targets", ""]
     parts += _markdown_table(("row", "wanted", "found", "bound", ""), _targets(results))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import urllib.request
 from pathlib import Path
 from typing import Self
 
@@ -46,8 +48,8 @@ http {{
     server {{
 {listeners}
         root root;
-        location = /reused {{
-            return 200 $ssl_session_reused;
+        location = /counted {{
+            stub_status;
         }}
         location /uploaded/ {{
             dav_methods PUT;
@@ -68,6 +70,7 @@ class Server(Nginx):
     """
 
     configuration = CONFIGURATION
+    listen_options = " backlog=16384"
 
     def __init__(self, directory: Path, core: int, large_bytes: int) -> None:
         super().__init__(directory)
@@ -91,6 +94,13 @@ class Server(Nginx):
             return super().__enter__()
         finally:
             os.sched_setaffinity(0, cores)
+
+    def counted(self) -> int:
+        """Return how many requests it has served, these included."""
+        with urllib.request.urlopen(self.url("counted", host="127.0.0.1")) as answer:
+            found = re.search(rb"(\d+)\s+Reading", answer.read())
+        assert found is not None
+        return int(found[1])
 
     def take_uploads(self, sizes: list[int]) -> str:
         """Remove what was uploaded; return what is wrong with it, or an empty text.

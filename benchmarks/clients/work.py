@@ -41,7 +41,7 @@ TRIAL_REQUESTS = 256
 TIMED_PART = 0.3  # of the measured phase
 LEAST_TURNS = 10  # of each caller, so that to start the callers costs little of it
 MAX_TURNS = 1_000_000
-SLOW_SECONDS = 2.5
+SLOW_SECONDS = 4
 
 
 class WrongBytesError(Exception):

@@ -111,6 +111,7 @@ class Nginx:
     """
 
     configuration = CONFIGURATION
+    listen_options = ""  # of each address, after a space
 
     def __init__(self, directory: Path) -> None:
         program = executable()
@@ -179,8 +180,8 @@ class Nginx:
         listeners = []
         for address in addresses:
             name = f"[{address}]" if ":" in address else address
-            listeners.append(f"        listen {name}:{self.http_port};")
-            listeners.append(f"        listen {name}:{self.https_port} ssl;")
+            listeners.append(f"        listen {name}:{self.http_port}{self.listen_options};")
+            listeners.append(f"        listen {name}:{self.https_port} ssl{self.listen_options};")
         configuration = self.configuration.format(listeners="\n".join(listeners))
         (self._directory / "nginx.conf").write_text(configuration)
         # Sanitizers preloaded into the tests' Python are not for nginx.

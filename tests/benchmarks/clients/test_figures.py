@@ -82,7 +82,7 @@ def test_growth_is_ours_divided_by_theirs() -> None:
 
 
 def test_spread_is_least_median_and_most() -> None:
-    assert str(spread([3.0, 1.0, 2.0, 10.0])) == "2.50 (1.00-10.00)"
+    assert str(spread([3.0, 1.0, 2.0, 10.0])) == "2.50 (1.00 to 10.00)"
     assert math.isnan(spread([]).median)
 
 

@@ -68,12 +68,12 @@ def test_growth_is_from_ten_connections() -> None:
     for row, ours, wrk in (("connections-10", 4.0, 5.0), ("connections-1000", 5.0, 6.0)):
         results.add(row, "cyreactor", run(ours))
         results.add(row, "wrk", run(wrk))
-    assert [figures for _, figures, _ in results.verdicts()] == ["1.04 (1.04-1.04)"]
+    assert [figures for _, figures, _ in results.verdicts()] == ["1.04 (1.04 to 1.04)"]
 
 
 def test_losses_name_who_needs_less() -> None:
     results = results_with("upload", cyreactor=[10, 10], curl=[8, 9], aiohttp=[20, 20])
-    assert results.losses() == ["Upload, streamed: curl, 0.85 (0.80-0.90)"]
+    assert results.losses() == ["Upload, streamed: curl, 0.85 (0.80 to 0.90)"]
 
 
 def test_a_failed_cell_is_shown_and_has_no_ratio() -> None:
