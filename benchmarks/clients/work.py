@@ -38,10 +38,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIAL_REQUESTS = 256
-TIMED_PART = 0.3  # of the measured phase
+TIMED_PART = 0.2  # of the measured phase
 LEAST_TURNS = 10  # of each caller, so that to start the callers costs little of it
 MAX_TURNS = 1_000_000
-SLOW_SECONDS = 4
+SLOW_SECONDS = 1.5
 
 
 class WrongBytesError(Exception):
