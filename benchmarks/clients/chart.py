@@ -55,7 +55,7 @@ def draw(results: Results, path: Path) -> None:
         max(len(bars) for bars in list(rows.values())[line * columns : (line + 1) * columns]) + 2
         for line in range(lines if rows else 0)
     ] or [1]
-    plt.rcParams.update({"font.size": 8, "svg.hashsalt": "cyreactor"})
+    plt.rcParams.update({"font.size": 8, "svg.fonttype": "none", "svg.hashsalt": "cyreactor"})
     figure, grid = plt.subplots(
         lines,
         columns,

@@ -41,7 +41,7 @@ TRIAL_REQUESTS = 256
 TIMED_PART = 0.2  # of the measured phase
 LEAST_TURNS = 10  # of each caller, so that to start the callers costs little of it
 MAX_TURNS = 1_000_000
-SLOW_SECONDS = 1.5
+SLOW_RATE, SLOW_SECONDS = 2_000, 1.5
 
 
 class WrongBytesError(Exception):
@@ -104,7 +104,7 @@ class Job:
         with self._measured(each * callers):
             yield [range(each)] * callers
         rate = self.units / (self.user + self.system)
-        if LEAST_TURNS * callers / rate > SLOW_SECONDS:
+        if rate < SLOW_RATE and LEAST_TURNS * callers / rate > SLOW_SECONDS:
             return
         each = max(LEAST_TURNS, min(math.ceil(rate * self.seconds / callers), MAX_TURNS))
         with self._measured(each * callers):
