@@ -8,8 +8,8 @@ is where we win.  A Python peer runs with a tuned malloc, too, in the first roun
 others where that made it faster; the better of the two counts.  Ours runs with malloc as it
 comes.
 
-usage: python benchmarks/clients [--quick] [--rounds 5] [--only ROW,ROW] [--peers NAME,NAME]
-           [--json FILE] [--table FILE.md] [--chart FILE.svg] [--read FILE.json]
+usage: python benchmarks/clients [--quick] [--rounds 5] [--minutes N] [--only ROW,ROW]
+           [--peers NAME,NAME] [--json FILE] [--table FILE.md] [--chart FILE.svg] [--read FILE.json]
 Needs nginx, wrk and curl (Debian: nginx-light, wrk, curl) and the ``bench`` extra; a peer that is
 not there is named with the reason.
 """
@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -47,6 +49,9 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="benchmarks/clients", description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin no round that would end later"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="small counts, files of 64 MiB, no tuned malloc"
     )
@@ -145,16 +150,28 @@ def measure(options: argparse.Namespace) -> Results:
         Server(Path(name), cores[0], large) as server,
     ):
         clients = Clients(server, cores[-1], seconds)
+        results.versions = clients.versions
+        began = time.monotonic()
         for number in range(options.rounds):
+            each = (time.monotonic() - began) / max(number, 1)
+            if number and each * (number + 1) > options.minutes * 60:
+                results.about["rounds"] = f"{number} of {options.rounds}: no time for more"
+                break
             for row in rows:
                 cells = [cell for cell in rows[row].cells if cell in wanted]
                 turn = number % len(cells)
                 for cell in cells[turn:] + cells[:turn]:
                     measure_cell(clients, results, row, cell, wanted[cell], not options.quick)
                 print(f"round {number + 1}: {row}", file=sys.stderr)
-        results.versions = clients.versions
+            if options.json:
+                write(results, options.json)
     results.end()
     return results
+
+
+def write(results: Results, path: Path) -> None:
+    """Write the result; after each round, so that what has been measured is not lost."""
+    path.write_text(json.dumps(results.to_json(), indent=1) + "\n")
 
 
 def main(arguments: list[str]) -> int:
@@ -166,7 +183,7 @@ def main(arguments: list[str]) -> int:
         results = measure(options)
     print(report.text(results))
     if options.json:
-        options.json.write_text(json.dumps(results.to_json(), indent=1) + "\n")
+        write(results, options.json)
     if options.table:
         options.table.write_text(report.markdown(results))
     if options.chart:
