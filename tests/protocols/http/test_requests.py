@@ -13,6 +13,7 @@ from protocols.http import (
     AsyncClient,
     BasicAuth,
     Client,
+    DigestAuth,
     InvalidHeader,
     InvalidURL,
     Request,
@@ -239,6 +240,56 @@ async def test_hooks_see_each_request_and_each_response() -> None:
 
 
 @pytest.mark.parametrize("kind", ["request", "response"])
+@on_reactor
+async def test_hooks_are_called_once_for_each_sending_and_each_response() -> None:
+    seen: list[str] = []
+
+    def reply(request: ReceivedRequest) -> Reply:
+        seen.append(f"> {request.url.path}")
+        if request.url.path == "/from":
+            return Reply(302, headers={"Location": "/to"})
+        if "Authorization" not in request.headers:
+            challenge = 'Digest realm="x", nonce="n", qop="auth", algorithm=SHA-256'
+            return Reply(401, headers={"WWW-Authenticate": challenge})
+        return Reply(503 if seen.count("> /to") == 2 else 200)
+
+    told: list[str] = []
+    hooks = {
+        "request": [lambda request: told.append(f"> {request.url.path}")],
+        "response": [lambda response: told.append(f"< {response.status_code}")],
+    }
+    options: dict[str, Any] = {"auth": DigestAuth("me", "pw"), "retry": Retry(backoff=0)}
+    transport = MockTransport(reply)
+    async with AsyncClient(
+        transport=transport, event_hooks=hooks, follow_redirects=True, **options
+    ) as client:
+        await client.get("http://a.example/from")
+    assert [each for each in told if each[0] == ">"] == seen == ["> /from", *["> /to"] * 3]
+    assert [each for each in told if each[0] == "<"] == ["< 302", "< 401", "< 503", "< 200"]
+    assert [each[0] for each in told] == [">", "<"] * 4
+
+
+@pytest.mark.parametrize("general", [False, True])
+@on_reactor
+async def test_hooks_are_called_once_where_a_stale_connection_is_replaced(general: bool) -> None:
+    async def answers_once(peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()  # and closes instead of a second answer
+
+    told: list[str] = []
+    hooks = {name: [lambda _, name=name: told.append(name)] for name in ("request", "response")}
+    options: dict[str, Any] = {"retry": Retry(attempts=0)} if general else {}
+    async with (
+        serving(answers_once) as server,
+        AsyncClient(event_hooks=hooks, **options) as client,
+    ):
+        for _ in range(2):
+            assert (await client.get(server.url())).text == "ok"
+        assert server.connections == 2
+    assert told == ["request", "response"] * 2
+
+
 @on_reactor
 async def test_what_a_hook_raises_reaches_the_caller_and_leaves_nothing(kind: str) -> None:
     def refuse(_: object) -> None:
