@@ -26,7 +26,19 @@ SECRETS = {
     "Proxy-Authorization": "Basic eDp5",
     "Host": "named.example",
 }
-ABOUT_CONTENT = {"Content-Type": "text/plain", "Content-Encoding": "gzip", "Content-Language": "de"}
+ABOUT_CONTENT = {
+    "Content-Type": "text/plain",
+    "Content-Encoding": "gzip",
+    "Content-Language": "de",
+    "Content-Location": "/x",
+    "Content-Range": "bytes 0-3/4",
+    "Content-Digest": "sha-256=:AA==:",
+    "Digest": "sha-256=AA==",
+    "Expect": "100-continue",
+    "Last-Modified": "Thu, 26 Nov 2026 12:00:00 GMT",
+    "Repr-Digest": "sha-256=:AA==:",
+    "Trailer": "Digest",
+}
 
 
 def follow(status_code: int, location: str, request: Request) -> Request:

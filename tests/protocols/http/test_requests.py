@@ -239,7 +239,6 @@ async def test_hooks_see_each_request_and_each_response() -> None:
     assert seen == ["GET /first", "302", "GET /next", "200"]
 
 
-@pytest.mark.parametrize("kind", ["request", "response"])
 @on_reactor
 async def test_hooks_are_called_once_for_each_sending_and_each_response() -> None:
     seen: list[str] = []
@@ -290,6 +289,7 @@ async def test_hooks_are_called_once_where_a_stale_connection_is_replaced(genera
     assert told == ["request", "response"] * 2
 
 
+@pytest.mark.parametrize("kind", ["request", "response"])
 @on_reactor
 async def test_what_a_hook_raises_reaches_the_caller_and_leaves_nothing(kind: str) -> None:
     def refuse(_: object) -> None:

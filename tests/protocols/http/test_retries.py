@@ -158,8 +158,10 @@ async def test_retry_after_is_kept_and_has_a_cap() -> None:
         assert loop.time() - began >= 1
     for asked in ("61", "99999999999999", formatdate(4e9, usegmt=True)):
         peer = Failing(1, busy(f"Retry-After: {asked}"))
-        async with serving(peer) as server, AsyncClient(retry=FAST) as client:
-            assert (await client.get(server.url())).status_code == 503
+        # without a deadline, which would keep it from waiting as well
+        async with serving(peer) as server, AsyncClient(retry=FAST, timeout=None) as client:
+            async with asyncio.timeout(10):
+                assert (await client.get(server.url())).status_code == 503
             assert len(peer.seen) == 1
 
 
