@@ -64,6 +64,10 @@ cdef class Reactor:
     cdef Handle enqueue(self, object callback, tuple args, object context)
     # One pass: wait, dispatch ops, fire timers, run what was ready when the pass began.
     cdef int run_pass(self) except -1
+    # The phases of a pass but for the last, the wait no longer than longest_ns (negative: no
+    # limit). For a thread that runs no loop but waits for what needs none: it looks at
+    # ready_count and has the loop run when there is anything.
+    cdef int collect(self, int64_t longest_ns) except -1
     cdef TimerHandle schedule(self, double when, object callback, tuple args, object context,
                               str method)
     cdef int push(self, Handle handle) except -1

@@ -365,6 +365,12 @@ cdef class Reactor:
         return fd if fd >= 0 else None
 
     cdef int run_pass(self) except -1:
+        self.collect(-1)
+        if self.ready_count:
+            self.run_ready()
+        return 0
+
+    cdef int collect(self, int64_t longest_ns) except -1:
         cdef int64_t timeout_ns, next_ns
         # One that came while C code ran would not interrupt the wait; its handler may queue.
         PyErr_CheckSignals()
@@ -380,6 +386,8 @@ cdef class Reactor:
                 timeout_ns = next_ns - self.poller.now_ns()
                 if timeout_ns < 0:
                     timeout_ns = 0
+            if longest_ns >= 0 and not 0 <= timeout_ns < longest_ns:
+                timeout_ns = longest_ns
         self.poller.wait(timeout_ns, &self.done)
         self.waiting = False
         PyErr_CheckSignals()
@@ -387,8 +395,6 @@ cdef class Reactor:
             self.dispatch()
         if self.timers.size:
             self.fire_timers()
-        if self.ready_count:
-            self.run_ready()
         return 0
 
     cdef int dispatch(self) except -1:

@@ -45,6 +45,8 @@ cdef class Call:
     cdef object delegate            # the client's coroutine
 
     cdef bint begin(self) except -1
+    # Send it over an idle connection; False when there is none.
+    cdef bint launch(self, Prepared prepared) except -1
     cdef Response finish(self)
     cdef int fail(self, object error) except -1
     cdef int let_go(self) except -1
@@ -66,3 +68,7 @@ cdef class Calls:
 
     cdef Connection take(self, Prepared prepared)
     cdef Prepared recall(self, str method, object url)
+
+
+# A call that nobody has awaited yet.
+cdef Call new_call(Calls client, str method, object url)

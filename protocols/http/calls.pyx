@@ -190,36 +190,40 @@ cdef class Call:
         """Send the request over an idle connection; or leave it to a coroutine (False)."""
         cdef Calls client = self.client
         cdef Prepared prepared
-        cdef ClientConnection connection
-        cdef Connection lease
-        cdef int64_t now_ns
-        cdef bytes head
         self.state = CALL_OVER          # for what raises
         if client._loop is not None and client._loop is running_loop() and client._is_direct:
             prepared = client.recall(self.method, self.url)
-            if prepared is not None:
-                head = prepared.head
-                if not PySet_Contains(client.barren, prepared.host):
-                    head = prepared.head_with(client._cookies.header_for(prepared.url))
-                lease = client.take(prepared)
-                if lease is not None:
-                    self.prepared = prepared
-                    self.lease = lease
-                    self.connection = connection = <ClientConnection?>lease.protocol
-                    self.state = CALL_WAITING
-                    now_ns = (<Reactor>client._loop).now_ns()
-                    if client.timeout_ns:
-                        self.deadline_ns = now_ns + client.timeout_ns
-                    try:
-                        connection.start(head, prepared.method, prepared.url,
-                                         now_ns, self.deadline_ns)
-                    except BaseException:
-                        self.close()
-                        raise
-                    return True
+            if prepared is not None and self.launch(prepared):
+                return True
         self.delegate = client._fetch(self.method, self.url)
         self.state = CALL_DELEGATED
         return False
+
+    cdef bint launch(self, Prepared prepared) except -1:
+        cdef Calls client = self.client
+        cdef ClientConnection connection
+        cdef Connection lease
+        cdef int64_t now_ns
+        cdef bytes head = prepared.head
+        self.state = CALL_OVER          # for what raises
+        if not PySet_Contains(client.barren, prepared.host):
+            head = prepared.head_with(client._cookies.header_for(prepared.url))
+        lease = client.take(prepared)
+        if lease is None:
+            return False
+        self.prepared = prepared
+        self.lease = lease
+        self.connection = connection = <ClientConnection?>lease.protocol
+        self.state = CALL_WAITING
+        now_ns = (<Reactor>client._loop).now_ns()
+        if client.timeout_ns:
+            self.deadline_ns = now_ns + client.timeout_ns
+        try:
+            connection.start(head, prepared.method, prepared.url, now_ns, self.deadline_ns)
+        except BaseException:
+            self.close()
+            raise
+        return True
 
     cdef Response finish(self):
         """The exchange is over: return its response, or leave the rest to a coroutine (None)."""
@@ -344,7 +348,7 @@ cdef class Calls:
         kept[url if method == "GET" else (method, url)] = prepared
 
 
-cdef object new_call(Calls client, str method, object url):
+cdef Call new_call(Calls client, str method, object url):
     cdef Call call = Call.__new__(Call)
     call.client = client
     call.method = method

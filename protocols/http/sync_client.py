@@ -1,7 +1,7 @@
 """The blocking face of the HTTP client: any thread, no event loop in sight.
 
 Owns: a private event loop, and who drives it.  May not touch: requests
-(``protocols.http.client``).
+(``protocols.http.client``); the short way of a lone thread's (``protocols.http.turns``).
 
 There is no background thread.  The thread that waits for its response runs the loop itself,
 and so pays no hand-over; threads that come meanwhile leave their request with it and sleep
@@ -27,10 +27,12 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self, TypeVar
 
+from protocols.http.calls import Call
 from protocols.http.client import AsyncClient, ClientClosedError
 from protocols.http.cookies import CookieJar
 from protocols.http.request import Request
 from protocols.http.response import Response
+from protocols.http.turns import Turns
 from protocols.http.url import URL
 from reactor import new_event_loop
 
@@ -43,13 +45,16 @@ class _Call:
     """A call of one thread.
 
     ``wake`` is a lock that its thread sleeps on; it is released when the call is done or
-    when its thread is to lead.
+    when its thread is to lead.  ``begun`` is what was begun before the loop ran for it.
     """
 
-    __slots__ = ("done", "error", "leads", "result", "start", "task", "thread", "wake")
+    __slots__ = ("begun", "done", "error", "leads", "result", "start", "task", "thread", "wake")
 
-    def __init__(self, start: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    def __init__(
+        self, start: Callable[[], Coroutine[Any, Any, Any]], begun: Call | None = None
+    ) -> None:
         self.start = start
+        self.begun = begun
         self.thread = threading.get_ident()
         self.task: asyncio.Task[None] | None = None
         self.done = False
@@ -60,33 +65,23 @@ class _Call:
         self.wake.acquire()
 
 
-class Client:
+class Client(Turns):
     """A blocking HTTP/1.1 client; every method may be called from any thread.
 
     The arguments are ``AsyncClient``'s.  Use it as ``with Client() as client`` or call
     ``close``.  Connections are shared by all threads.
     """
 
+    _async: AsyncClient
+
     def __init__(self, **options: Any) -> None:
-        self._async = AsyncClient(**options)
-        self._loop = new_event_loop()
-        self._mutex = threading.Lock()
+        super().__init__(AsyncClient(**options), new_event_loop())
         self._nobody_leads = threading.Condition(self._mutex)
-        self._calls: dict[_Call, None] = {}  # unfinished, in the order in which they came
-        self._leader: int | None = None  # the thread that runs the loop or is to
         self._interrupt: BaseException | None = None  # for the leader, out of another's call
-        self._closed = False
         self._pid = os.getpid()
+        self._closed = False
 
     # -- requests ----------------------------------------------------------------------
-
-    def get(self, url: str | URL, **options: Any) -> Response:
-        """GET *url*; see ``AsyncClient.get``."""
-        return self._run(lambda: self._async.get(url, **options))
-
-    def head(self, url: str | URL, **options: Any) -> Response:
-        """HEAD *url*; see ``AsyncClient.head``."""
-        return self._run(lambda: self._async.head(url, **options))
 
     def options(self, url: str | URL, **options: Any) -> Response:
         """OPTIONS *url*; see ``request``."""
@@ -167,21 +162,46 @@ class Client:
             if call.leads:
                 self._lead(call)
         except BaseException:
-            while True:
+            while True:  # here, where nothing is called outside of the try
                 try:
                     self._abandon(call)
                     break
                 except (SystemExit, KeyboardInterrupt):  # the second Ctrl-C
                     continue  # the first one is raised; others may wait for a leader
             raise
+        result: T = self._end(call)
+        return result
+
+    def _continue(self, begun: Call) -> Response:
+        """Run the loop for what the calling thread, which leads alone, has begun."""
+        call = _Call(lambda: begun, begun)
+        # nothing is called from here to the try: the lead is the call's, or was not handed over
+        call.leads = True
+        self._alone = False
+        try:
+            with self._mutex:
+                self._calls[call] = None
+            self._lead(call)
+        except BaseException:
+            while True:  # here, where nothing is called outside of the try
+                try:
+                    self._abandon(call)
+                    break
+                except (SystemExit, KeyboardInterrupt):  # the second Ctrl-C
+                    continue  # the first one is raised; others may wait for a leader
+            raise
+        response: Response = self._end(call)
+        return response
+
+    def _end(self, call: _Call) -> Any:
+        """Return what the call, which is done, has come to."""
         with self._mutex:
             self._calls.pop(call, None)
         if isinstance(call.error, asyncio.CancelledError):
             raise ClientClosedError("the client was closed") from None
         if call.error is not None:
             raise call.error
-        result: T = call.result
-        return result
+        return call.result
 
     def _enter(self, call: _Call, *, closes: bool) -> None:
         """Leave the call with the thread that leads, or make its own thread lead."""
@@ -249,25 +269,28 @@ class Client:
             asyncio._set_running_loop(outer)
             self._resign(call)
 
-    def _resign(self, call: _Call) -> None:
-        """Appoint the next leader, if the call's thread is the one that leads.
+    def _resign(self, call: _Call | None) -> None:
+        """Appoint the next leader, if the call's thread (None: one that is alone) leads.
 
         A signal handler may raise wherever something is called, and nowhere else.  So the
         search and the notice come first, while ``leads`` still tells ``_abandon`` to do it
         over again, and between the assignments nothing is called.
         """
         with self._mutex:
-            if not call.leads:
+            if not (self._alone if call is None else call.leads):
                 return
             heir = next((each for each in self._calls if each is not call and not each.done), None)
             if heir is None:
                 self._nobody_leads.notify_all()  # who wait for it run once the mutex is free
                 self._leader = None
-                call.leads = False
             else:
                 self._leader = heir.thread
                 heir.leads = True
+            if call is None:
+                self._alone = False
+            else:
                 call.leads = False
+            if heir is not None:
                 heir.wake.release()
 
     def _abandon(self, call: _Call) -> None:
@@ -277,8 +300,11 @@ class Client:
         """
         with self._mutex:
             self._calls.pop(call, None)
-            if call.task is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(call.task.cancel)
+            if not self._loop.is_closed():
+                if call.task is not None:
+                    self._loop.call_soon_threadsafe(call.task.cancel)
+                if call.begun is not None:  # which the task may not have come to
+                    self._loop.call_soon_threadsafe(call.begun.close)
         self._resign(call)
 
     # -- the client --------------------------------------------------------------------

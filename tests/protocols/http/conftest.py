@@ -3,13 +3,15 @@
 import gc
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-pytest.register_assert_rewrite("tests.protocols.http.client_checks")
+pytest.register_assert_rewrite("tests.protocols.http.client_checks", "tests.protocols.http.gate")
 
 from reactor import client_context  # noqa: E402 - after the line above
-from tests.peers.scripted import Authority  # noqa: E402
+from tests.peers.scripted import Authority, serving_in_thread  # noqa: E402
+from tests.protocols.http.gate import Gate  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +23,19 @@ def authority() -> Authority:
 def trusting(authority: Authority) -> ssl.SSLContext:
     """Return a client's context that trusts *authority*."""
     return client_context(ca_pem=authority.pem, alpn=("http/1.1",))
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    with serving_in_thread(gate.script) as gate.server:
+        yield gate
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(40) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import gc
 import os
-import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -20,79 +19,13 @@ import reactor
 from protocols.http import Client, ClientClosedError, InvalidURL
 from protocols.http.sync_client import _Call
 from reactor import ConnectRefusedError, EndpointTimeoutError
-from tests.peers.scripted import (
-    OK,
-    Conversation,
-    Server,
-    answer,
-    refusing_port,
-    serving_in_thread,
-)
+from tests.peers.scripted import OK, Conversation, answer, refusing_port, serving_in_thread
+from tests.protocols.http.gate import Gate, check_quiet, counts, interrupted_by
 
 
 async def says_the_path(peer: Conversation) -> None:
     while (head := await peer.request()) is not None:
         await peer.send(answer(head.split(b" ")[1]))
-
-
-class Gate:
-    """A server whose answers the test lets out: to ``/now`` at once, to others on ``open``."""
-
-    def __init__(self) -> None:
-        self.server: Server
-        self.loop: asyncio.AbstractEventLoop
-        self._waiting: dict[bytes, asyncio.Event] = {}
-        self._arrived = threading.Condition()
-        self.paths: list[bytes] = []
-
-    async def script(self, peer: Conversation) -> None:
-        self.loop = asyncio.get_running_loop()
-        while (head := await peer.request()) is not None:
-            path = head.split(b" ")[1]
-            event = self._waiting.setdefault(path, asyncio.Event())
-            with self._arrived:
-                self.paths.append(path)
-                self._arrived.notify_all()
-            if path != b"/now":
-                await event.wait()
-            await peer.send(answer(path))
-
-    def await_requests(self, *paths: str) -> None:
-        """Wait until all of *paths* were asked for."""
-        wanted = {path.encode() for path in paths}
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: wanted <= set(self.paths), 20)
-
-    def open(self, *paths: str) -> None:
-        """Answer *paths*."""
-        events = [self._waiting.setdefault(path.encode(), asyncio.Event()) for path in paths]
-        for event in events:
-            self.loop.call_soon_threadsafe(event.set)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    with serving_in_thread(gate.script) as gate.server:
-        yield gate
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(40) as pool:
-        yield pool
-
-
-def counts(client: Client) -> dict[str, int]:
-    stats = client._async.manager.stats()
-    return {name: stats[name] for name in ("leased", "idle", "opening", "waiting")}
-
-
-def check_quiet(client: Client) -> None:
-    """Assert that nobody leads, nothing is under way and nothing is leased."""
-    assert (client._leader, client._calls, client._interrupt) == (None, {}, None)
-    stats = counts(client)
-    assert (stats["leased"], stats["opening"], stats["waiting"]) == (0, 0, 0)
 
 
 # -- one thread ------------------------------------------------------------------------------
@@ -285,39 +218,6 @@ def test_leader_and_follower_done_in_neighbouring_passes_both_wake() -> None:
 
 
 # -- interrupts ------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def interrupted_by(action: Callable[[], None]) -> Iterator[None]:
-    """Raise KeyboardInterrupt in the main thread once *action* has returned in another.
-
-    A signal that comes just before a lock or the kernel is waited for does not end that wait,
-    in CPython as everywhere; so it is sent until it has been seen, and seen once.
-    """
-    main = threading.main_thread().ident
-    assert main is not None
-    seen = threading.Event()
-
-    def handler(*_: object) -> None:
-        if not seen.is_set():
-            seen.set()
-            raise KeyboardInterrupt
-
-    def run() -> None:
-        action()
-        while not seen.wait(0.01):
-            signal.pthread_kill(main, signal.SIGINT)
-
-    before = signal.signal(signal.SIGINT, handler)
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            yield
-    finally:
-        seen.set()
-        thread.join()
-        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.raises_in_signal_handler

@@ -1,0 +1,27 @@
+"""Who runs the loop of a blocking client; its C face."""
+
+from reactor.core cimport Reactor
+
+from protocols.http.calls cimport Call, Calls, Prepared
+from protocols.http.response cimport Response
+
+
+cdef class Turns:
+    """The part of a blocking client that every request goes through."""
+
+    cdef readonly Calls _async
+    cdef readonly Reactor _loop
+    cdef readonly object _mutex         # a lock, which ends its own critical sections only
+    cdef public object _calls           # a dict: unfinished ones, in the order in which they came
+    cdef public object _leader          # the thread that runs the loop or is to, or None
+    cdef public bint _alone             # the leader runs no loop: it waits for its one exchange
+    cdef public bint _closed
+
+    cdef object ask(self, str method, object url, dict options)
+    # Lead, and return the response; None when that cannot be, and nothing was sent.
+    cdef Response go_alone(self, Prepared prepared, str method, object url)
+    # Send, and wait for a short time. None with the call over: nothing was sent; with the call
+    # waiting or delegated: the loop is to run.
+    cdef Response attempt(self, Call call, Prepared prepared)
+    cdef int resign(self, object thread) except -1
+    cdef int give_up(self, Call call, object thread) except -1

@@ -1,0 +1,151 @@
+"""What is called for each blocking request: one exchange on the calling thread, and no loop run.
+
+Owns: the way of a plain request (``protocols.http.calls``) while nobody else uses the client.
+May not touch: the turns of several threads, and whatever needs the loop to run: that is
+``protocols.http.sync_client``'s, which derives from ``Turns`` and takes over where this way ends.
+Invariant: a thread that leads alone resigns, or hands its lead to a call that resigns, on every
+way out.
+
+::
+
+    get --> alone --sends, waits--> response
+              |          |
+              |          +-- somebody came, 20 ms are over, redirected, stale --> _continue
+              +-- others lead, nothing idle, options ---------------------------> _run
+
+Taking the lead looks at whether the mutex is held and takes what it protects, without letting go
+of the GIL in between: so it sees those who hold the mutex, and they do not see it half done.
+Signal handlers run within the loop's wait, where an interrupt gives the exchange up, and in
+Python code that is called from here.
+
+While a thread leads alone its loop makes the first phases of its passes (``Reactor.collect``);
+that is enough for bytes and deadlines. When there is anything in the ready queue, such as
+another thread's call, the loop is run as it ought to be. A single wait is short, since signals
+are not made to end it: one that came to another thread, or just before the wait, is seen after.
+"""
+
+from cpython.pythread cimport PyThread_get_thread_ident
+
+from reactor.core cimport Reactor
+
+from protocols.http.calls cimport CALL_OVER, Call, Calls, Prepared, new_call
+from protocols.http.connection cimport ClientConnection
+from protocols.http.response cimport Response
+
+import threading
+from asyncio import _get_running_loop, _set_running_loop
+from functools import partial
+
+cdef object running_loop = _get_running_loop
+cdef object set_running_loop = _set_running_loop
+
+cdef enum:
+    LONGEST_WAIT_NS = 20_000_000    # an interrupt may be late by that
+
+
+cdef class Turns:
+    """The part of a blocking client that every request goes through.
+
+    Args:
+        client: the asyncio client whose requests these are.
+        loop: what it runs on, which nobody else runs.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        self._closed = True         # until there is something to close
+
+    def __init__(self, Calls client not None, Reactor loop not None):
+        self._async = client
+        self._loop = loop
+        self._mutex = threading.Lock()
+        self._calls = {}
+
+    def get(self, url, **options):
+        """GET *url*; see ``AsyncClient.get``."""
+        return self.ask("GET", url, options)
+
+    def head(self, url, **options):
+        """HEAD *url*; see ``AsyncClient.head``."""
+        return self.ask("HEAD", url, options)
+
+    cdef object ask(self, str method, object url, dict options):
+        cdef Prepared prepared
+        cdef Response response = None
+        if not options and self._async._is_direct:
+            prepared = self._async.recall(method, url)
+            if prepared is not None:
+                response = self.go_alone(prepared, method, url)
+        if response is None:
+            send = self._async.get if method == "GET" else self._async.head
+            return self._run(partial(send, url, **options))
+        return response
+
+    cdef Response go_alone(self, Prepared prepared, str method, object url):
+        cdef Reactor loop = self._loop
+        cdef Call call = None
+        cdef Response response
+        cdef object thread = PyThread_get_thread_ident()
+        cdef object outer
+        # the mutex first: from here to the assignments nothing lets go of the GIL
+        if (self._mutex.locked() or self._leader is not None or self._calls or self._closed
+                or self._async._loop is not loop or loop._debug or loop.poller.foreign):
+            return None
+        self._leader = thread
+        self._alone = True
+        try:
+            call = new_call(self._async, method, url)
+            outer = running_loop()
+            set_running_loop(loop)
+            loop._thread_id = thread
+            try:
+                response = self.attempt(call, prepared)
+            finally:
+                loop._thread_id = None
+                set_running_loop(outer)
+            if call.state != CALL_OVER:
+                return self._continue(call)
+            self.resign(thread)
+            return response
+        except BaseException:
+            if self._alone and self._leader is thread:      # else it is another's by now
+                self.give_up(call, thread)
+            raise
+
+    cdef Response attempt(self, Call call, Prepared prepared):
+        cdef Reactor loop = self._loop
+        cdef ClientConnection connection
+        cdef Response response
+        loop.collect(0)             # the end of an idle connection, say
+        if loop.ready_count or not call.launch(prepared):
+            call.close()
+            return None
+        connection = call.connection
+        while not connection.outcome.is_over:
+            if loop.ready_count or loop.now_ns() - connection.began_ns >= LONGEST_WAIT_NS:
+                return None
+            loop.collect(LONGEST_WAIT_NS)
+        response = connection.outcome.response
+        if self._async._follow and response is not None and 300 < response.status_code < 309:
+            return None             # whoever goes on looks where it leads
+        return call.finish()
+
+    cdef int give_up(self, Call call, object thread) except -1:
+        """Something was raised: end the exchange, and resign whatever comes."""
+        try:
+            if call is not None:
+                call.close()
+        finally:
+            while self._leader is thread:
+                try:
+                    self.resign(thread)
+                except (SystemExit, KeyboardInterrupt):     # the second Ctrl-C
+                    pass            # the first one is raised; others may wait for a leader
+        return 0
+
+    cdef int resign(self, object thread) except -1:
+        if self._mutex.locked() or self._calls or self._closed:
+            self._resign(None)
+        else:
+            self._leader = None
+            self._alone = False
+        return 0
