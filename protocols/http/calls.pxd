@@ -15,6 +15,7 @@ cdef class Prepared:
     cdef readonly object endpoint
     cdef readonly object url        # the request's
     cdef readonly str method        # the request's
+    cdef bint is_head               # whether its response has no body
     cdef object host                # the URL's, for the jar
     cdef EndpointPool pool          # whence the last connection was taken, or None
     cdef bytes head                 # as it goes over the wire without cookies

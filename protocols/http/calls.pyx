@@ -69,6 +69,7 @@ cdef class Prepared:
         self.endpoint = endpoint
         self.url = request.url
         self.method = request.method
+        self.is_head = request.method == "HEAD"
         self.host = request.url.host
         self.head = request.head()
 
@@ -219,7 +220,8 @@ cdef class Call:
         if client.timeout_ns:
             self.deadline_ns = now_ns + client.timeout_ns
         try:
-            connection.start(head, prepared.method, prepared.url, now_ns, self.deadline_ns)
+            connection.start(head, prepared.is_head, prepared.method, prepared.url, now_ns,
+                             self.deadline_ns)
         except BaseException:
             self.close()
             raise

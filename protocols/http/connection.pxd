@@ -17,6 +17,7 @@ cdef class Outcome(Handle):
     cdef object message                 # of who cancelled, or None
     cdef Response response              # of the exchange that is over, or None
     cdef object error                   # why there is none, or None
+    cdef object adder, getter           # add_done_callback and get_loop, bound, while connected
 
     cdef int begin(self) except -1
     cdef int end(self) except -1
@@ -57,8 +58,9 @@ cdef class ClientConnection(HTTPProtocol):
 
     cdef int observe(self, str what, object argument) except -1
     cdef int unobserve(self) except -1
-    # Send a rendered head without content; the outcome is told when the response is whole.
+    # Send a rendered head without content (is_head: of a request for no more than a head); the
+    # outcome is told when the response is whole.
     # began_ns is now, deadline_ns on the reactor's clock or 0.  Errors as for exchange().
-    cdef int start(self, bytes head, str method, object url, int64_t began_ns,
+    cdef int start(self, bytes head, bint is_head, str method, object url, int64_t began_ns,
                    int64_t deadline_ns) except -1
     cdef int settle(self, object error) except -1

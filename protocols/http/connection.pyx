@@ -8,6 +8,8 @@ whole or with an error.
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 
 from reactor.core cimport Handle, call_in_context
@@ -23,6 +25,16 @@ from contextvars import copy_context
 
 from protocols.http.errors import ResponseLimitError
 from protocols.http.limits import MAX_BODY_BYTES, STREAM_HIGH_WATER_BYTES
+
+cdef extern from "Python.h":
+    ctypedef PyObject *(*getattrofunc)(PyObject *, PyObject *) noexcept
+    ctypedef int (*setattrofunc)(PyObject *, PyObject *, PyObject *) noexcept
+    ctypedef struct TypeObject "PyTypeObject":
+        getattrofunc tp_getattro
+        setattrofunc tp_setattro
+    PyObject *generic_get "PyObject_GenericGetAttr"(PyObject *self, PyObject *name) noexcept
+    int generic_set "PyObject_GenericSetAttr"(PyObject *self, PyObject *name,
+                                              PyObject *value) noexcept
 
 cdef Py_ssize_t HIGH_WATER = STREAM_HIGH_WATER_BYTES
 cdef Py_ssize_t LOW_WATER = STREAM_HIGH_WATER_BYTES // 4
@@ -157,6 +169,10 @@ cdef class Outcome(Handle):
         if self.is_over:
             self._loop.push(self)
 
+    def get_loop(self):
+        """Return the loop of the exchange."""
+        return self._loop
+
     def remove_done_callback(self, callback):
         """Do not call *callback*.  Return how many there were."""
         if self._callback != callback:
@@ -193,6 +209,42 @@ cdef class Outcome(Handle):
         return self.result()
 
 
+# What a task asks an outcome for each time that it waits, without a look at the type, its
+# bases and the descriptor found there; all else takes the usual way.
+
+cdef object BLOCKING = "_asyncio_future_blocking"
+cdef object GET_LOOP = "get_loop"
+cdef object ADD = "add_done_callback"
+cdef object YES = True
+cdef object NO = False
+
+
+cdef PyObject *get_attribute(PyObject *self, PyObject *name) noexcept:
+    cdef Outcome outcome = <Outcome>self
+    cdef PyObject *found
+    if name == <PyObject *>BLOCKING:
+        found = <PyObject *>(YES if outcome._asyncio_future_blocking else NO)
+    elif name == <PyObject *>GET_LOOP and outcome.getter is not None:
+        found = <PyObject *>outcome.getter
+    elif name == <PyObject *>ADD and outcome.adder is not None:
+        found = <PyObject *>outcome.adder
+    else:
+        return generic_get(self, name)
+    Py_INCREF(<object>found)
+    return found
+
+
+cdef int set_attribute(PyObject *self, PyObject *name, PyObject *value) noexcept:
+    if name == <PyObject *>BLOCKING and value == <PyObject *>NO:
+        (<Outcome>self)._asyncio_future_blocking = False
+        return 0
+    return generic_set(self, name, value)
+
+
+(<TypeObject *>Outcome).tp_getattro = get_attribute
+(<TypeObject *>Outcome).tp_setattro = set_attribute
+
+
 cdef class ClientConnection(HTTPProtocol):
     """An ``HTTPProtocol`` for ``AsyncClient``: ``exchange`` in place of call-backs.
 
@@ -204,6 +256,12 @@ cdef class ClientConnection(HTTPProtocol):
     def __init__(self, host="", port=0, limits=None, max_body_bytes=MAX_BODY_BYTES):
         HTTPProtocol.__init__(self, host, port, limits)
         self.max_body_bytes = max_body_bytes
+
+    def connection_lost(self, exc):
+        """See ``HTTPProtocol``."""
+        HTTPProtocol.connection_lost(self, exc)
+        if self.outcome is not None:
+            self.outcome.adder = self.outcome.getter = None     # which refer to the outcome
 
     def exchange(self, bytes head not None, str method not None, url, int64_t deadline_ns,
                  bint stream, bytes content=None, int64_t upload_size=0):
@@ -238,14 +296,16 @@ cdef class ClientConnection(HTTPProtocol):
         self.informational = None
         return self.waiter
 
-    cdef int start(self, bytes head, str method, object url, int64_t began_ns,
+    cdef int start(self, bytes head, bint is_head, str method, object url, int64_t began_ns,
                    int64_t deadline_ns) except -1:
         cdef Outcome outcome = self.outcome
         if outcome is None:
             outcome = self.outcome = Outcome.__new__(Outcome)
             outcome._loop = self.reactor
+            outcome.adder = outcome.add_done_callback
+            outcome.getter = outcome.get_loop
         outcome.begin()
-        self.send_request(head, None, method == "HEAD", deadline_ns)
+        self.send_request(head, None, is_head, deadline_ns)
         self.is_started = True
         self.began_ns = began_ns
         self.response = None

@@ -35,6 +35,14 @@ cdef class HTTPProtocol(Protocol):
     cdef UploadState upload_state
     cdef int64_t upload_left        # bytes of the declared length not yet written
     cdef bint in_context            # within a call-back of the transport's, in its context
+    cdef bint is_parsing            # within bytes_received,
+    cdef object entered             # which leaves this context, or None
+    cdef bint hears_head            # head_received,
+    cdef bint hears_body            # and body_received do something
+    # what the last plain request was made of, and its head
+    cdef str kept_method, kept_target
+    cdef object kept_headers, kept_host
+    cdef bytes kept_head
     cdef Reactor reactor            # from connection_made on
     cdef TimerHeap timers           # the reactor's, which it may outlive
     cdef Timer deadline
@@ -59,7 +67,9 @@ cdef class HTTPProtocol(Protocol):
     cdef int on_failed(self, object error) except -1
 
     cdef int parse(self, const char *data, Py_ssize_t size) except -1
-    cdef int call_back(self, str name, tuple args) except -1
+    cdef int call_back(self, str name, object first=*, object second=*) except -1
+    cdef int parse_in_context(self, const char *data, Py_ssize_t size) except -1
+    cdef bytes head_of(self, str method, str target, object headers, object host)
     cdef int finish(self, bint surplus) except -1
     cdef int fail(self, object error) except -1
     cdef int note_close(self) except -1

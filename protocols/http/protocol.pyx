@@ -20,10 +20,11 @@ read as the answer to the next request (RFC 9112 section 9.2).
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from reactor.core cimport Reactor, call_in_context
+from reactor.core cimport Reactor
 from reactor.protocol cimport Protocol
 from reactor.timers cimport Timer
 from reactor.transports.transport cimport Transport
@@ -35,6 +36,15 @@ from reactor.errors import ConnectionLostError, EndpointTimeoutError, endpoint_e
 
 from protocols.http.errors import InvalidHeader, MessageError, response_error
 from protocols.http.limits import DEFAULT_LIMITS, LONGEST_TIMEOUT_SECONDS
+
+cdef extern from "Python.h":
+    object call_method "PyObject_VectorcallMethod"(object name, PyObject **args, size_t count,
+                                                   PyObject *names)
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+cdef tuple NO_HEADERS = ()
+cdef object NOTHING = object()      # an argument that is not given
 
 cdef enum:
     JOINED_BYTES = 16_384       # content up to this leaves with its head in one segment
@@ -103,6 +113,7 @@ cdef class HTTPProtocol(Protocol):
     def __init__(self, host="", port=0, limits=None):
         self.host = host
         self.port = port
+        self.kept_head = None
         if limits is not None:
             self.parser = ResponseParser(limits)
 
@@ -132,9 +143,13 @@ cdef class HTTPProtocol(Protocol):
         """
         cdef int64_t deadline_ns = 0
         cdef bytes head
-        cdef Headers fields = framed(Headers(headers), content, content_size, chunked)
-        head = render_request_head(
-            method, target, self.host_field() if host is None else host, fields)
+        cdef Headers fields
+        if content is None and content_size is None and not chunked:
+            head = self.head_of(method, target, headers, host)
+        else:
+            fields = framed(Headers(headers), content, content_size, chunked)
+            head = render_request_head(
+                method, target, self.host_field() if host is None else host, fields)
         if timeout is not None:
             if not timeout > 0:
                 raise ValueError(f"a timeout must be more than 0 seconds, not {timeout}")
@@ -143,6 +158,26 @@ cdef class HTTPProtocol(Protocol):
         self.send_request(head, content, method == "HEAD", deadline_ns)
         if content_size is not None or chunked:
             self.begin_upload(-1 if chunked else content_size)
+
+    cdef bytes head_of(self, str method, str target, object headers, object host):
+        """Return the head of a request without content; the same one for the same again.
+
+        Same headers are the same object, of a kind that does not change: none, or a Headers.
+        """
+        cdef bytes head
+        if (self.kept_head is not None and headers is self.kept_headers
+                and method == self.kept_method and target == self.kept_target
+                and host == self.kept_host):
+            return self.kept_head
+        head = render_request_head(method, target, self.host_field() if host is None else host,
+                                   framed(Headers(headers), None, None, False))
+        if headers is NO_HEADERS or type(headers) is Headers:
+            self.kept_method = method
+            self.kept_target = target
+            self.kept_headers = headers
+            self.kept_host = host
+            self.kept_head = head
+        return head
 
     def send_content(self, data):
         """Send the next bytes of a request that was begun with *content_size* or *chunked*.
@@ -197,7 +232,10 @@ cdef class HTTPProtocol(Protocol):
         return 0
 
     def host_field(self):
-        """Return what the Host field says by default (RFC 9110 section 7.2)."""
+        """Return what the Host field says by default (RFC 9110 section 7.2).
+
+        Asked for a request that differs from the last one.
+        """
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}" if self.port else host
 
@@ -228,16 +266,24 @@ cdef class HTTPProtocol(Protocol):
     # -- the connection ----------------------------------------------------------------
 
     def connection_made(self, transport):
-        """Note the reactor; a subclass calls this first and may then send a request."""
+        """Note the reactor; a subclass calls this first and may then send a request.
+
+        Whether there is a ``head_received`` or a ``body_received`` is seen now.
+        """
         self.reactor = (<Transport?>transport)._loop
         self.timers = self.reactor.timers
         self.reusable = True
+        own = getattr(self, "__dict__", ())
+        self.hears_head = (type(self).head_received is not HTTPProtocol.head_received
+                           or "head_received" in own)
+        self.hears_body = (type(self).body_received is not HTTPProtocol.body_received
+                           or "body_received" in own)
 
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
         if self.timers is None:
             raise RuntimeError("HTTPProtocol.connection_made was overridden and not called")
         try:
-            return self.parse(data, size)
+            return self.parse_in_context(data, size)
         except (SystemExit, KeyboardInterrupt):
             # The rest of the bytes is lost with the call: only what begins anew goes on.
             if self.state != EXCHANGE_NONE and self.state != EXCHANGE_SENT:
@@ -248,6 +294,21 @@ cdef class HTTPProtocol(Protocol):
             if self.parser.state != STATE_FAILED:   # a call-back's own
                 raise
             return self.fail(response_error(error, host=self.host, port=self.port))
+
+    cdef int parse_in_context(self, const char *data, Py_ssize_t size) except -1:
+        """Parse; the first call-back enters the connection's context, which is left here."""
+        cdef object context
+        if self.is_parsing:                 # a transport in memory delivers within a write
+            return self.parse(data, size)
+        self.is_parsing = True
+        try:
+            return self.parse(data, size)
+        finally:
+            self.is_parsing = False
+            if self.entered is not None:
+                context, self.entered = self.entered, None
+                self.in_context = False
+                PyContext_Exit(context)
 
     cdef int parse(self, const char *data, Py_ssize_t size) except -1:
         cdef const char *cursor = data
@@ -336,42 +397,68 @@ cdef class HTTPProtocol(Protocol):
 
     # -- call-backs --------------------------------------------------------------------
 
-    cdef int call_back(self, str name, tuple args) except -1:
+    cdef int call_back(self, str name, object first=NOTHING, object second=NOTHING) except -1:
         """Call one of the methods below in the connection's context, like all call-backs."""
-        cdef object callback = getattr(self, name)
-        cdef object error
-        if self.in_context or not isinstance(self.transport, Transport):
-            callback(*args)
-            return 0
-        error = call_in_context((<Transport>self.transport).context, callback, args)
-        if error is not None:
-            raise error
+        cdef PyObject *arguments[3]
+        cdef size_t count = 1
+        cdef object context = None
+        if not self.in_context and isinstance(self.transport, Transport):
+            context = (<Transport>self.transport).context
+            PyContext_Enter(context)
+            if self.is_parsing:
+                self.in_context = True
+                self.entered = context      # until the segment was parsed
+                context = None
+        arguments[0] = <PyObject *>self
+        if first is not NOTHING:
+            arguments[1] = <PyObject *>first
+            count = 2
+            if second is not NOTHING:
+                arguments[2] = <PyObject *>second
+                count = 3
+        try:
+            call_method(name, arguments, count, NULL)
+        finally:
+            if context is not None:
+                PyContext_Exit(context)
         return 0
 
     cdef int on_informational(self) except -1:
         self.call_back("informational_received",
-                       (self.parser.status_code, self.parser.make_headers()))
+                       self.parser.status_code, self.parser.make_headers())
         return self.note_close()
 
     cdef int on_head(self) except -1:
-        self.call_back("head_received", (self.parser.status_code, self.parser.make_headers()))
+        if not self.hears_head:
+            return 0
+        self.call_back("head_received", self.parser.status_code, self.parser.make_headers())
         return self.note_close()
 
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
-        self.call_back("body_received", (PyBytes_FromStringAndSize(data, size),))
+        if not self.hears_body:
+            return 0
+        self.call_back("body_received", PyBytes_FromStringAndSize(data, size))
         return self.note_close()
 
     cdef int note_close(self) except -1:
         """After a call-back that closed: what came in the same segment is not told."""
-        if self.transport is None or self.transport.is_closing():
+        cdef object transport = self.transport
+        cdef bint is_closing
+        if transport is None:
+            is_closing = True
+        elif isinstance(transport, Transport):
+            is_closing = (<Transport>transport).is_closing()
+        else:
+            is_closing = transport.is_closing()
+        if is_closing:
             self.state = EXCHANGE_CLOSED
         return 0
 
     cdef int on_complete(self) except -1:
-        return self.call_back("response_complete", ())
+        return self.call_back("response_complete")
 
     cdef int on_failed(self, object error) except -1:
-        return self.call_back("request_failed", (error,))
+        return self.call_back("request_failed", error)
 
     def informational_received(self, status_code, headers):
         """Called for each 1xx response before the final one (RFC 9110 section 15.2)."""

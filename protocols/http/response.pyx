@@ -28,6 +28,7 @@ class BodyNotReadError(HTTPError, RuntimeError):
     """``content`` was asked of a streamed response whose body was not read with ``aread``."""
 
 
+@cython.freelist(64)
 @cython.auto_pickle(False)
 cdef class Response:
     """A response, made by the client.

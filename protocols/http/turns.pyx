@@ -115,7 +115,7 @@ cdef class Turns:
         cdef Reactor loop = self._loop
         cdef ClientConnection connection
         cdef Response response
-        loop.collect(0)             # the end of an idle connection, say
+        # what has come for an idle connection is seen when it is taken, and it is not, then
         if loop.ready_count or not call.launch(prepared):
             call.close()
             return None

@@ -412,7 +412,7 @@ cdef class StreamTransport(Transport):
 
     # -- the end ---------------------------------------------------------------------
 
-    def is_closing(self):
+    cpdef bint is_closing(self) except -1:
         """Return whether the transport is closing or closed."""
         return self.state >= STREAM_CLOSING
 

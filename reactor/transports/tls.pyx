@@ -140,7 +140,7 @@ cdef class TLSTransport(Transport):
 
     # -- the end ---------------------------------------------------------------------
 
-    def is_closing(self):
+    cpdef bint is_closing(self) except -1:
         """Return whether the transport is closing or closed."""
         return self.tls is None or self.tls.state >= TLS_FLUSHING
 

@@ -50,6 +50,8 @@ cdef class Transport(OpOwner):
     cdef int fail(self, object error, str message) except -1
     # Bytes written and not yet taken by the layer below.
     cdef Py_ssize_t queued_bytes(self) noexcept
+    # Whether it was told to end, or has ended.
+    cpdef bint is_closing(self) except -1
     # Whether all that has come was given to the protocol and no end has come; true does not
     # mean that nothing is on its way.
     cpdef bint is_quiet(self) except -1

@@ -374,7 +374,7 @@ cdef class Transport(OpOwner):
         self.low_water = low
         self.check_water(self.queued_bytes())
 
-    def is_closing(self):
+    cpdef bint is_closing(self) except -1:
         """Return whether the transport is closing or closed."""
         raise NotImplementedError
 

@@ -104,7 +104,7 @@ cdef class MemoryTransport(Transport):
         """Close; all that was written has arrived already."""
         self.finish(None)
 
-    def is_closing(self):
+    cpdef bint is_closing(self) except -1:
         """Return whether the transport is closing or closed."""
         return self.closing
 

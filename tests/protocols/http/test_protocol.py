@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import reactor
-from protocols.http import HTTPProtocol, InvalidHeader, RemoteProtocolError, ResponseLimits
+from protocols.http import Headers, HTTPProtocol, InvalidHeader, RemoteProtocolError, ResponseLimits
 from protocols.http.errors import ResponseLimitError
 from reactor import ConnectionLostError, EndpointTimeoutError, client_context, new_event_loop
 from tests.peers.scripted import OK, Authority, Conversation, Server, answer, run, serving, settle
@@ -437,6 +437,129 @@ def test_stock_event_loop_is_refused() -> None:
         return reported
 
     assert [type(each) for each in asyncio.run(main())] == [TypeError]
+
+
+# -- the head that is kept -----------------------------------------------------------------------
+
+
+def test_head_is_the_last_ones_only_for_the_same_request() -> None:
+    fields = {"X": "1"}
+    same = Headers(fields)
+    requests: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        (("GET", "/"), {}),
+        (("GET", "/"), {}),
+        (("HEAD", "/"), {}),
+        (("HEAD", "/b"), {}),
+        (("HEAD", "/b"), {"host": "other.example"}),
+        (("HEAD", "/b"), {}),
+        (("HEAD", "/b", same), {}),
+        (("HEAD", "/b", same), {}),
+        (("HEAD", "/b", fields), {}),
+        (("HEAD", "/b", fields), {}),
+        (("HEAD", "/b"), {"content": b""}),
+        (("HEAD", "/b"), {}),
+    ]
+    left = iter(requests)
+    heads: list[bytes] = []
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            heads.append(head)
+            await peer.send(OK if head.startswith(b"GET") else OK[:-2])
+
+    def go_on(protocol: Recorder) -> None:
+        try:
+            args, options = next(left)
+        except StopIteration:
+            protocol.transport.close()
+            return
+        fields["X"] += "1"
+        protocol.request(*args, **options)
+
+    async def main() -> None:
+        async with serving(script) as server:
+            await meet(server, {"connection_made": go_on, "complete": go_on})
+
+    run(main())
+    host = b"Host: peer.example:80\r\n"
+    assert heads == [
+        b"GET / HTTP/1.1\r\n" + host + b"\r\n",
+        b"GET / HTTP/1.1\r\n" + host + b"\r\n",
+        b"HEAD / HTTP/1.1\r\n" + host + b"\r\n",
+        b"HEAD /b HTTP/1.1\r\n" + host + b"\r\n",
+        b"HEAD /b HTTP/1.1\r\nHost: other.example\r\n\r\n",
+        b"HEAD /b HTTP/1.1\r\n" + host + b"\r\n",
+        b"HEAD /b HTTP/1.1\r\n" + host + b"X: 1\r\n\r\n",
+        b"HEAD /b HTTP/1.1\r\n" + host + b"X: 1\r\n\r\n",
+        b"HEAD /b HTTP/1.1\r\n" + host + b"X: 1111111111\r\n\r\n",
+        b"HEAD /b HTTP/1.1\r\n" + host + b"X: 11111111111\r\n\r\n",
+        b"HEAD /b HTTP/1.1\r\n" + host + b"Content-Length: 0\r\n\r\n",
+        b"HEAD /b HTTP/1.1\r\n" + host + b"\r\n",
+    ]
+
+
+def test_head_that_is_kept_does_not_hide_a_string_that_must_not_be_sent() -> None:
+    def twice(protocol: Recorder) -> None:
+        ask(protocol)
+
+    def bad(protocol: Recorder) -> None:
+        for target in ("/ x", "/\r\nX: y"):
+            with pytest.raises(InvalidHeader):
+                protocol.request("GET", target)
+        with pytest.raises(InvalidHeader):
+            protocol.request("GET", "/", {"Content-Length": "1"})
+        protocol.transport.close()
+
+    async def main() -> None:
+        async with serving(repeats(OK)) as server:
+            protocol = await meet(server, {"connection_made": twice, "complete": bad})
+            assert protocol.names == ["connection_made", "head", "body", "complete"]
+
+    run(main())
+
+
+def test_call_backs_may_be_given_to_the_object_before_its_connection_is_made() -> None:
+    async def main() -> None:
+        seen: list[Any] = []
+
+        class Plain(HTTPProtocol):
+            def response_complete(self) -> None:
+                self.transport.close()
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                super().connection_lost(exc)
+                lost.set_result(None)
+
+        async with serving(repeats(OK)) as server:
+            for hears in (True, False):
+                lost = asyncio.get_running_loop().create_future()
+                plain: Any = Plain("peer.example")
+                if hears:
+                    plain.head_received = lambda status, headers: seen.append(status)
+                    plain.body_received = seen.append
+                await reactor.connect(lambda plain=plain: plain, "127.0.0.1", server.port)
+                plain.request("GET", "/")
+                await lost
+        assert seen == [200, b"ok"]
+
+    run(main())
+
+
+def test_segment_that_ends_in_an_exception_leaves_the_connections_context() -> None:
+    def fail(protocol: Recorder) -> None:
+        SEEN.set("mine")
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        told: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        async with serving(repeats(OK)) as server:
+            protocol = await meet(server, {"connection_made": ask, "head": fail})
+            assert protocol.names == ["connection_made", "head", "failed"]
+            assert SEEN.get() == "unset"
+            assert [type(each["exception"]) for each in told] == [ZeroDivisionError]
+
+    run(main())
 
 
 # -- context, exits, misuse ---------------------------------------------------------------------
