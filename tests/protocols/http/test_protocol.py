@@ -530,6 +530,9 @@ def test_call_backs_may_be_given_to_the_object_before_its_connection_is_made() -
                 super().connection_lost(exc)
                 lost.set_result(None)
 
+            def itself(self) -> Any:
+                return self
+
         async with serving(repeats(OK)) as server:
             for hears in (True, False):
                 lost = asyncio.get_running_loop().create_future()
@@ -537,7 +540,7 @@ def test_call_backs_may_be_given_to_the_object_before_its_connection_is_made() -
                 if hears:
                     plain.head_received = lambda status, headers: seen.append(status)
                     plain.body_received = seen.append
-                await reactor.connect(lambda plain=plain: plain, "127.0.0.1", server.port)
+                await reactor.connect(plain.itself, "127.0.0.1", server.port)
                 plain.request("GET", "/")
                 await lost
         assert seen == [200, b"ok"]
