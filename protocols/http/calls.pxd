@@ -43,7 +43,8 @@ cdef class Call:
     cdef Connection lease           # while it waits
     cdef ClientConnection connection
     cdef int64_t deadline_ns        # on the loop's clock, 0 for none
-    cdef object delegate            # the client's coroutine
+    cdef object delegate            # the client's coroutine,
+    cdef list answer                # and what it has yet to take over: a connection, a redirect
 
     cdef bint begin(self) except -1
     # Send it over an idle connection; False when there is none.
@@ -52,6 +53,7 @@ cdef class Call:
     cdef int fail(self, object error) except -1
     cdef int let_go(self) except -1
     cdef int forget(self) except -1
+    cdef int drop_answer(self) except -1
 
 
 cdef class Calls:

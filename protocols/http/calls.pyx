@@ -106,7 +106,11 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
         argument = <PyObject *>None
     elif call.state == CALL_OVER:
         raise RuntimeError("cannot reuse already awaited coroutine")
-    return PyIter_Send(call.delegate, <object>argument, result)
+    try:
+        return PyIter_Send(call.delegate, <object>argument, result)
+    except BaseException:
+        call.drop_answer()
+        raise
 
 
 cdef PySendResult wait(Call call, PyObject **result) except PYGEN_ERROR:
@@ -130,6 +134,8 @@ cdef class Call:
     def __dealloc__(self):
         if self.state == CALL_WAITING:
             self.let_go()
+        elif self.state == CALL_DELEGATED:
+            self.drop_answer()
         elif self.state == CALL_NEW and self.client is not None:
             PyErr_WarnEx(RuntimeWarning,
                          f"coroutine '{self.__qualname__}' was never awaited".encode(), 1)
@@ -165,9 +171,13 @@ cdef class Call:
     def throw(self, kind, value=None, traceback=None):
         """Give the request up and raise, as ``coroutine.throw`` does."""
         if self.state == CALL_DELEGATED:
-            if value is None and traceback is None:
-                return self.delegate.throw(kind)
-            return self.delegate.throw(kind, value, traceback)
+            try:
+                if value is None and traceback is None:
+                    return self.delegate.throw(kind)
+                return self.delegate.throw(kind, value, traceback)
+            except BaseException:
+                self.drop_answer()
+                raise
         self.close()
         if isinstance(kind, type):
             if value is None:
@@ -183,7 +193,10 @@ cdef class Call:
         cdef CallState state = self.state
         self.state = CALL_OVER
         if state == CALL_DELEGATED:
-            self.delegate.close()
+            try:
+                self.delegate.close()
+            finally:
+                self.drop_answer()
         elif state == CALL_WAITING:
             self.let_go()
 
@@ -246,8 +259,8 @@ cdef class Call:
         if client._follow and 300 < response.status_code < 309 and is_redirect(
                 response.status_code, response.headers):
             self.state = CALL_DELEGATED
-            self.delegate = client._go_on(self.prepared, self.deadline_ns,
-                                          (connection, response))
+            self.answer = [(connection, response)]
+            self.delegate = client._go_on(self.prepared, self.deadline_ns, self.answer)
             self.forget()
             return None
         try:
@@ -265,6 +278,14 @@ cdef class Call:
         self.lease = None
         self.connection = None
 
+    cdef int drop_answer(self) except -1:
+        """The coroutine ended before it took the redirect over."""
+        cdef tuple answer
+        if self.answer:
+            answer = self.answer.pop()
+            self.client._let_go(answer[0])
+        return 0
+
     cdef int fail(self, object error) except -1:
         """The exchange failed: a stale connection is a reason to try another."""
         cdef ClientConnection connection = self.connection
@@ -272,7 +293,7 @@ cdef class Call:
         self.close()
         if was_stale and is_stale(error):
             self.state = CALL_DELEGATED
-            self.delegate = self.client._go_on(self.prepared, self.deadline_ns, None)
+            self.delegate = self.client._go_on(self.prepared, self.deadline_ns, [])
             return 0
         raise error
 

@@ -487,29 +487,23 @@ class AsyncClient(Calls):
             await call_hooks(self._request_hooks, prepared.request)
         return await self._carry(prepared, also, follow, timeout, deadline_ns, stream, 0)
 
-    async def _go_on(self, prepared: Prepared, deadline_ns: int, answer: Answer | None) -> Response:
+    async def _go_on(self, prepared: Prepared, deadline_ns: int, answer: list[Answer]) -> Response:
         """Do the rest of a request that ``Calls`` began.
 
         Args:
             prepared: what was sent.
             deadline_ns: on the loop's clock, 0 for none.
-            answer: a connection and the redirect that came over it; ``None`` when the
-                connection was stale.
+            answer: holds a connection and the redirect that came over it, which is the
+                caller's until this is emptied; empty when the connection was stale.
         """
-        if answer is None:
+        if answer:
+            connection, response = await self._follow_on(
+                prepared.request, answer, None, self._timeout, deadline_ns, False
+            )
+        else:
             connection, response = await self._carry(
                 prepared, None, self._follow, self._timeout, deadline_ns, False, 1
             )
-        else:
-            answers = [answer]
-            try:
-                connection, response = await self._follow_on(
-                    prepared.request, answers, None, self._timeout, deadline_ns, False
-                )
-            except BaseException:
-                if answers:
-                    self._let_go(answer[0])
-                raise
         self._manager.release(connection)
         return response
 

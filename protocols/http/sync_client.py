@@ -45,15 +45,16 @@ class _Call:
     """A call of one thread.
 
     ``wake`` is a lock that its thread sleeps on; it is released when the call is done or
-    when its thread is to lead.  ``begun`` is what was begun before the loop ran for it.
+    when its thread is to lead.  ``begun`` is what was begun before the loop ran for it, in
+    place of ``start``.
     """
 
     __slots__ = ("begun", "done", "error", "leads", "result", "start", "task", "thread", "wake")
 
     def __init__(
-        self, start: Callable[[], Coroutine[Any, Any, Any]], begun: Call | None = None
+        self, start: Callable[[], Coroutine[Any, Any, Any]] | None, begun: Call | None = None
     ) -> None:
-        self.start = start
+        self.start: Any = start
         self.begun = begun
         self.thread = threading.get_ident()
         self.task: asyncio.Task[None] | None = None
@@ -161,6 +162,8 @@ class Client(Turns):
                 call.wake.acquire()
             if call.leads:
                 self._lead(call)
+            with self._mutex:
+                self._calls.pop(call, None)
         except BaseException:
             while True:  # here, where nothing is called outside of the try
                 try:
@@ -174,7 +177,7 @@ class Client(Turns):
 
     def _continue(self, begun: Call) -> Response:
         """Run the loop for what the calling thread, which leads alone, has begun."""
-        call = _Call(lambda: begun, begun)
+        call = _Call(None, begun)
         # nothing is called from here to the try: the lead is the call's, or was not handed over
         call.leads = True
         self._alone = False
@@ -182,6 +185,8 @@ class Client(Turns):
             with self._mutex:
                 self._calls[call] = None
             self._lead(call)
+            with self._mutex:
+                self._calls.pop(call, None)
         except BaseException:
             while True:  # here, where nothing is called outside of the try
                 try:
@@ -195,8 +200,6 @@ class Client(Turns):
 
     def _end(self, call: _Call) -> Any:
         """Return what the call, which is done, has come to."""
-        with self._mutex:
-            self._calls.pop(call, None)
         if isinstance(call.error, asyncio.CancelledError):
             raise ClientClosedError("the client was closed") from None
         if call.error is not None:
@@ -231,7 +234,7 @@ class Client(Turns):
     async def _perform(self, call: _Call) -> None:
         """On the loop: do what the call is for; wake its thread, or stop the loop for it."""
         try:
-            call.result = await call.start()
+            call.result = await (call.start() if call.begun is None else call.begun)
         except (SystemExit, KeyboardInterrupt) as error:
             if not call.leads:
                 # it was meant for the thread that runs the loop; the call begins anew
@@ -243,6 +246,8 @@ class Client(Turns):
             call.error = error
         except BaseException as error:  # noqa: BLE001 - raised in the call's own thread
             call.error = error
+        if call.begun is not None:
+            call.begun.close()  # what raised may not have come to it
         call.done = True
         if call.leads:
             self._loop.stop()

@@ -18,7 +18,7 @@ import pytest
 from protocols.http import Client, Timeout
 from tests.effort import effort
 from tests.peers.scripted import Conversation, Server, answer, serving_in_thread
-from tests.protocols.http.test_sync_client import check_quiet
+from tests.protocols.http.gate import check_quiet
 
 STEP = effort(4, 1)
 # Where the client's own code runs, and what it stands on while it holds a connection.
@@ -126,3 +126,27 @@ def test_interrupted_anywhere_the_client_holds_nothing_and_goes_on(
         if where is None:
             break
     assert point > 20
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("path", ["/again", "/from"])
+def test_interrupted_anywhere_on_the_short_way_the_client_holds_nothing_and_goes_on(
+    path: str, server: Server
+) -> None:
+    """The request is known and a connection there; a redirect has the loop run after all."""
+    for point in range(10_000):
+        with Client(
+            trust_env=False, follow_redirects=True, max_connections=1, cookies={"a": "b"}
+        ) as client:
+            client.get(server.url(path))
+            client._async._cookies._barren.clear()
+            where = interrupted_at(point, lambda client=client: client.get(server.url(path)))  # type: ignore[misc]
+            assert client.get(server.url("/after"), timeout=20).content == b"/after", where
+            try:
+                check_quiet(client)
+                assert not client._alone
+            except AssertionError as error:
+                raise AssertionError(f"interrupted at {where}") from error
+        if where is None:
+            break
+    assert point > 3
