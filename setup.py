@@ -30,11 +30,14 @@ from setuptools.command.build_py import build_py
 
 PACKAGES = ("reactor", "protocols")
 
+BSD = ("darwin", "freebsd", "netbsd", "openbsd", "dragonfly")
+
 # Modules that exist on some kinds of platform only, as prefixes of ``sys.platform``.
 PLATFORMS_OF_MODULE: dict[str, tuple[str, ...]] = {
     "reactor.pollers.epoll": ("linux",),
     "reactor.pollers.iocp": ("win32",),
-    "reactor.pollers.kqueue": ("darwin", "freebsd", "netbsd", "openbsd", "dragonfly"),
+    "reactor.pollers.kqueue": BSD,
+    "reactor.pollers.readiness": ("linux", *BSD),
 }
 
 

@@ -1,9 +1,8 @@
-from typing import Self
+from typing import Self, final
 
-from reactor.pollers.contract import Poller
+from reactor.pollers.readiness import ReadinessPoller
 from reactor.pool import BlockPool
 
-class KqueuePoller(Poller):
+@final
+class KqueuePoller(ReadinessPoller):
     def __new__(cls, pool: BlockPool) -> Self: ...
-
-def disown_all() -> None: ...

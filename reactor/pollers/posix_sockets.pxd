@@ -14,6 +14,7 @@ from reactor.pollers.contract cimport Op
 
 cdef extern from *:
     """
+    #include <errno.h>
     #include <fcntl.h>
     #include <sys/socket.h>
     #include <unistd.h>
@@ -21,7 +22,7 @@ cdef extern from *:
     #  define MSG_NOSIGNAL 0
     #endif
     /* A descriptor that was just made: close-on-exec, non-blocking, no SIGPIPE. */
-    static int cyr_prepare(int fd) {
+    static inline int cyr_prepare(int fd) {
     #ifdef SO_NOSIGPIPE
         int on = 1;
         setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
@@ -29,6 +30,25 @@ cdef extern from *:
         if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -1;
         return fcntl(fd, F_SETFL, O_NONBLOCK);
     }
+    static inline int cyr_prepared(int fd) {
+        if (fd >= 0 && cyr_prepare(fd) < 0) {
+            int error = errno;
+            close(fd);
+            errno = error;
+            return -1;
+        }
+        return fd;
+    }
+    /* socket(2) and accept(2) of such a one: a call each on Linux, and free of races there. */
+    #ifdef __linux__
+    #  define cyr_socket(family, kind, protocol) \\
+         socket(family, (kind) | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
+    #  define cyr_accept(fd, address, size) \\
+         accept4(fd, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    #else
+    #  define cyr_socket(family, kind, protocol) cyr_prepared(socket(family, kind, protocol))
+    #  define cyr_accept(fd, address, size) cyr_prepared(accept(fd, address, size))
+    #endif
     """
     const int MSG_NOSIGNAL
     int prepare "cyr_prepare"(int fd) nogil
@@ -46,7 +66,7 @@ cdef extern from "sys/socket.h" nogil:
     struct msghdr:
         Vector *msg_iov
         int msg_iovlen
-    int accept(int fd, sockaddr *address, socklen_t *size)
+    int accept_prepared "cyr_accept"(int fd, sockaddr *address, socklen_t *size)
     int bind(int fd, const sockaddr *address, socklen_t size)
     int connect(int fd, const sockaddr *address, socklen_t size)
     int getpeername(int fd, sockaddr *address, socklen_t *size)
@@ -57,7 +77,7 @@ cdef extern from "sys/socket.h" nogil:
     Py_ssize_t send(int fd, const void *buffer, size_t length, int flags)
     Py_ssize_t sendmsg(int fd, const msghdr *message, int flags)
     int shutdown(int fd, int how)
-    int socket(int family, int kind, int protocol)
+    int open_prepared "cyr_socket"(int family, int kind, int protocol)
 
 cdef extern from "unistd.h" nogil:
     int close_descriptor "close"(int fd)
@@ -92,19 +112,15 @@ cdef inline Py_ssize_t send_now(const Op *op) noexcept nogil:
 
 cdef inline Py_ssize_t accept_now(Op *op) noexcept nogil:
     cdef socklen_t size = ADDRESS_MAX
-    cdef int fd, error
+    cdef int fd
     while True:
-        fd = accept(<int>op.fd, <sockaddr *>op.buffer, NULL if op.buffer == NULL else &size)
+        fd = accept_prepared(<int>op.fd, <sockaddr *>op.buffer,
+                             NULL if op.buffer == NULL else &size)
         if fd >= 0:
             op.length = 0 if op.buffer == NULL else <Py_ssize_t>size
-            break
+            return fd
         if errno != EINTR:
             return -errno
-    if prepare(fd) < 0:
-        error = errno
-        close_descriptor(fd)
-        return -error
-    return fd
 
 
 cdef inline Py_ssize_t connect_now(const Op *op) noexcept nogil:
@@ -123,15 +139,8 @@ cdef inline Py_ssize_t connected(const Op *op) noexcept nogil:
 
 
 cdef inline intptr_t open_now(int family, int kind, int protocol) noexcept nogil:
-    cdef int fd = socket(family, kind, protocol)
-    cdef int error
-    if fd < 0:
-        return -errno
-    if prepare(fd) < 0:
-        error = errno
-        close_descriptor(fd)
-        return -error
-    return fd
+    cdef int fd = open_prepared(family, kind, protocol)
+    return fd if fd >= 0 else -errno
 
 
 cdef inline int peek_now(intptr_t fd) noexcept nogil:

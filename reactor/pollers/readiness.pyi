@@ -1,0 +1,9 @@
+from typing import Self
+
+from reactor.pollers.contract import Poller
+from reactor.pool import BlockPool
+
+class ReadinessPoller(Poller):
+    def __new__(cls, pool: BlockPool) -> Self: ...
+
+def disown_all() -> None: ...
