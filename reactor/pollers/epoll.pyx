@@ -33,7 +33,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.errno cimport EEXIST, ENOENT, errno
 from libc.stdint cimport INT32_MAX, int64_t, intptr_t, uint32_t, uint64_t
 
-from reactor.pollers.contract cimport Op, OpList, op_splice
+from reactor.pollers.contract cimport OpList, op_splice
 from reactor.pollers.posix_sockets cimport close_descriptor, peek_now
 from reactor.pollers.readiness cimport ReadinessPoller, Slot, become_ready
 from reactor.pool cimport BlockPool
