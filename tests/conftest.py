@@ -6,6 +6,7 @@ receive: pytest collects those at the end of each phase of a test.
 """
 
 import gc
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -33,7 +34,21 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    # What was imported stays: the collection after each test need not look at it.
+    _keep_what_there_is()
+
+
+_finished = itertools.count(1)
+
+
+def pytest_runtest_logfinish() -> None:
+    # pytest's reports pile up: looked at after each of some thousands of tests, they took half of
+    # the suite's time.
+    if next(_finished) % 50 == 0:
+        _keep_what_there_is()
+
+
+def _keep_what_there_is() -> None:
+    """What is there now stays: the collection after each test need not look at it."""
     gc.collect()
     gc.freeze()
 
