@@ -65,7 +65,7 @@ cdef object call_in_context(object context, object callback, object args):
     if enter_context(<PyObject *>context) < 0:
         try:
             raise_pending()
-        except RuntimeError as error:   # somebody is in it already
+        except (RuntimeError, TypeError) as error:      # somebody is in it already; it is none
             return error
     if count == 0:
         result = PyObject_CallNoArgs(<PyObject *>callback)
@@ -182,14 +182,15 @@ def describe_callback(callback, args):
 cdef class TimerHandle(Handle):
     """A call-back that was scheduled with ``call_at``; see ``asyncio.TimerHandle``."""
 
-    def cancel(self):
-        """Do not call the call-back; the timer leaves the heap at once."""
-        if self.timer.position:
+    cdef int spent(self) except -1:
+        """Let go of what it holds; the timer leaves the heap at once."""
+        cdef bint is_armed = self.timer.position != 0
+        if is_armed:
             self._loop.timers.disarm(&self.timer)
-            Handle.cancel(self)
+        Handle.spent(self)
+        if is_armed:
             Py_DECREF(self)         # the heap's reference
-        else:
-            Handle.cancel(self)
+        return 0
 
     def when(self):
         """Return the time on the loop's clock, in seconds, at which the call-back is due."""

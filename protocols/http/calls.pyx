@@ -78,8 +78,8 @@ cdef class Prepared:
         if cookie is None or "Cookie" in self.request.headers:
             return self.head
         if self.cookie is None or self.cookie != cookie:
-            self.cookie = cookie
             self.cookie_head = self.request.head((("Cookie", cookie),))
+            self.cookie = cookie        # last: a signal handler may raise in the call
         return self.cookie_head
 
 
@@ -94,7 +94,7 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
         if call.begin():
             return wait(call, result)
     elif call.state == CALL_WAITING:
-        if call.connection.outcome._callback is not None:
+        if call.connection.outcome.waker is not None:
             raise RuntimeError("coroutine is being awaited already")
         if not call.connection.outcome.is_over:     # woken by something else
             return wait(call, result)
@@ -133,7 +133,9 @@ cdef class Call:
 
     def __dealloc__(self):
         if self.state == CALL_WAITING:
-            self.let_go()
+            # with the loop goes its connection; what is garbage with it is empty already, maybe
+            if not self.connection.reactor._closed:
+                self.let_go()
         elif self.state == CALL_DELEGATED:
             self.drop_answer()
         elif self.state == CALL_NEW and self.client is not None:
@@ -304,6 +306,10 @@ cdef class Call:
         self.connection = None
         connection.outcome.response = None
         connection.outcome.error = None
+        if connection.outcome.waker is not None:
+            # A task has yet to be woken, by an outcome that no other exchange may begin anew.
+            connection.abandon()
+            connection.outcome.end()
         self.client._let_go(connection)
         return 0
 

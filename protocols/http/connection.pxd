@@ -14,6 +14,8 @@ cdef class Outcome(Handle):
     cdef bint is_over
     cdef bint is_cancelled
     cdef public bint _asyncio_future_blocking   # asyncio's mark of what a task may wait for
+    cdef object waker                   # the call-back of who waits, or None,
+    cdef object waker_context           # and its context
     cdef object message                 # of who cancelled, or None
     cdef Response response              # of the exchange that is over, or None
     cdef object error                   # why there is none, or None

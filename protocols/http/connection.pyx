@@ -130,12 +130,15 @@ cdef class Outcome(Handle):
 
     Every connection has one, which serves for one exchange after the other, so that waiting
     allocates nothing.  Nobody but the task that the exchange is for may hold on to it.
+
+    Whom it wakes is its own to know, and not the handle's, which hides what it has from the
+    collector: a task that waits when its loop is closed is garbage.
     """
 
     cdef int begin(self) except -1:
         self.is_over = False
         self.is_cancelled = False
-        self._callback = None
+        self.waker = None
         self._cancelled = False
         return 0
 
@@ -143,16 +146,16 @@ cdef class Outcome(Handle):
         """Wake who waits, in the next pass."""
         if not self.is_over:
             self.is_over = True
-            if self._callback is not None:
+            if self.waker is not None and not self._loop._closed:
                 self._loop.push(self)
         return 0
 
     cdef int run(self) except -1:
-        cdef object callback = self._callback
-        cdef object context = self._context
+        cdef object callback = self.waker
+        cdef object context = self.waker_context
         cdef object error
-        self._callback = None
-        self._context = None
+        self.waker = None
+        self.waker_context = None
         if callback is not None:
             error = call_in_context(context, callback, (self,) if self.is_cancelled else WOKEN)
             if error is not None:
@@ -160,12 +163,15 @@ cdef class Outcome(Handle):
                                   None)
         return 0
 
+    cdef int spent(self) except -1:
+        return 0                    # it serves on: the next exchange may have begun by now
+
     def add_done_callback(self, callback, *, context=None):
         """Call *callback* with this when the exchange is over; there is one at a time."""
-        if self._callback is not None:
+        if self.waker is not None:
             raise RuntimeError("the exchange is waited for by somebody else already")
-        self._callback = callback
-        self._context = copy_context() if context is None else context
+        self.waker = callback
+        self.waker_context = copy_context() if context is None else context
         if self.is_over:
             self._loop.push(self)
 
@@ -175,9 +181,9 @@ cdef class Outcome(Handle):
 
     def remove_done_callback(self, callback):
         """Do not call *callback*.  Return how many there were."""
-        if self._callback != callback:
+        if self.waker != callback:
             return 0
-        self._callback = None
+        self.waker = None
         return 1
 
     def cancel(self, msg=None):

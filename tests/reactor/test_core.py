@@ -224,6 +224,17 @@ def test_context_that_is_entered_already_is_the_callbacks_failure(
     assert "already entered" in f"{take_reports(loop)} {caplog.text}"
 
 
+def test_context_that_is_none_is_the_callbacks_failure(loop: EventLoop) -> None:
+    seen: list[int] = []
+    nothing: Any = object()
+    loop.call_soon(seen.append, 1, context=nothing)
+    loop.call_soon(seen.append, 2)
+    turn(loop, 1)
+    assert seen == [2]
+    (report,) = take_reports(loop)
+    assert isinstance(report["exception"], TypeError)
+
+
 # -- failures ---------------------------------------------------------------------------------
 
 
@@ -383,6 +394,19 @@ def test_timer_cancelled_by_another_of_the_same_time_does_not_run(loop: EventLoo
     loop.call_at(when, loop.stop)
     loop.run_forever()
     assert handles[0].cancelled()
+
+
+@pytest.mark.parametrize("then", ["cancelled", "due"])
+def test_timer_that_was_run_by_hand_leaves_the_heap(loop: EventLoop, then: str) -> None:
+    seen: list[int] = []
+    handle = loop.call_later(0.001, seen.append, 1)
+    handle._run()
+    assert loop.stats()["timers"] == 0
+    if then == "cancelled":
+        handle.cancel()
+    loop.call_later(0.002, loop.stop)
+    loop.run_forever()
+    assert seen == [1]
 
 
 def test_timer_cancelled_inside_its_own_call_is_harmless(loop: EventLoop) -> None:

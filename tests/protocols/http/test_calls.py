@@ -3,14 +3,22 @@
 import asyncio
 import collections.abc
 import gc
+import weakref
 from typing import Any
 
 import pytest
 
 from protocols.http import AsyncClient, CookieJar, HTTPError
 from protocols.http.calls import Call
-from reactor import EndpointTimeoutError
-from tests.peers.scripted import OK, Conversation, answer, on_reactor, serving
+from reactor import EndpointTimeoutError, new_event_loop
+from tests.peers.scripted import (
+    OK,
+    Conversation,
+    answer,
+    on_reactor,
+    serving,
+    serving_in_thread,
+)
 
 COOKIE = answer(b"ok", "Set-Cookie: a=1")
 
@@ -123,6 +131,64 @@ async def test_dropped_call_discards_its_connection() -> None:
         del call
         gc.collect()
         assert client.manager.stats()["leased"] == 0
+
+
+@on_reactor
+async def test_task_is_woken_though_its_call_was_closed_and_its_connection_is_wanted() -> None:
+    async with serving(answers) as server, AsyncClient() as client:
+        await client.get(server.url())
+        call = client.get(server.url())
+        task: Any = asyncio.create_task(call)
+        await asyncio.sleep(0)
+        outcome = task._fut_waiter
+        while not outcome.done():  # noqa: ASYNC110 - then its wake is in the queue, behind this
+            await asyncio.sleep(0)
+        call.close()
+        assert (await client.get(server.url())).text == "ok"
+        await asyncio.wait({task}, timeout=10)
+        with pytest.raises(RuntimeError):
+            task.result()
+
+
+@on_reactor
+async def test_calls_over_one_connection_work_in_debug_mode() -> None:
+    async with serving(answers) as server, AsyncClient(max_per_host=1) as client:
+        asyncio.get_running_loop().set_debug(True)
+        for _ in range(2):  # by one task, and by one after the other
+            for _ in range(3):
+                assert (await client.get(server.url())).text == "ok"
+            for _ in range(3):
+                assert (await asyncio.create_task(client.get(server.url()))).text == "ok"
+        assert client.manager.stats()["opened"] == 1
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+def test_call_that_waits_when_its_loop_is_closed_is_garbage(
+    wrapped: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = Silent()
+    gone: list[weakref.ref[Any]] = []
+
+    async def main() -> None:
+        client = AsyncClient()
+        await client.get(server.url())
+
+        async def wait() -> None:
+            await client.get(server.url())
+
+        task: Any = asyncio.create_task(wait() if wrapped else client.get(server.url()))
+        await asyncio.sleep(0)
+        gone.extend(weakref.ref(each) for each in (task, client, asyncio.get_running_loop()))
+
+    with serving_in_thread(script) as server:
+        loops = [new_event_loop()]
+        loops[0].run_until_complete(main())
+        loops.pop().close()
+        for _ in range(3):
+            gc.collect()
+    assert [each() for each in gone] == [None] * 3
+    assert "destroyed but it is pending" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["get", "head"])

@@ -32,6 +32,8 @@ async def redirects_once(peer: Conversation) -> None:
             await peer.reader.readexactly(4)
         if path == b"/from":
             await peer.send(answer(b"", "Location: /to", status="302 Found"))
+        elif path == b"/cookie":
+            await peer.send(answer(head.partition(b"Cookie: ")[2].partition(b"\r\n")[0]))
         else:
             await peer.send(answer(path))
 
@@ -147,6 +149,19 @@ def test_interrupted_anywhere_on_the_short_way_the_client_holds_nothing_and_goes
                 assert not client._alone
             except AssertionError as error:
                 raise AssertionError(f"interrupted at {where}") from error
+        if where is None:
+            break
+    assert point > 3
+
+
+def test_interrupted_while_cookies_are_rendered_the_next_request_has_them(server: Server) -> None:
+    for point in range(10_000):
+        with Client(trust_env=False, timeout=20) as client:
+            client.cookies.set("a", "1", "127.0.0.1")
+            client.get(server.url("/cookie"))
+            client.cookies.set("a", "2", "127.0.0.1")
+            where = interrupted_at(point, lambda client=client: client.get(server.url("/cookie")))  # type: ignore[misc]
+            assert client.get(server.url("/cookie")).text == "a=2", where
         if where is None:
             break
     assert point > 3
