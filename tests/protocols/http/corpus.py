@@ -145,6 +145,7 @@ ACCEPTED = [
     Case("rfc9112_7_1_1_white_space_before_a_chunk_extension_is_ignored", CHUNKED + b"5 \t;a\r\nhello\r\n0\r\n\r\n", body=b"hello"),
     Case("rfc9112_7_1_2_trailers_come_after_the_last_chunk", CHUNKED + b"5\r\nhello\r\n0\r\nDigest: x\r\nServer-Timing:\ta\r\n\r\n", body=b"hello"),
     Case("rfc9110_6_5_1_a_trailer_frames_nothing", CHUNKED + b"0\r\nContent-Length: 9\r\nTransfer-Encoding: x\r\n\r\n"),
+    Case("rfc9110_6_5_1_a_trailer_is_handed_on_as_it_came", CHUNKED + b"0\r\nTransfer-Encoding: CHUNKED\r\n\r\n"),
     Case("rfc9112_7_transfer_codings_are_case_insensitive", OK + b"Transfer-Encoding:  CHUNKED \r\n\r\n2\r\nhi\r\n0\r\n\r\n", body=b"hi"),
     Case("rfc9110_9_3_6_a_connect_with_2xx_is_a_tunnel", b"HTTP/1.1 200 OK\r\n\r\n", request="CONNECT", keep_alive=False),
     Case("rfc9112_6_3_a_tunnel_ignores_framing_fields", OK + b"Content-Length: x\r\nTransfer-Encoding: y\r\n\r\n", request="CONNECT", keep_alive=False),

@@ -174,6 +174,7 @@ def _close_amid_spaces(ours: Reading) -> bool:
 
 READ_OTHERWISE = [
     Otherwise(H11, "heads", _h11_rewrote, "h11 normalizes Content-Length and Transfer-Encoding; we hand on what came"),
+    Otherwise(H11, "trailers", lambda case, ours, theirs: _rewritten(ours.trailers) == theirs.trailers, "h11 normalizes Content-Length and Transfer-Encoding; we hand on what came"),
     Otherwise(H11, "keep_alive", lambda case, ours, theirs: ours.heads[-1][1] == 0 and ours.keep_alive, "RFC 9112 section 9.3: keep-alive in HTTP/1.0 persists; h11 never lets it"),
     Otherwise(H11, "keep_alive", lambda case, ours, theirs: _close_early(case, ours) and not ours.keep_alive, "RFC 9112 section 9.6: close counts wherever the server says it; h11 looks at the final head"),
     Otherwise(H11, "keep_alive", lambda case, ours, theirs: _close_amid_spaces(ours) and not ours.keep_alive, "RFC 9110 section 7.6.1: a list without its comma; close is the safe reading"),

@@ -1,8 +1,9 @@
 """A server that closes idle connections at the very moment of reuse.
 
 The server ends each connection that was idle for T.  Each caller aims at that moment: who came
-too late comes earlier the next time, who was in time comes later.  So on any machine, however
-busy, some requests meet a connection whose end is on its way, in the kernel, or read already.
+too late comes earlier the next time, who was in time comes later; and T is longer where all of them
+together take longer.  So on any machine, however busy, some requests meet a connection whose end
+is on its way, in the kernel, or read already.
 There are 50,000 uses in tox's environment ``proofs``.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -25,18 +27,18 @@ USES = effort(5_000, 50_000)
 ENOUGH = USES // 20  # uses of a connection that lay idle, and of one that replaced it
 CALLERS = 50
 TURNS = USES // CALLERS
-MOST_TURNS = 10 * TURNS  # where the machine is too busy for ENOUGH
-IDLE_SECONDS = 0.03
+MOST_TURNS = 4 * TURNS  # where the machine is too busy for ENOUGH
+IDLE_SECONDS = 0.03  # or four times what a request of each caller takes, all at once
 LATER, EARLIER = 1.1, 0.8
 
 
 class Impatient(asyncio.Protocol):
     """Answers what is whole, notes each target, and closes when nothing came for a while."""
 
-    def __init__(self, seen: Counter[str], closed: Counter[str], open_now: set[Any]) -> None:
-        self.seen = seen
-        self.closed = closed
-        self.open_now = open_now
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.seen = server.seen
+        self.open_now = server.open_now
         self.head = b""
         self.used = b"fresh"
 
@@ -50,7 +52,7 @@ class Impatient(asyncio.Protocol):
             self.timer.cancel()
 
     def expire(self) -> None:
-        self.closed["idle"] += 1
+        self.server.closed["idle"] += 1
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -66,7 +68,7 @@ class Impatient(asyncio.Protocol):
                 % (len(body), self.used, body)
             )
             self.used = b"used"
-        self.timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self.expire)
+        self.timer = asyncio.get_running_loop().call_later(self.server.idle_seconds, self.expire)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.disarm()
@@ -80,10 +82,11 @@ class Server:
         self.seen: Counter[str] = Counter()
         self.closed: Counter[str] = Counter()
         self.open_now: set[Any] = set()
+        self.idle_seconds = 3600.0
         self.loop = new_event_loop()
         self.server = self.loop.run_until_complete(
             self.loop.create_server(
-                lambda: Impatient(self.seen, self.closed, self.open_now),
+                lambda: Impatient(self),
                 "127.0.0.1",
                 0,
                 backlog=2 * CALLERS,
@@ -124,7 +127,7 @@ async def use(server: Server, method: str, failed: Counter[str]) -> Counter[str]
     total: Counter[str] = Counter()
 
     async def caller(number: int) -> None:
-        pause = IDLE_SECONDS
+        pause = server.idle_seconds
         async with AsyncClient() as client:
             for turn in range(MOST_TURNS):
                 if turn >= TURNS and total["in time"] >= ENOUGH:
@@ -143,6 +146,13 @@ async def use(server: Server, method: str, failed: Counter[str]) -> Counter[str]
             stats = client.manager.stats()
             total.update(opened=stats["opened"], reused=stats["reused"])
 
+    async def once(number: int) -> None:
+        async with AsyncClient() as client:
+            await client.request(method, f"{server.root}/first/{number}")
+
+    began = time.perf_counter()
+    await asyncio.gather(*map(once, range(CALLERS)))
+    server.idle_seconds = max(IDLE_SECONDS, 4 * (time.perf_counter() - began))
     await asyncio.gather(*map(caller, range(CALLERS)))
     return total
 
