@@ -1,6 +1,7 @@
 """The suite itself, quickly, with our own client alone."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ def suite(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="sanitizers leave nothing to measure")
 @pytest.mark.timeout(LIMIT_SECONDS + 10)
 def test_our_own_client_is_measured_and_the_result_can_be_shown_again(tmp_path: Path) -> None:
     if executable() is None:
