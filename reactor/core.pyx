@@ -19,12 +19,12 @@ the reactor sets ``waiting`` and then looks at the queue, the thread appends and
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport ceil, isnan
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t
-from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from reactor.pollers.contract cimport OP_IDLE, Op, OpOwner, Poller, let_go, op_pop
@@ -243,7 +243,7 @@ cdef class Reactor:
         self.poller = poller
         self.pool = poller.pool
         self.timers = TimerHeap()
-        self.ring = <PyObject **>malloc(FIRST_RING * sizeof(PyObject *))
+        self.ring = <PyObject **>PyMem_RawMalloc(FIRST_RING * sizeof(PyObject *))
         if self.ring == NULL:
             raise MemoryError
         self.ring_size = FIRST_RING
@@ -251,7 +251,7 @@ cdef class Reactor:
     def __dealloc__(self):
         while self.ready_count:
             self.pop()
-        free(self.ring)
+        PyMem_RawFree(self.ring)
 
     # -- scheduling ------------------------------------------------------------------
 
@@ -335,7 +335,8 @@ cdef class Reactor:
     cdef int grow(self) except -1:
         """Double the ring, which is full; what wraps round moves behind the rest."""
         cdef Py_ssize_t size = self.ring_size
-        cdef PyObject **wider = <PyObject **>realloc(self.ring, 2 * size * sizeof(PyObject *))
+        cdef PyObject **wider = <PyObject **>PyMem_RawRealloc(
+            self.ring, 2 * size * sizeof(PyObject *))
         if wider == NULL:
             raise MemoryError
         memcpy(wider + size, wider, self.ring_head * sizeof(PyObject *))

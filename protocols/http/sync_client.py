@@ -155,11 +155,27 @@ class Client(Turns):
         # before the mutex, which another thread may have held at the fork
         if self._pid != os.getpid():
             raise RuntimeError("the client was made before a fork; make one in each process")
-        call = _Call(start)
+        result: T = self._see_through(_Call(start), closes)
+        return result
+
+    def _continue(self, begun: Call) -> Response:
+        """Run the loop for what the calling thread, which leads alone, has begun."""
+        response: Response = self._see_through(_Call(None, begun), False)
+        return response
+
+    def _see_through(self, call: _Call, closes: bool) -> Any:
+        """Lead, or sleep until the call is done; return what it has come to."""
         try:
-            self._enter(call, closes=closes)
-            if not call.leads:
-                call.wake.acquire()
+            if call.begun is None:
+                self._enter(call, closes=closes)
+                if not call.leads:
+                    call.wake.acquire()
+            else:
+                # nothing is called in between: the lead is the call's, or was not handed over
+                call.leads = True
+                self._alone = False
+                with self._mutex:
+                    self._calls[call] = None
             if call.leads:
                 self._lead(call)
             with self._mutex:
@@ -172,34 +188,6 @@ class Client(Turns):
                 except (SystemExit, KeyboardInterrupt):  # the second Ctrl-C
                     continue  # the first one is raised; others may wait for a leader
             raise
-        result: T = self._end(call)
-        return result
-
-    def _continue(self, begun: Call) -> Response:
-        """Run the loop for what the calling thread, which leads alone, has begun."""
-        call = _Call(None, begun)
-        # nothing is called from here to the try: the lead is the call's, or was not handed over
-        call.leads = True
-        self._alone = False
-        try:
-            with self._mutex:
-                self._calls[call] = None
-            self._lead(call)
-            with self._mutex:
-                self._calls.pop(call, None)
-        except BaseException:
-            while True:  # here, where nothing is called outside of the try
-                try:
-                    self._abandon(call)
-                    break
-                except (SystemExit, KeyboardInterrupt):  # the second Ctrl-C
-                    continue  # the first one is raised; others may wait for a leader
-            raise
-        response: Response = self._end(call)
-        return response
-
-    def _end(self, call: _Call) -> Any:
-        """Return what the call, which is done, has come to."""
         if isinstance(call.error, asyncio.CancelledError):
             raise ClientClosedError("the client was closed") from None
         if call.error is not None:

@@ -71,7 +71,7 @@ cdef class Turns:
     cdef object ask(self, str method, object url, dict options):
         cdef Prepared prepared
         cdef Response response = None
-        if not options and self._async._is_direct:
+        if not (options or self._closed) and self._async._is_direct:
             prepared = self._async.recall(method, url)
             if prepared is not None:
                 response = self.go_alone(prepared, method, url)

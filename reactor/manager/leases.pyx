@@ -390,7 +390,6 @@ cdef class Leases:
         """Let those who wait use what is free: each gets a connection, or a slot for one."""
         cdef PoolPolicy policy = self._policy
         cdef Connection connection
-        cdef Slot slot
         cdef tuple step
         while True:
             step = policy.next_step()
@@ -403,13 +402,11 @@ cdef class Leases:
                     connection.reason = "evicted"
                 connection.transport.abort()
             elif what is STEP_OPEN:
-                slot = self.new_slot(<EndpointPool?>pool)
                 if waiter.done():       # cancelled, and has yet to leave
-                    slot.manager = None
-                    policy.open_failed(slot.pool)
-                    policy.forget_if_empty(slot.pool)
+                    policy.open_failed(<EndpointPool?>pool)
+                    policy.forget_if_empty(<EndpointPool>pool)
                 else:
-                    waiter.set_result(slot)
+                    waiter.set_result(self.new_slot(<EndpointPool?>pool))
             else:
                 while waiter is not None and waiter.done():
                     waiter = policy.give_back(<Connection?>member, self._loop.now_ns())

@@ -157,7 +157,7 @@ def test_finalizer_that_queues_while_the_ring_grows_is_not_lost(allocations: int
         for at in range(256):  # the ring is full now
             loop.call_soon(seen.append, at)
         Cycle()
-        # The collector starts so many allocations from here, one of which is the new ring.
+        # The collector starts so many allocations from here.
         gc.set_threshold(gc.get_count()[0] + allocations)
         gc.enable()
         loop.call_soon(seen.append, 256)

@@ -99,11 +99,17 @@ async def echoing(loop: EventLoop) -> AsyncIterator[Peer]:
 async def settle() -> None:
     """Let happen what is under way."""
     loop: Any = asyncio.get_running_loop()
-    if hasattr(loop.poller, "advance"):
-        # No real time: the poller's own clock goes on to what it reports late, at once.
-        await asyncio.sleep(0.005)
     for _ in range(8):
+        if hasattr(loop.poller, "advance"):
+            loop.poller.advance(0.001)  # to what it reports late
         await asyncio.sleep(0)
+
+
+async def pass_time(seconds: float) -> None:
+    """Let so much time pass on the simulated poller's clock, and happen what is due by then."""
+    loop: Any = asyncio.get_running_loop()
+    loop.poller.advance(seconds)
+    await settle()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -97,7 +97,7 @@ def test_wait_has_a_time_out_and_leaves_nothing_leased(port: int) -> None:
         stats = manager.stats()
         assert (stats["leased"], stats["idle"], stats["waiting"]) == (0, 1, 0)
         with pytest.raises(TimeoutError):
-            manager.run(asyncio.sleep(3600), timeout=0.01)
+            manager.run(asyncio.Event().wait(), timeout=0.01)
 
 
 class Interrupted(Exception):

@@ -21,6 +21,7 @@ from tests.reactor.manager.peer import (
     check,
     counts,
     play,
+    pass_time,
     settle,
     until,
 )
@@ -57,10 +58,10 @@ def test_connection_that_is_used_again_in_time_does_not_expire(
         asker = await manager.acquire(Asker, peer.endpoint)
         for _ in range(5):
             manager.release(asker)
-            await asyncio.sleep(9)  # of the virtual clock
+            await pass_time(9)
             assert manager.take(peer.endpoint) is asker
         manager.release(asker)
-        await asyncio.sleep(11)
+        await pass_time(11)
         assert counts(manager) == NOTHING
         await manager.close()
 
@@ -77,10 +78,10 @@ def test_connection_that_is_too_old_goes_when_it_is_idle_or_given_back(
         kept = await manager.acquire(Asker, peer.endpoint)
         idle = await manager.acquire(Asker, peer.endpoint)
         manager.release(idle)
-        await asyncio.sleep(6)
+        await pass_time(6)
         young = await manager.acquire(Asker, peer.endpoints[1])
         manager.release(young)
-        await asyncio.sleep(6)
+        await pass_time(6)
         assert counts(manager) == {**NOTHING, "leased": 1, "idle": 1}
         assert await kept.ask(b"x") == b"x"
         manager.release(kept)
@@ -88,7 +89,7 @@ def test_connection_that_is_too_old_goes_when_it_is_idle_or_given_back(
         assert manager.stats()["closed"] == {"age": 2}
         assert manager.take(peer.endpoints[1]) is young
         manager.release(young)
-        await asyncio.sleep(6)
+        await pass_time(6)
         assert manager.stats()["closed"] == {"age": 3}
         assert not manager._by_age
         await manager.close()
