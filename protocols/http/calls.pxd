@@ -73,5 +73,7 @@ cdef class Calls:
     cdef Prepared recall(self, str method, object url)
 
 
+cpdef int let_go(Leases manager, ClientConnection connection) except -1
+
 # A call that nobody has awaited yet.
 cdef Call new_call(Calls client, str method, object url)

@@ -1,6 +1,7 @@
 from collections.abc import Coroutine
 from typing import Any, NoReturn, Unpack, final
 
+from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar, CookieSource
 from protocols.http.options import Default, Sending
 from protocols.http.query import Params
@@ -29,6 +30,8 @@ class Call(Coroutine[Any, Any, Response]):
     def send(self, value: Any) -> Any: ...
     def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> NoReturn: ...
     def close(self) -> None: ...
+
+def let_go(manager: ConnectionManager, connection: ClientConnection) -> int: ...
 
 class Calls:
     _manager: ConnectionManager

@@ -285,7 +285,7 @@ cdef class Call:
         cdef tuple answer
         if self.answer:
             answer = self.answer.pop()
-            self.client._let_go(answer[0])
+            let_go(self.client._manager, answer[0])
         return 0
 
     cdef int fail(self, object error) except -1:
@@ -310,7 +310,7 @@ cdef class Call:
             # A task has yet to be woken, by an outcome that no other exchange may begin anew.
             connection.abandon()
             connection.outcome.end()
-        self.client._let_go(connection)
+        let_go(self.client._manager, connection)
         return 0
 
 
@@ -375,6 +375,19 @@ cdef class Calls:
         if len(kept) >= KEPT:
             del kept[next(iter(kept))]
         kept[url if method == "GET" else (method, url)] = prepared
+
+
+cpdef int let_go(Leases manager, ClientConnection connection) except -1:
+    """Give a connection back if its response was read to the end, or else up.
+
+    No signal handler runs within.
+    """
+    if connection.is_idle:
+        manager.release(connection)
+    else:
+        connection.abandon()
+        manager.discard(connection)
+    return 0
 
 
 cdef Call new_call(Calls client, str method, object url):

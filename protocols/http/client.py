@@ -26,7 +26,7 @@ from urllib.parse import unquote_to_bytes
 
 from protocols.http.auth import AuthSource, coerce_auth
 from protocols.http.bodies import Body, Content, FileSource, FormSource, encode_body
-from protocols.http.calls import Calls, Prepared
+from protocols.http.calls import Calls, Prepared, let_go
 from protocols.http.codings import accept_encoding
 from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar, CookieSource
@@ -61,7 +61,7 @@ from protocols.http.request import HeaderSource, Request
 from protocols.http.response import Response
 from protocols.http.retries import Retry, RetryBudget
 from protocols.http.routes import Opener, Routes
-from protocols.http.sending import is_stale, let_go, upload
+from protocols.http.sending import is_stale, upload
 from protocols.http.timeouts import Timeout, check_seconds
 from protocols.http.url import URL
 from protocols.http.watching import OnInformational, OnProgress
@@ -328,7 +328,7 @@ class AsyncClient(Calls):
         try:
             yield response
         finally:
-            self._let_go(connection)
+            let_go(self._manager, connection)
 
     @contextlib.asynccontextmanager
     async def stream_request(
@@ -348,7 +348,7 @@ class AsyncClient(Calls):
         try:
             yield response
         finally:
-            self._let_go(connection)
+            let_go(self._manager, connection)
 
     def build_request(
         self,
@@ -534,7 +534,7 @@ class AsyncClient(Calls):
                 await call_hooks(self._response_hooks, response)
         except BaseException:
             if answer:
-                self._let_go(connection)
+                let_go(self._manager, connection)
             raise
         return connection, response
 
@@ -621,9 +621,6 @@ class AsyncClient(Calls):
                 ):
                     raise
                 retries += 1
-
-    def _let_go(self, connection: ClientConnection) -> None:
-        let_go(self._manager, connection)
 
     def _factory(self, url: URL) -> Callable[[], ClientConnection]:
         return lambda: ClientConnection(url.host, url.port, self._limits, self._max_body_bytes)

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from protocols.http.auth import Auth, Challenge, PasswordAuth, coerce_auth, parse_challenges
+from protocols.http.calls import let_go
 from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar
 from protocols.http.errors import (
@@ -47,7 +48,7 @@ from protocols.http.request import Request
 from protocols.http.response import Response
 from protocols.http.retries import Retry
 from protocols.http.routes import Forward, TunnelOpener
-from protocols.http.sending import drain, is_stale, let_go, upload
+from protocols.http.sending import drain, is_stale, upload
 from protocols.http.timeouts import Timeout, acquire_in_phases
 from protocols.http.url import URL
 from protocols.http.watching import WatchedBody, Watcher
@@ -179,10 +180,7 @@ class Journey:
             except BaseException:
                 let_go(settings.manager, connection)
                 raise
-            if connection.is_idle:
-                settings.manager.release(connection)
-            else:
-                let_go(settings.manager, connection)
+            let_go(settings.manager, connection)
             if following is None:
                 await asyncio.sleep(pause or 0)
             else:

@@ -1,7 +1,6 @@
 """One request out and its response in, on a connection that is there.
 
-Owns: the order in which content is sent and its answer awaited.  May not touch: the pool, but
-to give the connection back.
+Owns: the order in which content is sent and its answer awaited.  May not touch: the pool.
 Invariant: when one of these has returned or raised, nothing of it is still running.
 """
 
@@ -14,9 +13,9 @@ from protocols.http.connection import ClientConnection
 from protocols.http.limits import CONTINUE_SECONDS, MAX_DRAINED_BYTES
 from protocols.http.request import Request
 from protocols.http.response import Response
-from reactor import ConnectionManager, EndpointError, TLSTruncatedError
+from reactor import EndpointError, TLSTruncatedError
 
-__all__ = ["drain", "is_stale", "let_go", "upload"]
+__all__ = ["drain", "is_stale", "upload"]
 
 
 def is_stale(error: BaseException) -> bool:
@@ -74,12 +73,3 @@ async def drain(response: Response) -> None:
         left -= len(data)
         if left < 0:
             return
-
-
-def let_go(manager: ConnectionManager, connection: ClientConnection) -> None:
-    """Give a connection back if its response was read to the end."""
-    if connection.is_idle:
-        manager.release(connection)
-    else:
-        connection.abandon()
-        manager.discard(connection)

@@ -315,6 +315,15 @@ cdef class Leases:
         """
         self.give_back(self.leased(protocol), self._loop.now_ns())
 
+    def discard(self, protocol):
+        """Give a leased connection back that nobody may use again; it is aborted.
+
+        A caller that shares it with others and only wants no more of it releases it.  Raises
+        ``ValueError`` for what is not leased, and ``RuntimeError`` on another thread than the
+        loop's.
+        """
+        self._drop(self.leased(protocol), "discarded")
+
     cdef int give_back(self, Connection connection, int64_t now_ns) except -1:
         cdef object waiter
         if connection.reason is not None or connection.transport.is_closing():

@@ -193,14 +193,6 @@ class ConnectionManager(Leases):
             raise
         self.release(protocol)
 
-    def discard(self, protocol: Any) -> None:
-        """Give a leased connection back that nobody may use again; it is aborted.
-
-        A caller that shares it with others and only wants no more of it releases it.  Raises
-        ``ValueError`` for what is not leased.
-        """
-        self._drop(self._leased(protocol), "discarded")
-
     def set_max_leases(self, protocol: Any, max_leases: int) -> None:
         """Let so many callers have a connection at a time, from now on.
 
