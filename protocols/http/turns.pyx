@@ -114,7 +114,6 @@ cdef class Turns:
     cdef Response attempt(self, Call call, Prepared prepared):
         cdef Reactor loop = self._loop
         cdef ClientConnection connection
-        cdef Response response
         # what has come for an idle connection is seen when it is taken, and it is not, then
         if loop.ready_count or not call.launch(prepared):
             call.close()
@@ -124,10 +123,7 @@ cdef class Turns:
             if loop.ready_count or loop.now_ns() - connection.began_ns >= LONGEST_WAIT_NS:
                 return None
             loop.collect(LONGEST_WAIT_NS)
-        response = connection.outcome.response
-        if self._async._follow and response is not None and 300 < response.status_code < 309:
-            return None             # whoever goes on looks where it leads
-        return call.finish()
+        return call.finish()        # None for a redirect: whoever goes on follows it
 
     cdef int give_up(self, Call call, object thread) except -1:
         """Something was raised: end the exchange, and resign whatever comes."""
