@@ -36,7 +36,7 @@ through an op's owner count; call-backs.
 Invariant: a ticket is in ``out`` exactly while the system may write to it.
 """
 
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from libc.errno cimport EAGAIN, EBADF, EEXIST, EINVAL, EMFILE, ENOBUFS, ENOMEM
 from libc.stdint cimport UINT32_MAX, int64_t, intptr_t
 from libc.string cimport memset
@@ -47,6 +47,7 @@ from reactor.pollers.contract cimport (
     OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, OP_WRITABLE, Op, OpList, OpOwner, OpState, Poller,
     hold, op_append, op_splice,
 )
+from reactor.pollers.table cimport make_entry
 from reactor.pollers.winsock cimport (
     ADDRESS_ROOM, AFD_ABORT, AFD_ACCEPT, AFD_CONNECT_FAIL, AFD_DISCONNECT, AFD_LOCAL_CLOSE,
     AFD_RECEIVE, AFD_SEND, AcceptEx, CancelIoEx, CloseHandle, ConnectEx, CreateIoCompletionPort,
@@ -73,7 +74,6 @@ cdef extern from "errno.h" nogil:
 
 cdef enum:
     BATCH = 256                 # packets fetched at once; 8 KiB
-    FIRST_SLOTS = 256
     LAST_SLOT = 1 << 22         # a process has no more handles than 16 million
     MAX_SPARE = 1024            # tickets that are kept; half a MiB
     LENT = 0x100                # an op's flag: it gave no buffer
@@ -367,21 +367,9 @@ cdef class IocpPoller(Poller):
     cdef int make_room(self, intptr_t fd) noexcept:
         """Let the table have a slot for *fd*; 0 or -errno."""
         cdef Py_ssize_t at = fd >> 2
-        cdef Py_ssize_t count
-        cdef Slot *grown
         if at < 0 or at > LAST_SLOT:
             return -EBADF
-        if at >= self.slot_count:
-            count = self.slot_count if self.slot_count else FIRST_SLOTS
-            while count <= at:
-                count *= 2
-            grown = <Slot *>PyMem_RawRealloc(self.slots, count * sizeof(Slot))
-            if grown == NULL:
-                return -ENOMEM
-            memset(&grown[self.slot_count], 0, (count - self.slot_count) * sizeof(Slot))
-            self.slots = grown
-            self.slot_count = count
-        return 0
+        return make_entry(<void **>&self.slots, &self.slot_count, sizeof(Slot), at)
 
     cdef void abandon(self, Slot *slot) noexcept:
         """Forget a user of a number; what it has pending comes back cancelled."""

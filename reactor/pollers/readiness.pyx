@@ -10,12 +10,9 @@ call-backs.
 Invariant: an op is in a slot exactly while it is PENDING.
 """
 
-from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
-from libc.errno cimport (
-    EAGAIN, EBADF, EEXIST, EINPROGRESS, EINTR, ENOBUFS, ENOMEM
-)
+from cpython.mem cimport PyMem_RawFree
+from libc.errno cimport EAGAIN, EBADF, EEXIST, EINPROGRESS, EINTR, ENOBUFS
 from libc.stdint cimport int64_t, intptr_t, uint32_t
-from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from reactor.pollers.contract cimport (
@@ -27,6 +24,7 @@ from reactor.pollers.posix_sockets cimport (
     accept_now, address_now, bind_now, close_descriptor, close_now, connect_now, connected,
     open_now, peek_now, receive_now, send_now, set_option_now, shut_down_now,
 )
+from reactor.pollers.table cimport make_entry
 from reactor.pool cimport BlockPool
 
 import os
@@ -36,9 +34,6 @@ import weakref
 cdef extern from "errno.h" nogil:
     enum:
         ECANCELED               # missing in Cython's libc.errno
-
-cdef enum:
-    FIRST_SLOTS = 64
 
 cdef object pollers = weakref.WeakSet()
 
@@ -225,21 +220,11 @@ cdef class ReadinessPoller(Poller):
 
     cdef int make_room(self, intptr_t fd) noexcept:
         """Let the table have a slot for *fd*; 0 or -errno."""
-        cdef Py_ssize_t count
-        cdef Slot *grown
         if fd < 0:
             return -EBADF
-        if fd >= self.slot_count:
-            count = self.slot_count if self.slot_count else FIRST_SLOTS
-            while count <= fd:
-                count *= 2
-            grown = <Slot *>PyMem_RawRealloc(self.slots, count * sizeof(Slot))
-            if grown == NULL:
-                return -ENOMEM
-            memset(&grown[self.slot_count], 0, (count - self.slot_count) * sizeof(Slot))
-            self.slots = grown
-            self.slot_count = count
-        return 0
+        if fd < self.slot_count:
+            return 0
+        return make_entry(<void **>&self.slots, &self.slot_count, sizeof(Slot), fd)
 
     cdef bint attempt(self, Op *op) noexcept:
         """Make the op's call; true unless it would block (then the result is -EAGAIN)."""
