@@ -9,8 +9,7 @@ makes its connections, and walks through the phases::
             for _ in turns:
                 ...one request, and the body compared with job.body...
 
-        for phase in job.phases():
-            await asyncio.gather(*(caller(turns) for turns in phase))
+        await job.walk(caller)
 
 The phases are: connect, see how fast it is, the one whose CPU time counts, and one in which each
 turn is timed.  Of a client that is so slow that the second takes long enough, that one counts.
@@ -31,13 +30,14 @@ import resource
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIAL_REQUESTS = 256
+CHUNK = 65_536  # of an upload
 TIMED_PART = 0.2  # of the measured phase
 LEAST_TURNS = 10  # of each caller, so that to start the callers costs little of it
 MAX_TURNS = 1_000_000
@@ -95,6 +95,11 @@ class Job:
         if self.work in ("download", "upload"):
             return self._large_phases()
         return self._small_phases()
+
+    async def walk(self, caller: Callable[[Iterable[int]], Awaitable[None]]) -> None:
+        """Go through the phases with a caller for each connection."""
+        for phase in self.phases():
+            await asyncio.gather(*(caller(turns) for turns in phase))
 
     def _small_phases(self) -> Iterator[list[Iterable[int]]]:
         callers = self.connections
@@ -157,6 +162,22 @@ class Job:
     def _keep(self, piece: Any) -> None:
         self._taken += len(piece)
         self._pieces += piece
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """Give the file to upload in pieces."""
+        with Path(self.source).open("rb") as file:  # noqa: ASYNC230 - it is in memory
+            while piece := file.read(CHUNK):
+                yield piece
+
+    @property
+    def source_size(self) -> str:
+        """The length of the file to upload, as a field has it."""
+        return str(Path(self.source).stat().st_size)
+
+    def check_stored(self, status: int) -> None:
+        """Look at the answer to an upload."""
+        if status not in (201, 204):
+            raise WrongBytesError
 
     def end(self) -> None:
         """Look at what was downloaded."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,7 @@ def get(job: Job) -> None:
                         if await response.read() != job.body:
                             raise WrongBytesError
 
-            for phase in job.phases():
-                await asyncio.gather(*(caller(turns) for turns in phase))
+            await job.walk(caller)
 
     on_uvloop(main())
 
@@ -64,7 +62,6 @@ def upload(job: Job) -> None:
             for _ in job.phases():
                 with Path(job.source).open("rb") as file:  # noqa: ASYNC230 - it is in memory
                     async with session.put(job.url, data=file) as response:
-                        if response.status not in (201, 204):
-                            raise WrongBytesError
+                        job.check_stored(response.status)
 
     on_uvloop(main())

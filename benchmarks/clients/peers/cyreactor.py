@@ -38,8 +38,7 @@ def get(job: Job) -> None:
                     if response.content != body:
                         raise WrongBytesError
 
-            for phase in job.phases():
-                await asyncio.gather(*(caller(turns) for turns in phase))
+            await job.walk(caller)
 
     reactor.run(main())
 
@@ -56,8 +55,7 @@ def fresh(job: Job) -> None:
                     if response.content != job.body:
                         raise WrongBytesError
 
-            for phase in job.phases():
-                await asyncio.gather(*(caller(turns) for turns in phase))
+            await job.walk(caller)
 
     reactor.run(main())
 
@@ -151,8 +149,7 @@ def upload(job: Job) -> None:
             for _ in job.phases():
                 with Path(job.source).open("rb") as file:  # noqa: ASYNC230 - it is in memory
                     response = await client.put(job.url, content=file, timeout=None)
-                if response.status_code not in (201, 204):
-                    raise WrongBytesError
+                job.check_stored(response.status_code)
 
     reactor.run(main())
 

@@ -61,5 +61,4 @@ def upload(job: Job) -> None:
         with Path(job.source).open("rb") as file:
             response = client.put(urlsplit(job.url).path, file)
             response.read()
-        if response.status_code not in (201, 204):
-            raise WrongBytesError
+        job.check_stored(response.status_code)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from benchmarks.clients.work import Job, WrongBytesError, on_uvloop
-
-CHUNK = 65_536
 
 
 def client_of(job: Job, kind: str = "AsyncClient") -> Any:
@@ -37,8 +32,7 @@ def get(job: Job) -> None:
                     if (await client.get(job.url)).content != job.body:
                         raise WrongBytesError
 
-            for phase in job.phases():
-                await asyncio.gather(*(caller(turns) for turns in phase))
+            await job.walk(caller)
 
     on_uvloop(main())
 
@@ -73,17 +67,11 @@ def download(job: Job) -> None:
 def upload(job: Job) -> None:
     """An asynchronous generator as content, with the length told."""
 
-    async def pieces() -> AsyncIterator[bytes]:
-        with Path(job.source).open("rb") as file:  # noqa: ASYNC230 - it is in memory
-            while piece := file.read(CHUNK):
-                yield piece
-
     async def main() -> None:
         async with client_of(job) as client:
             for _ in job.phases():
-                size = {"Content-Length": str(Path(job.source).stat().st_size)}  # noqa: ASYNC240
-                response = await client.put(job.url, content=pieces(), headers=size)
-                if response.status_code not in (201, 204):
-                    raise WrongBytesError
+                size = {"Content-Length": job.source_size}
+                response = await client.put(job.url, content=job.pieces(), headers=size)
+                job.check_stored(response.status_code)
 
     on_uvloop(main())

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import niquests
 
 from benchmarks.clients.work import Job, WrongBytesError, on_uvloop
-
-CHUNK = 65_536
 
 
 def session_of(job: Job) -> niquests.AsyncSession:
@@ -32,8 +29,7 @@ def get(job: Job) -> None:
                     if (await session.get(job.url, verify=job.ca)).content != job.body:
                         raise WrongBytesError
 
-            for phase in job.phases():
-                await asyncio.gather(*(caller(turns) for turns in phase))
+            await job.walk(caller)
 
     on_uvloop(main())
 
@@ -74,7 +70,6 @@ def upload(job: Job) -> None:
             for _ in job.phases():
                 with Path(job.source).open("rb") as file:  # noqa: ASYNC230 - it is in memory
                     response = await session.put(job.url, data=file)
-                if response.status_code not in (201, 204):
-                    raise WrongBytesError
+                job.check_stored(response.status_code)
 
     on_uvloop(main())

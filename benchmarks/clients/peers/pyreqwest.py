@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from pyreqwest.client import ClientBuilder, SyncClientBuilder
 
 from benchmarks.clients.work import Job, WrongBytesError, on_uvloop
-
-CHUNK = 65_536
 
 
 def client_of(job: Job, builder: Any = ClientBuilder) -> Any:
@@ -34,8 +30,7 @@ def get(job: Job) -> None:
                     if await response.bytes() != job.body:
                         raise WrongBytesError
 
-            for phase in job.phases():
-                await asyncio.gather(*(caller(turns) for turns in phase))
+            await job.walk(caller)
 
     on_uvloop(main())
 
@@ -70,18 +65,12 @@ def download(job: Job) -> None:
 def upload(job: Job) -> None:
     """An asynchronous generator as body, with the length told."""
 
-    async def pieces() -> AsyncIterator[bytes]:
-        with Path(job.source).open("rb") as file:  # noqa: ASYNC230 - it is in memory
-            while piece := file.read(CHUNK):
-                yield piece
-
     async def main() -> None:
         async with client_of(job) as client:
             for _ in job.phases():
-                size = str(Path(job.source).stat().st_size)  # noqa: ASYNC240
+                size = job.source_size
                 request = client.put(job.url).header("Content-Length", size)
-                response = await request.body_stream(pieces()).build().send()
-                if response.status not in (201, 204):
-                    raise WrongBytesError
+                response = await request.body_stream(job.pieces()).build().send()
+                job.check_stored(response.status)
 
     on_uvloop(main())

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import ry
 
 from benchmarks.clients.work import Job, WrongBytesError, on_uvloop
-
-CHUNK = 65_536
 
 
 def options_of(job: Job) -> dict[str, Any]:
@@ -37,8 +33,7 @@ def get(job: Job) -> None:
                 if await response.bytes() != job.body:
                     raise WrongBytesError
 
-        for phase in job.phases():
-            await asyncio.gather(*(caller(turns) for turns in phase))
+        await job.walk(caller)
 
     on_uvloop(main())
 
@@ -73,17 +68,11 @@ def download(job: Job) -> None:
 def upload(job: Job) -> None:
     """An asynchronous generator as body, with the length told."""
 
-    async def pieces() -> AsyncGenerator[bytes]:
-        with Path(job.source).open("rb") as file:  # noqa: ASYNC230 - it is in memory
-            while piece := file.read(CHUNK):
-                yield piece
-
     async def main() -> None:
         client = ry.Client(**options_of(job))
         for _ in job.phases():
-            size = {"Content-Length": str(Path(job.source).stat().st_size)}  # noqa: ASYNC240
-            response = await client.put(job.url, body=pieces(), headers=size)
-            if response.status not in (201, 204):
-                raise WrongBytesError
+            size = {"Content-Length": job.source_size}
+            response = await client.put(job.url, body=job.pieces(), headers=size)
+            job.check_stored(response.status)
 
     on_uvloop(main())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,6 @@ import wreq.blocking
 import wreq.tls
 
 from benchmarks.clients.work import Job, WrongBytesError, on_uvloop
-
-CHUNK = 65_536
 
 
 def options_of(job: Job) -> dict[str, Any]:
@@ -39,8 +35,7 @@ def get(job: Job) -> None:
                         if await response.bytes() != job.body:
                             raise WrongBytesError
 
-            for phase in job.phases():
-                await asyncio.gather(*(caller(turns) for turns in phase))
+            await job.walk(caller)
 
     on_uvloop(main())
 
@@ -76,17 +71,11 @@ def download(job: Job) -> None:
 def upload(job: Job) -> None:
     """An asynchronous generator as body."""
 
-    async def pieces() -> AsyncGenerator[bytes]:
-        with Path(job.source).open("rb") as file:  # noqa: ASYNC230 - it is in memory
-            while piece := file.read(CHUNK):
-                yield piece
-
     async def main() -> None:
         async with wreq.Client(**options_of(job)) as client:
             for _ in job.phases():
-                size = {"Content-Length": str(Path(job.source).stat().st_size)}  # noqa: ASYNC240
-                async with client.put(job.url, body=pieces(), headers=size) as response:
-                    if response.status.as_int() not in (201, 204):
-                        raise WrongBytesError
+                size = {"Content-Length": job.source_size}
+                async with client.put(job.url, body=job.pieces(), headers=size) as response:
+                    job.check_stored(response.status.as_int())
 
     on_uvloop(main())
