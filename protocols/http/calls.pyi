@@ -2,12 +2,10 @@ from collections.abc import Coroutine
 from typing import Any, NoReturn, Unpack, final
 
 from protocols.http.connection import ClientConnection
-from protocols.http.cookies import CookieJar, CookieSource
-from protocols.http.options import Default, Sending
-from protocols.http.query import Params
-from protocols.http.request import HeaderSource, Request
+from protocols.http.cookies import CookieJar
+from protocols.http.options import Asking
+from protocols.http.request import Request
 from protocols.http.response import Response
-from protocols.http.timeouts import Timeout
 from protocols.http.url import URL
 from reactor import ConnectionManager, Endpoint
 
@@ -47,27 +45,7 @@ class Calls:
         deadline_seconds: float | None,
         follow: bool,
     ) -> None: ...
-    def get(
-        self,
-        url: str | URL,
-        *,
-        params: Params | None = None,
-        headers: HeaderSource | None = None,
-        cookies: CookieSource | None = None,
-        follow_redirects: bool | Default = ...,
-        timeout: float | Timeout | Default | None = ...,
-        **more: Unpack[Sending],
-    ) -> Coroutine[Any, Any, Response]: ...
-    def head(
-        self,
-        url: str | URL,
-        *,
-        params: Params | None = None,
-        headers: HeaderSource | None = None,
-        cookies: CookieSource | None = None,
-        follow_redirects: bool | Default = ...,
-        timeout: float | Timeout | Default | None = ...,
-        **more: Unpack[Sending],
-    ) -> Coroutine[Any, Any, Response]: ...
+    def get(self, url: str | URL, **options: Unpack[Asking]) -> Coroutine[Any, Any, Response]: ...
+    def head(self, url: str | URL, **options: Unpack[Asking]) -> Coroutine[Any, Any, Response]: ...
     def _recall(self, method: str, url: str | URL) -> Prepared | None: ...
     def _keep(self, prepared: Prepared, method: str, url: str | URL) -> None: ...

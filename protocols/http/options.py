@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from protocols.http.auth import Auth, AuthSource, PasswordAuth
-from protocols.http.cookies import CookieJar
+from protocols.http.cookies import CookieJar, CookieSource
 from protocols.http.limits import ResponseLimits
-from protocols.http.request import Request
+from protocols.http.query import Params
+from protocols.http.request import HeaderSource, Request
 from protocols.http.response import Response
 from protocols.http.retries import Retry, RetryBudget
 from protocols.http.routes import Routes
@@ -25,6 +26,7 @@ from protocols.http.watching import OnInformational, OnProgress
 from reactor import ConnectionManager
 
 __all__ = [
+    "Asking",
     "Default",
     "Hook",
     "Hooks",
@@ -99,6 +101,16 @@ class Sending(TypedDict, total=False):
     on_send: OnProgress | None
     on_receive: OnProgress | None
     on_informational: OnInformational | None
+
+
+class Asking(Sending, total=False):
+    """What a request without content may have; see ``AsyncClient.request``."""
+
+    params: Params | None
+    headers: HeaderSource | None
+    cookies: CookieSource | None
+    follow_redirects: bool | Default
+    timeout: float | Timeout | Default | None
 
 
 _CALLED = ("on_password", "on_redirect", "on_send", "on_receive", "on_informational")
