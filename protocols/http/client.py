@@ -55,9 +55,9 @@ from protocols.http.options import (
     read_hooks,
 )
 from protocols.http.proxies import Proxies, ProxySource
-from protocols.http.query import Params, extend_query, merge_params
+from protocols.http.query import Params, encode_params, extend_query, merge_params
 from protocols.http.redirects import is_redirect
-from protocols.http.request import HeaderSource, Request
+from protocols.http.request import HeaderSource, Request, token_of
 from protocols.http.response import Response
 from protocols.http.retries import Retry, RetryBudget
 from protocols.http.routes import Opener, Routes
@@ -152,7 +152,7 @@ class AsyncClient(Calls):
         self._base_url = (
             base_url if base_url is None or isinstance(base_url, URL) else URL(base_url)
         )
-        self._params = params
+        self._params = None if params is None else encode_params(params)
         own = (("Accept", "*/*"), ("Accept-Encoding", accept_encoding()))
         self._headers = Headers(own).merged_with(headers or ())
         phases = as_timeout(timeout)
@@ -417,6 +417,7 @@ class AsyncClient(Calls):
         body: Body | None,
     ) -> Prepared:
         """Check and render a request; one with nothing of its own is kept for the next."""
+        method = token_of(method)
         plain = params is None and headers is None and body is None
         if plain:
             prepared = self._recall(method, url)

@@ -144,6 +144,8 @@ cdef class HTTPProtocol(Protocol):
         cdef int64_t deadline_ns = 0
         cdef bytes head
         cdef Headers fields
+        if type(method) is not str:     # http.HTTPMethod is one and is not
+            method = str.__str__(method)
         if content is None and content_size is None and not chunked:
             head = self.head_of(method, target, headers, host)
         else:

@@ -14,13 +14,21 @@ from protocols.http.errors import InvalidHeader
 from protocols.http.headers import Headers, render_request_head
 from protocols.http.url import URL
 
-__all__ = ["HeaderSource", "Request"]
+__all__ = ["HeaderSource", "Request", "token_of"]
 
 HeaderSource = Mapping[str, str] | Iterable[tuple[str, str]]
 
 # Methods with which a server expects content, so that its absence is told (RFC 9110 section 8.6).
 _WITH_CONTENT = frozenset(["POST", "PUT", "PATCH"])
 _SAFE = frozenset(["GET", "HEAD", "OPTIONS", "TRACE"])
+
+
+def token_of(method: str) -> str:
+    """Return a method as a plain str, which ``http.HTTPMethod`` is not.
+
+    Raises ``TypeError`` for what is no str.
+    """
+    return method if type(method) is str else str.__str__(method)
 
 
 class Request:
@@ -57,7 +65,7 @@ class Request:
                 raise InvalidHeader(name, "it follows from the request's content")
         if method == "CONNECT":
             raise ValueError("CONNECT makes a tunnel and no response (RFC 9110 section 9.3.6)")
-        self.method = method
+        self.method = token_of(method)
         self.url = url if isinstance(url, URL) else URL(url)
         self.headers = fields
         self.body = content if content is None or isinstance(content, Body) else body_of(content)

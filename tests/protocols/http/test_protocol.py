@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import http
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -277,6 +278,25 @@ def test_connection_that_may_not_be_reused_says_so_and_closes(data: bytes) -> No
             assert protocol.seen[-1] == ("complete", False)
 
     run(main())
+
+
+def test_method_of_the_standard_library_is_a_method() -> None:
+    seen: list[bytes | None] = []
+
+    def begin(protocol: HTTPProtocol) -> None:
+        protocol.request(http.HTTPMethod.OPTIONS, "/x")
+
+    async def script(peer: Conversation) -> None:
+        seen.append(await peer.request())
+        await peer.send(OK)
+
+    async def main() -> None:
+        async with serving(script) as server:
+            await meet(server, {"connection_made": begin})
+
+    run(main())
+    assert seen[0] is not None
+    assert seen[0].startswith(b"OPTIONS /x HTTP/1.1\r\n")
 
 
 def test_deadline_fails_the_request_and_closes(contexts: Contexts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http
 import zlib
 from datetime import timedelta
 from typing import Any
@@ -69,6 +70,39 @@ async def test_any_token_is_a_method_as_it_is_written(method: str) -> None:
         response = await client.request(method, server.url("/x"))
         assert heads[0].startswith(f"{method} /x HTTP/1.1\r\n".encode())
         assert response.method == method
+
+
+@on_reactor
+async def test_method_of_the_standard_library_is_one_everywhere() -> None:
+    heads: list[bytes] = []
+    async with serving(echo(heads)) as server, AsyncClient() as client:
+        for _ in range(2):  # the second time it is known
+            response = await client.request(http.HTTPMethod.GET, server.url("/x"))
+            assert (type(response.method), response.method) == (str, "GET")
+        await client.send(Request(http.HTTPMethod.DELETE, server.url("/y")))
+    assert [head.partition(b" HTTP")[0] for head in heads] == [b"GET /x", b"GET /x", b"DELETE /y"]
+    with pytest.raises(TypeError):
+        Request(b"GET", "http://a.example/")  # type: ignore[arg-type]
+
+
+@on_reactor
+async def test_params_of_a_client_are_those_that_it_was_given() -> None:
+    heads: list[bytes] = []
+    params = {"a": "1"}
+    async with serving(echo(heads)) as server, AsyncClient(params=params) as client:
+        await client.get(server.url("/known"))
+        params["a"] = "2"
+        await client.get(server.url("/known"))
+        await client.get(server.url("/new"))
+    targets = [head.split(b" ")[1] for head in heads]
+    assert targets == [b"/known?a=1", b"/known?a=1", b"/new?a=1"]
+    pairs = iter([("a", "1")])
+    async with serving(echo(heads)) as server, AsyncClient(params=pairs) as client:
+        for path in ("/first", "/second"):
+            await client.get(server.url(path))
+    assert [head.split(b" ")[1] for head in heads[3:]] == [b"/first?a=1", b"/second?a=1"]
+    with pytest.raises(TypeError):
+        AsyncClient(params=5)  # type: ignore[arg-type]
 
 
 @on_reactor

@@ -20,8 +20,8 @@ from tests.reactor.manager.peer import (
     Peer,
     check,
     counts,
-    play,
     pass_time,
+    play,
     settle,
     until,
 )
