@@ -22,6 +22,7 @@ import trustme
 
 from reactor import new_event_loop
 from reactor.eventloop import EventLoop
+from reactor.testing import simulated_loop
 
 T = TypeVar("T")
 
@@ -194,13 +195,13 @@ def serving_in_thread(script: Script, *, tls: ssl.SSLContext | None = None) -> I
         raise failures[0]
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main* on a new reactor loop, which must be at rest after it.
+def run(main: Coroutine[Any, Any, T], loop: EventLoop | None = None) -> T:
+    """Run *main* on a reactor loop, by default a new one, which must be at rest after it.
 
     At rest: no op is live, no block lent, no timer armed, no call-back ready; and nothing
     was reported to the loop's exception handler.
     """
-    loop: EventLoop = new_event_loop()
+    loop = new_event_loop() if loop is None else loop
     reported: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: reported.append(context))
     try:
@@ -226,6 +227,16 @@ def on_reactor(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., 
     @functools.wraps(test)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         run(test(*args, **kwargs))
+
+    return wrapper
+
+
+def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Make a test of a coroutine function, on the simulated poller; see ``run``."""
+
+    @functools.wraps(test)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        run(test(*args, **kwargs), simulated_loop())
 
     return wrapper
 

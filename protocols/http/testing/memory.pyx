@@ -108,6 +108,10 @@ cdef class MemoryTransport(Transport):
         """Return whether the transport is closing or closed."""
         return self.closing
 
+    def is_reading(self):
+        """Return whether what comes is delivered."""
+        return not (self.paused or self.closing)
+
     def pause_reading(self):
         """Deliver no more until ``resume_reading``."""
         self.paused = True

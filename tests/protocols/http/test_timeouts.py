@@ -6,6 +6,7 @@ import asyncio
 import gc
 import ssl
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,12 +21,12 @@ from protocols.http import (
     TLSTimeout,
     WriteTimeout,
 )
+from protocols.http.testing import MockTransport, ReceivedRequest, Reply
 from reactor import EndpointTimeoutError
 from tests.peers.scripted import (
-    OK,
     Conversation,
-    answer,
     black_hole,
+    in_virtual_time,
     on_reactor,
     run,
     serving,
@@ -40,10 +41,12 @@ from tests.protocols.http.client_checks import (
     passes,
     until,
 )
+from tests.virtual_time import pass_time
 
 pytestmark = pytest.mark.usefixtures("nothing_is_told")
 
 SHORT = 0.05
+URL = "http://peer.example/"
 
 
 def timeout(**phases: float) -> Any:
@@ -99,45 +102,37 @@ async def test_read_has_its_own_time_and_error(said: bytes) -> None:
         check_failure(error, server.port, "read", ReadTimeout, EndpointTimeoutError)
 
 
-@on_reactor
+@in_virtual_time
 async def test_read_is_the_time_between_pieces_not_that_of_all() -> None:
-    # Real time is what is tested: the whole takes longer than the phase, and no pause a tenth of
-    # it, so that a busy machine may be ten times late.
-    read, pause = 0.6, 0.05
+    async def content() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            await pass_time(0.4 * SHORT)
+            yield b"x"
 
-    async def script(peer: Conversation) -> None:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        loop = asyncio.get_running_loop()
-        enough = loop.time() + 1.2 * read
-        while loop.time() < enough:
-            await asyncio.sleep(pause)
-            await peer.send(b"1\r\nx\r\n")
-        await peer.send(b"0\r\n\r\n")
-        await peer.until_closed()
-
-    async with serving(script) as server, AsyncClient(timeout=timeout(read=read)) as client:
-        response = await client.get(server.url())
-        assert response.elapsed.total_seconds() > read
-        assert set(response.content) == set(b"x")
+    mock = MockTransport(lambda _: Reply(content=content()))
+    async with AsyncClient(transport=mock, timeout=timeout(read=SHORT)) as client:
+        response = await client.get(URL)
+        assert response.elapsed.total_seconds() > SHORT
+        assert response.content == b"xxxxx"
 
 
-@on_reactor
+@in_virtual_time
 async def test_read_does_not_run_while_the_reader_is_slow() -> None:
-    size = 8 << 20
+    async def content() -> AsyncIterator[bytes]:
+        for _ in range(128):
+            yield bytes(1 << 16)
+
+    mock = MockTransport(lambda _: Reply(content=content()))
     async with (
-        serving(says(answer(bytes(size)))) as server,
-        AsyncClient(timeout=timeout(read=SHORT)) as client,
-        client.stream("GET", server.url()) as response,
+        AsyncClient(transport=mock, timeout=timeout(read=SHORT)) as client,
+        client.stream("GET", URL) as response,
     ):
         pieces = aiter(response.aiter_raw())
         got = len(await anext(pieces))
-        # Real time is what is tested: it passes while nothing is asked of the server, which has
-        # more to send.  A machine that is slow as well makes it longer, and no wrong.
-        await asyncio.sleep(4 * SHORT)
+        await pass_time(4 * SHORT)  # while nothing is asked of the server, which has more to send
         async for piece in pieces:
             got += len(piece)
-        assert got == size
+        assert got == 128 << 16
 
 
 @on_reactor
@@ -169,37 +164,31 @@ async def test_write_has_its_own_time_and_error(in_pieces: bool) -> None:
         assert counts(client) == NOTHING
 
 
-@on_reactor
+@in_virtual_time
 async def test_read_and_write_do_not_count_what_the_caller_takes() -> None:
-    async def pieces() -> Any:
+    async def pieces() -> AsyncIterator[bytes]:
         yield b"a"
-        await asyncio.sleep(4 * SHORT)  # real time is what is tested: the caller's own slowness
+        await pass_time(4 * SHORT)
         yield b"b"
 
-    async def script(peer: Conversation) -> None:
-        await peer.request()
-        await peer.reader.readuntil(b"0\r\n\r\n")
-        await peer.send(OK)
-        await peer.until_closed()
-
-    async with serving(script) as server, AsyncClient() as client:
+    mock = MockTransport(lambda request: Reply(content=request.content))
+    async with AsyncClient(transport=mock) as client:
         phases = timeout(read=SHORT, write=SHORT)
-        response = await client.post(server.url(), content=pieces(), timeout=phases)
-        assert response.content == b"ok"
+        response = await client.post(URL, content=pieces(), timeout=phases)
+        assert response.content == b"ab"
 
 
-@on_reactor
+@in_virtual_time
 async def test_total_is_over_redirects() -> None:
-    async def script(peer: Conversation) -> None:
-        for number in range(1000):
-            await peer.request()
-            await asyncio.sleep(SHORT)  # it is the time that is tested
-            await peer.send(answer(b"", f"Location: /{peer.number}/{number}", status="302 Found"))
+    async def redirect(request: ReceivedRequest) -> Reply:
+        await pass_time(SHORT)
+        return Reply(302, headers={"Location": f"{request.url}/x"})
 
-    async with serving(script) as server:
-        options = {"follow_redirects": True, "max_redirects": 1000}
-        error = await failure_of(server.url(), timeout=4 * SHORT, **options)
-        check_failure(error, server.port, "read", EndpointTimeoutError)
+    mock = MockTransport(redirect)
+    options = {"follow_redirects": True, "max_redirects": 1000}
+    error = await failure_of(URL, timeout=4 * SHORT, transport=mock, **options)
+    check_failure(error, 80, "read", EndpointTimeoutError)
+    assert len(mock.requests) == 4
 
 
 @on_reactor

@@ -19,6 +19,7 @@ from reactor import (
 )
 from reactor.eventloop import EventLoop
 from reactor.testing import listen
+from tests.virtual_time import pass_time
 
 NOTHING = {"leased": 0, "idle": 0, "opening": 0, "waiting": 0}
 QUIET = {**NOTHING, "closing": 0}
@@ -99,17 +100,11 @@ async def echoing(loop: EventLoop) -> AsyncIterator[Peer]:
 async def settle() -> None:
     """Let happen what is under way."""
     loop: Any = asyncio.get_running_loop()
+    if hasattr(loop.poller, "advance"):
+        await pass_time(0)
+        return
     for _ in range(8):
-        if hasattr(loop.poller, "advance"):
-            loop.poller.advance(0.001)  # to what it reports late
         await asyncio.sleep(0)
-
-
-async def pass_time(seconds: float) -> None:
-    """Let so much time pass on the simulated poller's clock, and happen what is due by then."""
-    loop: Any = asyncio.get_running_loop()
-    loop.poller.advance(seconds)
-    await settle()
 
 
 async def until(condition: Callable[[], bool]) -> None:

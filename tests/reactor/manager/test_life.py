@@ -20,11 +20,11 @@ from tests.reactor.manager.peer import (
     Peer,
     check,
     counts,
-    pass_time,
     play,
     settle,
     until,
 )
+from tests.virtual_time import pass_time
 
 
 def test_idle_connections_expire_by_the_loops_own_timer(loop: EventLoop) -> None:
