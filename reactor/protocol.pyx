@@ -15,7 +15,9 @@ The same class serves TCP, TLS and UNIX sockets, client and server.  Classes wri
 ``asyncio.Protocol`` work unchanged; this one adds the ``transport`` attribute and a C face.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
+)
 
 
 cdef class Protocol:
@@ -30,6 +32,9 @@ cdef class Protocol:
     cdef int bytes_received(self, const char *data, Py_ssize_t size) except -1:
         self.data_received(PyBytes_FromStringAndSize(data, size))
         return 0
+
+    cdef int bytes_object_received(self, bytes data) except -1:
+        return self.bytes_received(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     def connection_made(self, transport):
         """Called once when *transport* is ready to be written to."""

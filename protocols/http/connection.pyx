@@ -7,7 +7,7 @@ whole or with an error.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
@@ -449,12 +449,12 @@ cdef class ClientConnection(HTTPProtocol):
 
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
         if self.observer is not None:
-            self.observe("body_received", PyBytes_FromStringAndSize(data, size))
+            self.observe("body_received", self.piece(data, size))
             if self.state == EXCHANGE_FAILED:
                 return 0
         if self.streamed:
             if self.stream is not None:
-                self.stream.push(PyBytes_FromStringAndSize(data, size))
+                self.stream.push(self.piece(data, size))
             return 0
         self.body_bytes += size
         if self.body_bytes > self.max_body_bytes:
@@ -462,11 +462,11 @@ cdef class ClientConnection(HTTPProtocol):
                 f"the body exceeds the limit of {self.max_body_bytes} bytes",
                 host=self.host, port=self.port, phase="read"))
         if self.first is None:
-            self.first = PyBytes_FromStringAndSize(data, size)
+            self.first = self.piece(data, size)
         elif self.rest is None:
-            self.rest = [self.first, PyBytes_FromStringAndSize(data, size)]
+            self.rest = [self.first, self.piece(data, size)]
         else:
-            self.rest.append(PyBytes_FromStringAndSize(data, size))
+            self.rest.append(self.piece(data, size))
         return 0
 
     cdef int on_complete(self) except -1:

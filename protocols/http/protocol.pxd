@@ -37,6 +37,7 @@ cdef class HTTPProtocol(Protocol):
     cdef bint in_context            # within a call-back of the transport's, in its context
     cdef bint is_parsing            # within bytes_received,
     cdef object entered             # which leaves this context, or None
+    cdef bytes received             # what is being parsed, where it is an object
     cdef bint hears_head            # head_received,
     cdef bint hears_body            # and body_received do something
     # what the last plain request was made of, and its head
@@ -66,6 +67,7 @@ cdef class HTTPProtocol(Protocol):
     cdef int on_complete(self) except -1
     cdef int on_failed(self, object error) except -1
 
+    cdef bytes piece(self, const char *data, Py_ssize_t size)
     cdef int parse(self, const char *data, Py_ssize_t size) except -1
     cdef int call_back(self, str name, object first=*, object second=*) except -1
     cdef int parse_in_context(self, const char *data, Py_ssize_t size) except -1

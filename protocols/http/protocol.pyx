@@ -104,7 +104,7 @@ cdef class HTTPProtocol(Protocol):
     def __cinit__(self, *args, **kwargs):
         # not the arguments: a subclass may have others in its own __init__
         memset(&self.deadline, 0, sizeof(Timer))
-        self.native = True
+        self.native = self.keeps_bytes = True
         self.host = ""
         self.parser = ResponseParser(DEFAULT_LIMITS)
         self.deadline.fire = deadline_passed
@@ -297,6 +297,20 @@ cdef class HTTPProtocol(Protocol):
                 raise
             return self.fail(response_error(error, host=self.host, port=self.port))
 
+    cdef int bytes_object_received(self, bytes data) except -1:
+        self.received = data
+        try:
+            return self.bytes_received(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        finally:
+            self.received = None
+
+    cdef bytes piece(self, const char *data, Py_ssize_t size):
+        """Return a piece of the body as an object: the received one where it is just that."""
+        if (self.received is not None and size == PyBytes_GET_SIZE(self.received)
+                and data == PyBytes_AS_STRING(self.received)):
+            return self.received
+        return PyBytes_FromStringAndSize(data, size)
+
     cdef int parse_in_context(self, const char *data, Py_ssize_t size) except -1:
         """Parse; the first call-back enters the connection's context, which is left here."""
         cdef object context
@@ -439,7 +453,7 @@ cdef class HTTPProtocol(Protocol):
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
         if not self.hears_body:
             return 0
-        self.call_back("body_received", PyBytes_FromStringAndSize(data, size))
+        self.call_back("body_received", self.piece(data, size))
         return self.note_close()
 
     cdef int note_close(self) except -1:

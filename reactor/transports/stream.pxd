@@ -29,6 +29,7 @@ cdef class StreamTransport(Transport):
     cdef ReadState reading
     cdef bint holding               # bytes or the end came in before a pause could stop them
     cdef intptr_t fd
+    cdef Py_ssize_t object_bytes    # the next receive is into an object of this size; 0: a block
     cdef LiveLink link              # in the loop's list while there is a descriptor
     cdef Op receive_op
     cdef Op send_op
@@ -57,6 +58,8 @@ cdef class StreamTransport(Transport):
     cdef int received_end(self) except -1
     cdef int readable(self) except -1
     cdef int receive_into_buffer(self) except -1
+    cdef int receive_into_object(self) except -1
+    cdef void expect_alike(self, Py_ssize_t count) noexcept
     cdef int send_queue(self, int flags) except -1
     cdef int sent(self) except -1
     cdef int drained(self) except -1

@@ -21,9 +21,10 @@ of the user's.
 """
 
 from cpython.buffer cimport PyBuffer_Release
-from cpython.bytes cimport (
-    PyBytes_FromStringAndSize,
-)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_Clear
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN
 from libc.stdint cimport intptr_t
 from libc.string cimport memcpy, memset
@@ -48,11 +49,22 @@ cdef extern from "errno.h" nogil:
     enum:
         ECANCELED
 
+cdef extern from "Python.h":
+    # declared without "except": there is a way without it
+    PyObject *allocate_bytes "PyBytes_FromStringAndSize"(const char *start, Py_ssize_t size)
+    int shrink_bytes "_PyBytes_Resize"(PyObject **data, Py_ssize_t size) except -1
+
 cdef object logger = logging.getLogger("asyncio")
 cdef tuple QUIET = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
 cdef enum:
     KEEP_WHOLE = 16_384                 # below this a remainder is copied, not referenced
+    # Below the first, a receive is copied out of a block.  The others are the sizes of what is
+    # not copied: glibc's malloc asks the system for what is larger than 128 KiB, until the first
+    # such piece is freed whole.
+    OBJECT_FLOOR = 65_536
+    SMALL_OBJECT = 122_880
+    LARGE_OBJECT = 262_144
 
 
 cdef StreamTransport new_stream(Reactor loop, intptr_t fd, object protocol, object sock,
@@ -137,7 +149,10 @@ cdef class StreamTransport(Transport):
         if self.holding:
             self._loop.enqueue(self._release_held, (), None)
             return 0
-        self.receive_op.kind = OP_READABLE if self.receiver == RECEIVER_BUFFER else OP_RECEIVE
+        if self.receiver == RECEIVER_BUFFER or self.object_bytes:
+            self.receive_op.kind = OP_READABLE
+        else:
+            self.receive_op.kind = OP_RECEIVE
         self.receive_op.buffer = NULL
         if self._loop.poller.submit(&self.receive_op) == OP_IDLE:
             self.received()             # could not be parked: the result says why
@@ -167,17 +182,20 @@ cdef class StreamTransport(Transport):
         return 0
 
     cdef int readable(self) except -1:
-        """There is something for a BufferedProtocol: receive it into its own memory."""
+        """There is something: receive it into the memory that the protocol is going to have."""
         cdef Py_ssize_t result = self.receive_op.result
         if self._loop.poller.closed:
             self.orphan()
             return 0
         try:
             if self.state < STREAM_CLOSING and self.reading == READ_ON:
-                if result == 0:
+                if result < 0:
+                    if result != -ECANCELED:
+                        self.abort_with(os_error(result))
+                elif self.receiver == RECEIVER_BUFFER:
                     self.receive_into_buffer()
-                elif result != -ECANCELED:
-                    self.abort_with(os_error(result))
+                elif self.object_bytes:
+                    self.receive_into_object()
         finally:                        # an exit leaves the loop, not the connection
             self.go_on()
         return 0
@@ -185,8 +203,8 @@ cdef class StreamTransport(Transport):
     cdef int receive_into_buffer(self) except -1:
         cdef Py_buffer view
         cdef Py_ssize_t count
-        if self.receiver != RECEIVER_BUFFER or not self.open_buffer(&view, -1):
-            return 0                    # set_protocol came in between, or it failed
+        if not self.open_buffer(&view, -1):
+            return 0
         if self.state >= STREAM_CLOSING or self.reading != READ_ON:
             PyBuffer_Release(&view)
             return 0
@@ -208,6 +226,51 @@ cdef class StreamTransport(Transport):
             self.abort_with(os_error(count))
         return 0
 
+    cdef int receive_into_object(self) except -1:
+        """Receive into a bytes object, which the protocol is given: nothing is copied."""
+        cdef PyObject *data = allocate_bytes(NULL, self.object_bytes)
+        cdef Py_ssize_t count
+        cdef bytes received
+        if data == NULL:
+            PyErr_Clear()
+            self.object_bytes = 0       # a block is there
+            return 0
+        self.receive_op.kind = OP_RECEIVE
+        self.receive_op.buffer = PyBytes_AS_STRING(<object>data)
+        self.receive_op.length = self.object_bytes
+        self.receive_op.flags = OP_NOWAIT
+        self._loop.poller.submit(&self.receive_op)
+        self.receive_op.flags = 0
+        self.receive_op.buffer = NULL
+        count = self.receive_op.result
+        self.expect_alike(count)
+        if count > 0:
+            shrink_bytes(&data, count)
+            received = <bytes>data
+            Py_DECREF(received)         # of two references
+            self.deliver_bytes(received)
+            return 0
+        Py_DECREF(<object>data)
+        if count == 0:
+            self.received_end()
+        elif count != -EAGAIN:
+            self.abort_with(os_error(count))
+        return 0
+
+    cdef void expect_alike(self, Py_ssize_t count) noexcept:
+        """Choose the memory of the next receive: what comes next is mostly like the last.
+
+        Where much comes at once, the copy out of a block is what receiving costs most after
+        the system's own.  Where little does, a block is cheaper than an object of a size that
+        is not known before.
+        """
+        if count < OBJECT_FLOOR or not self.keeps_bytes:
+            self.object_bytes = 0
+        elif count < SMALL_OBJECT:
+            self.object_bytes = SMALL_OBJECT
+        else:
+            self.object_bytes = LARGE_OBJECT
+
     cdef int go_on(self) except -1:
         """Receive what comes next, or let the connection go."""
         if self.state >= STREAM_CLOSING:
@@ -220,6 +283,7 @@ cdef class StreamTransport(Transport):
         cdef char *block = self.receive_op.buffer
         self.receive_op.buffer = NULL
         self.holding = False
+        self.expect_alike(self.receive_op.result)
         try:
             self.deliver(block, self.receive_op.result)
         finally:

@@ -17,6 +17,7 @@ cdef class Transport(OpOwner):
     cdef public object lost_callback    # called with the transport after connection_lost
     cdef object context             # contextvars.Context of the call-backs
     cdef Receiver receiver
+    cdef bint keeps_bytes           # the protocol has a use for bytes objects
     cdef readonly bint _protocol_paused
     cdef int ignored_writes
     cdef Py_ssize_t high_water      # bytes

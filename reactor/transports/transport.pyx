@@ -111,12 +111,15 @@ cdef class Transport(OpOwner):
         if isinstance(protocol, Protocol):
             (<Protocol>protocol).transport = self
             self.receiver = RECEIVER_NATIVE if (<Protocol>protocol).native else RECEIVER_BYTES
+            self.keeps_bytes = not (<Protocol>protocol).native or (<Protocol>protocol).keeps_bytes
         elif isinstance(protocol, BUFFERED):
             self.receiver = RECEIVER_BUFFER
+            self.keeps_bytes = False
             if isinstance(protocol, BufferedProtocol):
                 protocol.transport = self
         else:
             self.receiver = RECEIVER_BYTES
+            self.keeps_bytes = True
         return 0
 
     # -- up --------------------------------------------------------------------------
@@ -158,9 +161,18 @@ cdef class Transport(OpOwner):
 
     cdef bint deliver_bytes(self, bytes data) except -1:
         cdef object error
-        if self.receiver != RECEIVER_BYTES:
-            return self.deliver(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-        error = call_method(self.context, self.protocol, "data_received", data)
+        if self.receiver == RECEIVER_BYTES:
+            error = call_method(self.context, self.protocol, "data_received", data)
+        elif self.receiver == RECEIVER_NATIVE:
+            try:
+                (<Protocol>self.protocol).bytes_object_received(data)
+                return True
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as raised:
+                error = raised
+        else:
+            return self.deliver_buffered(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         if error is not None:
             self.fail(error, "Fatal error: protocol.data_received() call failed.")
             return False

@@ -1,0 +1,208 @@
+"""Large receives: what fills a block comes into a bytes object of its own from then on."""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from reactor.eventloop import EventLoop
+from reactor.pollers import new_poller
+from reactor.pollers.simulated import SimulatedPoller
+from reactor.testing import simulated_loop
+from tests.reactor.conftest import POLLERS, SIMULATED, closing
+from tests.reactor.recorder import (
+    KINDS,
+    AsyncioRecorder,
+    BufferRecorder,
+    Recorder,
+    connected,
+    finish,
+    turn,
+    until,
+)
+
+WIDE = {"send_buffer_bytes": 1_048_576, "receive_buffer_bytes": 1_048_576}
+CONTENT = random.Random(1).randbytes(3_000_000)
+
+
+class Keeper(Recorder):
+    """Keeps the pieces as they came."""
+
+    def __init__(self, **hooks: Any) -> None:
+        super().__init__(**hooks)
+        self.pieces: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append(data)
+        super().data_received(data)
+
+
+@pytest.fixture(params=POLLERS)
+def loop(request: pytest.FixtureRequest) -> Iterator[EventLoop]:
+    """Return a loop on each poller whose simulated sockets hold a megabyte."""
+    if request.param in SIMULATED:
+        yield from closing(simulated_loop(**{**WIDE, **SIMULATED[request.param]}))
+    else:
+        yield from closing(EventLoop(new_poller(request.param)))
+
+
+def roomy(loop: EventLoop, one: Any = None, two: Any = None) -> tuple[Any, Any]:
+    """Return two connected recorders with a megabyte between them."""
+    one, two = connected(loop, one, two)
+    if not isinstance(loop.poller, SimulatedPoller):
+        for end in (one, two):
+            sock = end.link.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_048_576)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_048_576)
+    return one, two
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_comes_in_order(loop: EventLoop, kind: type[Any]) -> None:
+    one, two = roomy(loop, None, kind())
+    one.link.write(CONTENT)
+    until(loop, lambda: len(two.data) >= len(CONTENT))
+    assert two.data == CONTENT
+    finish(loop, one, two)
+
+
+def test_blocks_are_left_alone_while_much_comes(real: EventLoop) -> None:
+    one, two = roomy(real, None, Keeper())
+    one.link.write(CONTENT)
+    until(real, lambda: len(two.data) == len(CONTENT))
+    stats = real.pool.stats()
+    assert len(two.pieces) > 8
+    assert stats["hits"] + stats["misses"] < len(two.pieces) / 2
+    finish(real, one, two)
+
+
+def test_piece_is_as_large_as_what_came(loop: EventLoop) -> None:
+    one, two = roomy(loop, None, Keeper())
+    for size in (400_000, 70_000, 5, 300_000, 100_000, 1, 1):
+        seen = len(two.data)
+        one.link.write(CONTENT[:size])
+        until(loop, lambda: len(two.data) == seen + size)  # noqa: B023
+    assert [sys.getsizeof(piece) for piece in two.pieces] == [
+        sys.getsizeof(b"") + len(piece) for piece in two.pieces
+    ]
+    finish(loop, one, two)
+
+
+def test_pause_holds_and_resume_goes_on(loop: EventLoop) -> None:
+    two = Recorder(data_received=lambda p: p.link.pause_reading())
+    one, two = roomy(loop, None, two)
+    one.link.write(CONTENT)
+    while len(two.data) < len(CONTENT):
+        seen = len(two.events)
+        two.link.resume_reading()
+        two.link.pause_reading()  # while it waits for what to receive
+        turn(loop)
+        assert len(two.events) <= seen + 1
+        two.link.resume_reading()
+        until(loop, lambda: len(two.events) > seen)  # noqa: B023
+    assert two.data == CONTENT
+    finish(loop, one, two)
+
+
+def test_end_behind_much_is_told_last(loop: EventLoop) -> None:
+    one, two = roomy(loop)
+    one.link.write(CONTENT)
+    one.link.close()
+    until(loop, lambda: two.lost)
+    assert two.data == CONTENT
+    assert two.events[-2:] == ["eof_received", "connection_lost"]
+    finish(loop, one, two)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_protocol_may_hand_over_in_the_middle(loop: EventLoop, kind: type[Any]) -> None:
+    heir = kind()
+
+    def hand_over(record: Any) -> None:
+        if len(record.data) > 1_000_000:
+            record.link.set_protocol(heir)
+            heir.events.append("connection_made")
+            heir.link = record.link
+
+    one, two = roomy(loop, None, AsyncioRecorder(data_received=hand_over))
+    one.link.write(CONTENT)
+    until(loop, lambda: len(two.data) + len(heir.data) == len(CONTENT))
+    assert two.data + heir.data == CONTENT
+    assert heir.data
+    finish(loop, one, heir)
+
+
+def test_buffered_protocol_may_hand_over_in_the_middle(loop: EventLoop) -> None:
+    heir = Recorder()
+
+    def hand_over(record: Any) -> None:
+        record.link.set_protocol(heir)
+        heir.events.append("connection_made")
+        heir.link = record.link
+
+    one, two = roomy(loop, None, BufferRecorder(data_received=hand_over))
+    one.link.write(CONTENT)
+    until(loop, lambda: len(two.data) + len(heir.data) == len(CONTENT))
+    assert two.data + heir.data == CONTENT
+    finish(loop, one, heir)
+
+
+@pytest.mark.parametrize("ending", ["abort", "close"])
+def test_connection_may_end_in_the_middle(loop: EventLoop, ending: str) -> None:
+    def end(record: Any) -> None:
+        if len(record.data) > 1_000_000:
+            getattr(record.link, ending)()
+
+    one, two = roomy(loop, None, Recorder(data_received=end))
+    one.link.write(CONTENT)
+    until(loop, lambda: two.lost and one.lost)
+    assert len(two.data) < len(CONTENT)
+    assert two.data == CONTENT[: len(two.data)]
+
+
+def test_failure_in_the_middle_aborts(loop: EventLoop) -> None:
+    def refuse(record: Any) -> None:
+        if len(record.data) > 1_000_000:
+            raise ZeroDivisionError
+
+    one, two = roomy(loop, None, Recorder(data_received=refuse))
+    one.link.write(CONTENT)
+    until(loop, lambda: two.lost and one.lost)
+    assert isinstance(two.lost[0], ZeroDivisionError)
+    assert [type(context["exception"]) for context in loop.reported] == [  # type: ignore[attr-defined]
+        ZeroDivisionError
+    ]
+    loop.reported.clear()  # type: ignore[attr-defined]
+
+
+def test_exit_in_the_middle_leaves_the_connection_as_it_was(loop: EventLoop) -> None:
+    exits = iter([SystemExit(3)])
+
+    def leave(record: Any) -> None:
+        if len(record.data) > 1_000_000:
+            for error in exits:
+                raise error
+
+    one, two = roomy(loop, None, Recorder(data_received=leave))
+    one.link.write(CONTENT)
+    with pytest.raises(SystemExit):
+        until(loop, lambda: len(two.data) == len(CONTENT))
+    until(loop, lambda: len(two.data) == len(CONTENT))
+    assert two.data == CONTENT
+    finish(loop, one, two)
+
+
+def test_reset_in_the_middle_is_told(simulated: Any) -> None:
+    loop = simulated(**WIDE)
+    one, two = connected(loop)
+    one.link.write(CONTENT)
+    until(loop, lambda: len(two.data) > 200_000)
+    one.link.abort()
+    until(loop, lambda: two.lost)
+    assert len(two.data) < len(CONTENT)
+    assert two.data == CONTENT[: len(two.data)]
