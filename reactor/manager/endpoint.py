@@ -96,12 +96,15 @@ class UnixOpener:
     Attributes:
         path: of the socket; one that begins with a null byte is in Linux's abstract namespace.
 
-    Raises ``ValueError`` for an empty path and for any other null byte.
+    Raises ``ValueError`` for an empty path and for any other null byte, ``NotImplementedError``
+    where there are no such sockets (Windows).
     """
 
     path: str
 
     def __post_init__(self) -> None:
+        if not hasattr(socket, "AF_UNIX"):
+            raise NotImplementedError("there are no UNIX sockets on this platform")
         if not self.path or "\0" in self.path[1:]:
             # the system would end the name at the null byte, and connect to another socket
             raise ValueError(f"not the path of a UNIX socket: {self.path!r}")

@@ -22,7 +22,7 @@ Invariant: a PENDING op is in a slot or, once its outcome is certain, in ``packe
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, EBADF, EEXIST, EINPROGRESS, ENOBUFS, ENOTCONN
+from libc.errno cimport EAGAIN, EBADF, EEXIST, ENOBUFS
 from libc.stdint cimport INT64_MAX, int64_t, intptr_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -35,6 +35,7 @@ from reactor.pollers.contract cimport (
 )
 from reactor.pool cimport BlockPool
 
+import errno
 import heapq
 
 from reactor.pollers.simulated_network import Network
@@ -42,6 +43,10 @@ from reactor.pollers.simulated_network import Network
 cdef extern from "errno.h" nogil:
     enum:
         ECANCELED               # missing in Cython's libc.errno
+
+# The network's, which are Python's: on Windows Winsock's, not errno.h's.
+cdef int EINPROGRESS = errno.EINPROGRESS
+cdef int ENOTCONN = errno.ENOTCONN
 
 cdef extern from "Python.h" nogil:
     enum:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import os
 import ssl
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -140,8 +141,11 @@ def _trusting(
     purpose: ssl.Purpose, ca_file: str | os.PathLike[str] | None, ca_pem: str | bytes | None
 ) -> ssl.SSLContext:
     if ca_file is None and ca_pem is None:
-        from_environment = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-        if from_environment:
+        file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+        if (file or folder) and sys.platform == "win32":
+            # the default would be the system's store beside them
+            return ssl.create_default_context(purpose, cafile=file or None, capath=folder or None)
+        if file or folder:
             return ssl.create_default_context(purpose)
         return ssl.create_default_context(purpose, cafile=certifi.where())
     # A str is PEM to ssl, bytes are DER.

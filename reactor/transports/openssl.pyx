@@ -27,16 +27,13 @@ import sys
 
 cdef extern from *:
     """
-    #if defined(_MSC_VER)
-    #  define CYR_THREAD __declspec(thread)
-    #else
-    #  define CYR_THREAD __thread
-    #endif
-    #if defined(_WIN32)
+    #if defined(_WIN32)     /* nothing is called there, and GCC's thread storage wants a DLL */
+    #  define CYR_THREAD
     static void *cyr_open_library(const char *path) { (void)path; return NULL; }
     static void *cyr_find(void *library, const char *name)
     { (void)library; (void)name; return NULL; }
     #else
+    #  define CYR_THREAD __thread
     #  include <dlfcn.h>
     #  ifndef RTLD_NOLOAD
     #    define RTLD_NOLOAD 0

@@ -251,6 +251,14 @@ def test_unix_path_keeps_the_factorys_own_errors_and_the_deadline(tmp_path: Path
     run(main())
 
 
+def test_unix_path_is_refused_where_there_are_no_such_sockets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
+    with pytest.raises(NotImplementedError, match="no UNIX sockets on this platform"):
+        UnixOpener("/run/peer")
+
+
 def test_opener_that_returns_no_transport_of_ours_is_refused_and_its_connection_ended(
     loop: EventLoop,
 ) -> None:
