@@ -16,6 +16,8 @@ from reactor.pool import BlockPool
 
 __all__ = ["available_pollers", "default_poller", "new_poller"]
 
+OPTIMIZATIONS = ("scale", "speed")
+
 _BSD = ("darwin", "freebsd", "netbsd", "openbsd", "dragonfly")
 
 # name: (module, class, prefixes of sys.platform that have it by themselves, what stands for it
@@ -64,16 +66,26 @@ def _why_not(name: str) -> str:
     return ""
 
 
-def new_poller(name: str | None = None, *, block_size: int = RECEIVE_BLOCK_BYTES) -> Poller:
+def new_poller(
+    name: str | None = None,
+    *,
+    block_size: int = RECEIVE_BLOCK_BYTES,
+    optimization: str = "scale",
+) -> Poller:
     """Return a new poller with a pool of its own.
 
     Args:
         name: one of ``available_pollers()``; by default ``default_poller()``.
         block_size: bytes that one receive takes at most.
+        optimization: for a completion port: ``"scale"``, a receive that waits has no buffer;
+            ``"speed"``, it has one, which saves a call for each message.  Where readiness is
+            waited for, a buffer is only had for the call itself either way.
 
-    Raises ``ValueError`` for an unknown name and ``RuntimeError`` for one that does not
-    work here.
+    Raises ``ValueError`` for an unknown name or optimization and ``RuntimeError`` for a poller
+    that does not work here.
     """
+    if optimization not in OPTIMIZATIONS:
+        raise ValueError(f"optimization is one of {OPTIMIZATIONS}, not {optimization!r}")
     name = name or default_poller()
     if name not in _POLLERS:
         raise ValueError(f"unknown poller {name!r}; there is {', '.join(_POLLERS)}")
@@ -82,5 +94,6 @@ def new_poller(name: str | None = None, *, block_size: int = RECEIVE_BLOCK_BYTES
         raise RuntimeError(f"poller {name!r} does not work here: {reason}")
     module, kind, _, _ = _POLLERS[name]
     pool = BlockPool(block_size, MAX_FREE_BLOCKS)
-    poller: Poller = getattr(importlib.import_module(module), kind)(pool)
+    options = {"posted": True} if optimization == "speed" and name == "iocp" else {}
+    poller: Poller = getattr(importlib.import_module(module), kind)(pool, **options)
     return poller

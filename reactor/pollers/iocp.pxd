@@ -15,6 +15,7 @@ cdef struct Ticket:             # what the system has of an op, until it gives i
     Ticket *before              # among those that are out
     HANDLE handle               # whom to ask for a cancel
     SOCKET accepted             # AcceptEx: the socket that it fills
+    char *block                 # WSARecv in speed mode: the pool's block that it fills, or NULL
     AfdPoll poll                # readiness: what was asked, and the answer
     char addresses[2 * ADDRESS_ROOM]    # AcceptEx writes both ends here
 
@@ -38,6 +39,7 @@ cdef class PacketTaker(OpOwner):
 cdef class IocpPoller(Poller):
     cdef object __weakref__
     cdef HANDLE port
+    cdef bint posted            # speed: a receive that waits has its block already
     cdef HANDLE afd             # the driver's handle, through which sockets are polled
     cdef long woken             # a wake-up packet is on its way
     cdef Slot *slots
@@ -61,8 +63,10 @@ cdef class IocpPoller(Poller):
     cdef int park(self, Op *op) noexcept
     cdef void put_out(self, Ticket *ticket) noexcept
     cdef int begin(self, Slot *slot, Ticket *ticket, DWORD *count) noexcept
+    cdef int begin_receive(self, Ticket *ticket, DWORD *count) noexcept
     cdef int begin_accept(self, Ticket *ticket, DWORD *count) noexcept
     cdef int begin_connect(self, Ticket *ticket, DWORD *count) noexcept
+    cdef void revoke(self, Ticket *ticket) noexcept
     cdef void finish(self, Ticket *ticket, bint failed, DWORD count) noexcept
     cdef void came_back(self, Ticket *ticket, OpList *done) noexcept
     cdef int reap(self, DWORD timeout_ms, OpList *done) noexcept

@@ -10,7 +10,8 @@ Some facts about I/O completion ports, and how they are used here:
   a send to a socket with room costs no trip through the port.
 * An operation ignores that its socket is non-blocking; recv and send without an OVERLAPPED do
   not. So an op with OP_NOWAIT is a plain call, and so is the receive that follows a zero-byte
-  WSARecv, which waits for bytes without taking them and so without a block of the pool.
+  WSARecv, which waits for bytes without taking them and so without a block of the pool. That is
+  *scale*; in *speed* a WSARecv that waits has a block, which saves the second call.
 * A send without waiting takes whatever it is given, be it gigabytes, as long as there was any
   room: nobody would hear that the peer is slow. So it is given so much and no more; the rest
   goes by a WSASend that is over when the peer has made room.
@@ -76,7 +77,8 @@ cdef enum:
     BATCH = 256                 # packets fetched at once; 8 KiB
     LAST_SLOT = 1 << 22         # a process has no more handles than 16 million
     MAX_SPARE = 1024            # tickets that are kept; half a MiB
-    LENT = 0x100                # an op's flag: it gave no buffer
+    LENT = 0x100                # an op's flag: it gave no buffer, and has none while it waits
+    POSTED = 0x200              # an op's flag: it gave no buffer, and its ticket has a block
     AT_ONCE = 256 * 1024        # bytes that a send without waiting gives to the system
     CLOSE_MS = 5_000            # how long the system may take to give tickets back
 
@@ -133,12 +135,15 @@ cdef class PacketTaker(OpOwner):
 cdef class IocpPoller(Poller):
     """I/O completion ports behind the completion contract.  Lends receives blocks of *pool*.
 
+    With *posted* a receive that waits has its block already: speed, for a block a connection.
+
     Raises ``OSError`` when the system has no port, or no driver to poll sockets with.
     """
 
-    def __cinit__(self, BlockPool pool not None):
+    def __cinit__(self, BlockPool pool not None, bint posted=False):
         cdef int error = load_calls()
         self.pool = pool
+        self.posted = posted
         if error:
             raise windows_error(error)
         self.entries = <OVERLAPPED_ENTRY *>PyMem_RawMalloc(BATCH * sizeof(OVERLAPPED_ENTRY))
@@ -167,7 +172,7 @@ cdef class IocpPoller(Poller):
     # -- ops -------------------------------------------------------------------------
 
     cdef OpState submit(self, Op *op) noexcept:
-        op.flags &= ~(OP_CANCELLED | LENT)
+        op.flags &= ~(OP_CANCELLED | LENT | POSTED)
         if self.closed:
             op.result = -ECANCELED
             return OP_IDLE
@@ -177,7 +182,7 @@ cdef class IocpPoller(Poller):
         if op.flags & OP_TRY and self.call_now(op):
             return OP_IDLE
         if op.kind == OP_RECEIVE and op.buffer == NULL:
-            op.flags |= LENT
+            op.flags |= POSTED if self.posted else LENT
         if self.park(op) < 0:
             return OP_IDLE
         if op.state == OP_IDLE and (op.kind == OP_SEND or op.kind == OP_CONNECT):
@@ -489,8 +494,7 @@ cdef class IocpPoller(Poller):
         begun = self.begin(slot, ticket, &count)
         if begun < 0:
             op.result = begun
-            if ticket.accepted != INVALID_SOCKET:
-                closesocket(ticket.accepted)
+            self.revoke(ticket)
             self.return_ticket(ticket)
             return -1
         if begun > 0:
@@ -518,7 +522,7 @@ cdef class IocpPoller(Poller):
         cdef SOCKET fd = <SOCKET>op.fd
         cdef Vector single
         cdef Vector *vectors
-        cdef DWORD flags = 0
+        cdef ULONG flags
         cdef int error, vector_count
         if op.kind == OP_READABLE or op.kind == OP_WRITABLE:
             ticket.handle = self.afd
@@ -534,11 +538,9 @@ cdef class IocpPoller(Poller):
         if error < 0:
             return error
         if op.kind == OP_RECEIVE:
-            if op.flags & LENT:
-                vector_set(&single, <char *>ticket.addresses, 0)
-            else:
-                vector_set(&single, op.buffer, min(op.length, 0x7FFFFFFF))
-            error = WSARecv(fd, &single, 1, count, &flags, &ticket.overlapped, NULL)
+            error = self.begin_receive(ticket, count)
+            if error == -ENOBUFS:
+                return error
         elif op.kind == OP_SEND:
             vector_count = gather(op, &single, &vectors)
             error = WSASend(fd, vectors, vector_count, count, 0, &ticket.overlapped, NULL)
@@ -556,6 +558,22 @@ cdef class IocpPoller(Poller):
         if error == WSA_IO_PENDING or error == ERROR_IO_PENDING:
             return 0
         return -errno_of(error)
+
+    cdef int begin_receive(self, Ticket *ticket, DWORD *count) noexcept:
+        """WSARecv; 0, -1 with an error to be asked for, or -ENOBUFS."""
+        cdef Op *op = ticket.op
+        cdef Vector single
+        cdef DWORD flags = 0
+        if op.flags & POSTED:
+            ticket.block = self.pool.acquire()
+            if ticket.block == NULL:
+                return -ENOBUFS
+            vector_set(&single, ticket.block, self.pool.block_size)
+        elif op.flags & LENT:
+            vector_set(&single, <char *>ticket.addresses, 0)
+        else:
+            vector_set(&single, op.buffer, min(op.length, 0x7FFFFFFF))
+        return WSARecv(<SOCKET>op.fd, &single, 1, count, &flags, &ticket.overlapped, NULL)
 
     cdef int begin_accept(self, Ticket *ticket, DWORD *count) noexcept:
         """AcceptEx; 0, or -1 with an error to be asked for."""
@@ -580,6 +598,13 @@ cdef class IocpPoller(Poller):
 
     # -- ending ----------------------------------------------------------------------
 
+    cdef void revoke(self, Ticket *ticket) noexcept:
+        """Let go of what a ticket has that is not its op's."""
+        if ticket.accepted != INVALID_SOCKET:
+            closesocket(ticket.accepted)
+        if ticket.block != NULL:
+            self.pool.release(ticket.block)
+
     cdef void finish(self, Ticket *ticket, bint failed, DWORD count) noexcept:
         """Write the result of what a ticket was for into its op."""
         cdef Op *op = ticket.op
@@ -593,13 +618,17 @@ cdef class IocpPoller(Poller):
                 op.result = -ECANCELED
             elif op.kind == OP_ACCEPT and op.result == -WSAECONNRESET:
                 op.result = -ECONNABORTED
-            if ticket.accepted != INVALID_SOCKET:
-                closesocket(ticket.accepted)
+            self.revoke(ticket)
             return
         if op.kind == OP_ACCEPT:
             self.take_accepted(op, ticket.accepted, True)
         elif op.kind == OP_RECEIVE or op.kind == OP_SEND:
             op.result = count
+            if count and ticket.block != NULL:
+                op.buffer = ticket.block        # lent
+                op.length = self.pool.block_size
+            else:
+                self.revoke(ticket)
         elif op.kind == OP_CONNECT:
             setsockopt(<SOCKET>op.fd, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0)
             op.result = 0

@@ -136,8 +136,8 @@ class Harness:
 class SystemHarness(Harness):
     """A poller of the operating system, by name, over real sockets on loopback."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(new_poller(name, block_size=BLOCK_BYTES))
+    def __init__(self, name: str, optimization: str = "scale") -> None:
+        super().__init__(new_poller(name, block_size=BLOCK_BYTES, optimization=optimization))
         self.deferred = name == "iocp"
 
     def listener(self, backlog: int = 128) -> tuple[int, Any]:

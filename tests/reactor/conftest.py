@@ -27,6 +27,8 @@ SIMULATED: dict[str, dict[str, Any]] = {
     "posted": {"deferred": True, "posted": True, "delay_seconds": 0.001},
 }
 POLLERS = [default_poller(), *SIMULATED]
+if default_poller() == "iocp":
+    POLLERS.append("speed")  # the same one, in its other mode
 
 
 def check_quiet(loop: EventLoop) -> None:
@@ -57,6 +59,8 @@ def loop(request: pytest.FixtureRequest) -> Iterator[EventLoop]:
     """Return a loop on each poller, in line and deferred."""
     if request.param in SIMULATED:
         yield from closing(simulated_loop(**SIMULATED[request.param]))
+    elif request.param == "speed":
+        yield from closing(EventLoop(new_poller(optimization="speed")))
     else:
         yield from closing(EventLoop(new_poller(request.param)))
 

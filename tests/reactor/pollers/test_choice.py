@@ -51,6 +51,13 @@ def test_unknown_poller_is_named_with_those_there_are(monkeypatch: pytest.Monkey
         new_poller()
 
 
+@pytest.mark.parametrize("name", [default_poller(), "simulated"])
+def test_optimization_is_for_scale_or_for_speed(name: str) -> None:
+    assert type(new_poller(name, optimization="speed")) is type(new_poller(name))
+    with pytest.raises(ValueError, match=r"optimization is one of .*, not 'size'"):
+        new_poller(name, optimization="size")
+
+
 def test_poller_that_is_not_for_here_is_refused_with_the_reason() -> None:
     absent = "epoll" if sys.platform == "win32" else "iocp"
     with pytest.raises(RuntimeError, match=f"{absent} is for .*, this is {sys.platform}"):

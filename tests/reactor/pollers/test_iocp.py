@@ -26,6 +26,44 @@ class TestIocp(PollerSuite):
     pass
 
 
+class TestSpeed(PollerSuite):
+    """A receive that waits has its block already, which is the point of these two."""
+
+    test_idle_connection_holds_no_block = None  # type: ignore[assignment]
+    test_a_batch_of_receives_borrows_one_block = None  # type: ignore[assignment]
+
+    @pytest.fixture
+    def harness(self) -> Iterator[SystemHarness]:
+        with SystemHarness("iocp", "speed") as harness:
+            yield harness
+
+
+@pytest.mark.parametrize(("optimization", "blocks"), [("scale", 0), ("speed", 1)])
+def test_receive_that_waits_has_a_block_only_for_speed(optimization: str, blocks: int) -> None:
+    with SystemHarness("iocp", optimization) as harness:
+        one, two = harness.pair()
+        op = harness.probe.receive(two)
+        op.submit()
+        assert harness.pool.in_use == blocks
+        send_all(harness, one, b"some")
+        harness.run(op)
+        assert op.data == b"some"
+
+
+def test_bytes_that_came_before_a_cancel_are_kept_for_speed() -> None:
+    with SystemHarness("iocp", "speed") as harness:
+        one, two = harness.pair()
+        op = harness.probe.receive(two)
+        op.submit()
+        send_all(harness, one, b"some")
+        while not harness.probe.reap(5):
+            pass
+        op.cancel()
+        harness.run(op)
+        assert op.result == 4
+        assert op.data == b"some"
+
+
 def test_more_packets_than_one_batch_are_all_served(harness: SystemHarness) -> None:
     pairs = [harness.pair() for _ in range(300)]
     ops = [harness.probe.receive(two, 10) for _, two in pairs]
