@@ -1,4 +1,4 @@
-"""asyncio's transport of datagrams, as our loop has it on every platform.
+"""asyncio's transport of datagrams, as our loop has it on POSIX.
 
 Owns: what must happen to it when its loop closes.  May not touch: how it reads and writes, which
 is asyncio's.

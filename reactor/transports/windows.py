@@ -1,7 +1,7 @@
-"""What asyncio's loops have on Windows beside sockets: named pipes, child processes.
+"""What asyncio has on completion ports of its own: datagrams, named pipes, child processes.
 
-Owns: asyncio's proactor, on the port of our poller, and what must happen to pipes and children
-when their loop closes.  May not touch: sockets, which the poller has.
+Owns: asyncio's proactor, on the port of our poller, and what must happen to its transports when
+their loop closes.  May not touch: stream sockets, which the poller has.
 Invariant: the port is shared, never closed here; a packet that is not the poller's is the
 proactor's.
 
@@ -21,7 +21,6 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from reactor.limits import KILLED_SECONDS
-from reactor.transports.datagrams import DatagramTransport
 
 __all__ = ["WindowsLoop"]
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING or sys.platform != "win32":  # to be looked at on any platform
     ReadPipe: Any = object
     WritePipe: Any = object
     DuplexPipe: Any = object
+    Datagrams: Any = object
     Subprocess: Any = object
     Proactor: Any = object
     close_handle: Any = None
@@ -44,6 +44,7 @@ else:
     ReadPipe = proactor_events._ProactorReadPipeTransport
     WritePipe = proactor_events._ProactorWritePipeTransport
     DuplexPipe = proactor_events._ProactorDuplexPipeTransport
+    Datagrams = proactor_events._ProactorDatagramTransport
     Subprocess = windows_events._WindowsSubprocessTransport
     Proactor = windows_events.IocpProactor
 
@@ -90,13 +91,13 @@ class SharedProactor(Proactor):  # type: ignore[misc]
         self._iocp = None
 
 
-class _Pipe:
+class _Pipe:  # or a socket of datagrams
     _sock: Any
     _read_fut: Any
     _write_fut: Any
 
     def orphan(self) -> None:
-        """The loop is closed: close the pipe, call nobody, warn."""
+        """The loop is closed: close it, call nobody, warn."""
         if self._sock is None:
             return
         message = f"unclosed transport {self!r}"
@@ -108,6 +109,10 @@ class _Pipe:
         self._protocol = None
         pipe.close()
         warnings.warn(message, ResourceWarning, 2, source=self)  # which may raise
+
+
+class DatagramTransport(_Pipe, Datagrams):  # type: ignore[misc]
+    """A UDP socket: WSARecvFrom and WSASendTo."""
 
 
 class ReadPipeTransport(_Pipe, ReadPipe):  # type: ignore[misc]
