@@ -9,7 +9,9 @@ import gc
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from tests.leaks import leaked, live_resources
 from tests.peers.absent import absent
 from tests.peers.nginx import Nginx
 from tests.peers.nginx import executable as nginx_executable
+from tests.windows import FILES, reason_for
 
 
 def pytest_configure() -> None:
@@ -31,6 +34,24 @@ def pytest_configure() -> None:
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             interrupts = number == signal.SIGINT
             signal.signal(number, signal.default_int_handler if interrupts else signal.SIG_DFL)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return True if reason_for(collection_path) else None
+
+
+def pytest_report_header() -> list[str]:
+    if sys.platform != "win32":
+        return []
+    return [f"left out: {path}: {reason}" for path, reason in FILES.items()]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        function = item.name.partition("[")[0]
+        reason = reason_for(item.path, item.name) or reason_for(item.path, function)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_collection_finish() -> None:

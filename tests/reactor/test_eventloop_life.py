@@ -162,7 +162,7 @@ def test_import_and_run_use_nothing_that_is_deprecated() -> None:
     program = (
         "import asyncio, sys, reactor\n"
         "async def main():\n"
-        "    child = await asyncio.create_subprocess_exec('true')\n"
+        "    child = await asyncio.create_subprocess_exec(sys.executable, '-c', '')\n"
         "    assert await child.wait() == 0\n"
         "    server = await asyncio.start_server(print, '127.0.0.1', 0)\n"
         "    server.close()\n"

@@ -415,7 +415,8 @@ def test_a_host_in_the_user_information_is_not_the_host(tmp_path: Path) -> None:
 def test_the_default_is_the_file_in_the_home_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HOME", "USERPROFILE"):  # Windows has the second one
+        monkeypatch.setenv(name, str(tmp_path))
     with pytest.raises(FileNotFoundError):
         NetrcAuth()
     netrc_file(tmp_path).rename(tmp_path / ".netrc")

@@ -7,7 +7,6 @@ import functools
 import gzip
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -671,6 +670,7 @@ async def test_run_without_a_url_heeds_the_options() -> None:
 
 def demonstrate_on_a_terminal(environment: dict[str, str]) -> tuple[str, str]:
     """Return what the demonstration writes to standard output, a pipe, and to a terminal."""
+    pty = pytest.importorskip("pty", reason="terminals of POSIX systems")
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, *FETCH],

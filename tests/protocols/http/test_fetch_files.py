@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 from pathlib import Path
 
@@ -142,6 +141,7 @@ def test_partial_file_has_the_permissions_that_the_umask_leaves(tmp_path: Path) 
 
 
 def test_write_that_fails_names_the_file_and_leaves_nothing(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of POSIX systems")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     target = Downloads(tmp_path).target(URL("http://host/file"))

@@ -417,8 +417,9 @@ def s_client(port: int, version: str, command: bytes) -> bytes:
         client.stdin.write(command + b"\n")
         client.stdin.flush()
         until({b"K": b"KEYUPDATE\n", b"k": b"KEYUPDATE\n", b"R": b"RENEGOTIATING\n"}[command])
-        client.stdin.write(b"after\n")
-        client.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as its output tells
+            client.stdin.write(b"after\n")
+            client.stdin.flush()
         until(b"after\n")
         client.stdin.write(b"Q\n")
         client.stdin.flush()
@@ -426,8 +427,9 @@ def s_client(port: int, version: str, command: bytes) -> bytes:
     finally:
         client.kill()
         client.wait()
-        client.stdin.close()
         client.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            client.stdin.close()
     return got
 
 
