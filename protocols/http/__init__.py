@@ -4,6 +4,7 @@ The rooms, from the door down:
 
     client, sync_client   what users call: AsyncClient and Client
     fetch                 the fetcher, ``cyfetch``
+    streams               the block of a streamed response, and what it holds
     connection            one exchange is one future; bodies collected or streamed
     protocol              HTTPProtocol: one connection with call-backs
     request, response     what is asked and what comes back
@@ -50,7 +51,7 @@ from protocols.http.options import PasswordQuestion
 from protocols.http.protocol import HTTPProtocol
 from protocols.http.proxies import Proxy
 from protocols.http.request import Request
-from protocols.http.response import BodyNotReadError, Response
+from protocols.http.response import BodyNotReadError, Response, StreamConsumed
 from protocols.http.retries import Retry
 from protocols.http.sync_client import Client
 from protocols.http.timeouts import (
@@ -102,6 +103,7 @@ __all__ = [
     "ResponseLimits",
     "Retry",
     "StatusError",
+    "StreamConsumed",
     "TLSTimeout",
     "Timeout",
     "TooManyRedirects",

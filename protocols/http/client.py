@@ -16,11 +16,10 @@ success, error, cancellation.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Self, Unpack
 from urllib.parse import unquote_to_bytes
 
@@ -62,6 +61,7 @@ from protocols.http.response import Response
 from protocols.http.retries import Retry, RetryBudget
 from protocols.http.routes import Opener, Routes
 from protocols.http.sending import is_stale, upload
+from protocols.http.streams import StreamBlock, held
 from protocols.http.timeouts import Timeout, check_seconds
 from protocols.http.url import URL
 from protocols.http.watching import OnInformational, OnProgress
@@ -298,8 +298,7 @@ class AsyncClient(Calls):
         self._manager.release(connection)
         return response
 
-    @contextlib.asynccontextmanager
-    async def stream(
+    def stream(
         self,
         method: str,
         url: str | URL,
@@ -314,24 +313,22 @@ class AsyncClient(Calls):
         follow_redirects: bool | Default = Default.CLIENT,
         timeout: float | Timeout | Default | None = Default.CLIENT,
         **more: Unpack[Sending],
-    ) -> AsyncIterator[Response]:
+    ) -> StreamBlock:
         """Send a request for an ``async with`` block; the response's body is streamed.
 
         Read it with ``response.aiter_bytes()`` or ``aread()``.  A body that was not read to
-        its end when the block is left costs the connection.  Arguments as for ``request``.
+        its end when the block is left costs the connection.  Arguments as for ``request``;
+        what is wrong with them raises where the block begins.
         """
-        body = self._body(content, data, files, json, headers)
-        prepared = self._prepare(method, url, params, headers, body)
-        connection, response = await self._send(
-            prepared, cookies, follow_redirects, timeout, True, more
-        )
-        try:
-            yield response
-        finally:
-            let_go(self._manager, connection)
 
-    @contextlib.asynccontextmanager
-    async def stream_request(
+        def start() -> Coroutine[Any, Any, Answer]:
+            body = self._body(content, data, files, json, headers)
+            prepared = self._prepare(method, url, params, headers, body)
+            return self._send(prepared, cookies, follow_redirects, timeout, True, more)
+
+        return StreamBlock(self._manager, start)
+
+    def stream_request(
         self,
         request: Request,
         *,
@@ -339,16 +336,14 @@ class AsyncClient(Calls):
         follow_redirects: bool | Default = Default.CLIENT,
         timeout: float | Timeout | Default | None = Default.CLIENT,
         **more: Unpack[Sending],
-    ) -> AsyncIterator[Response]:
+    ) -> StreamBlock:
         """Send what ``build_request`` or ``Request`` made, as ``stream`` does."""
-        prepared = Prepared(request, self._endpoint(request.url))
-        connection, response = await self._send(
-            prepared, cookies, follow_redirects, timeout, True, more
-        )
-        try:
-            yield response
-        finally:
-            let_go(self._manager, connection)
+
+        def start() -> Coroutine[Any, Any, Answer]:
+            prepared = Prepared(request, self._endpoint(request.url))
+            return self._send(prepared, cookies, follow_redirects, timeout, True, more)
+
+        return StreamBlock(self._manager, start)
 
     def build_request(
         self,
@@ -393,18 +388,23 @@ class AsyncClient(Calls):
         self,
         request: Request,
         *,
+        stream: bool = False,
         cookies: CookieSource | None = None,
         follow_redirects: bool | Default = Default.CLIENT,
         timeout: float | Timeout | Default | None = Default.CLIENT,
         **more: Unpack[Sending],
     ) -> Response:
-        """Send what ``build_request`` or ``Request`` made; see ``request``."""
+        """Send what ``build_request`` or ``Request`` made; see ``request``.
+
+        With *stream* the response is there when its head is.  It has the connection until its
+        body was read, or it is closed (``Response.aclose``); ``stream_request`` sees to that.
+        """
         prepared = Prepared(request, self._endpoint(request.url))
-        connection, response = await self._send(
-            prepared, cookies, follow_redirects, timeout, False, more
-        )
-        self._manager.release(connection)
-        return response
+        answer = await self._send(prepared, cookies, follow_redirects, timeout, stream, more)
+        if stream:
+            return held(self._manager, answer)
+        self._manager.release(answer[0])
+        return answer[1]
 
     # -- the way of a request ------------------------------------------------------------
 

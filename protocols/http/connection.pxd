@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t
 
 from reactor.core cimport Handle
 
+from protocols.http.headers cimport Headers
 from protocols.http.protocol cimport HTTPProtocol
 from protocols.http.response cimport Response
 
@@ -33,6 +34,7 @@ cdef class BodyStream:
     cdef object waiter                  # who waits for the next piece, or None
     cdef bint complete
     cdef bint taken                     # a piece was handed out
+    cdef readonly Headers trailers      # fields after a body in chunks, or None
 
     cdef int push(self, bytes data) except -1
     cdef int end(self, object error) except -1

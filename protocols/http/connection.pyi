@@ -3,6 +3,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextvars import Context
 from typing import Any, final
 
+from protocols.http.headers import Headers
 from protocols.http.limits import ResponseLimits
 from protocols.http.protocol import HTTPProtocol
 from protocols.http.response import Response
@@ -15,6 +16,8 @@ class BodyStream(AsyncIterator[bytes]):
     def is_complete(self) -> bool: ...
     @property
     def is_taken(self) -> bool: ...
+    @property
+    def trailers(self) -> Headers | None: ...
 
 @final
 class Outcome:

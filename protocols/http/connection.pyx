@@ -445,6 +445,7 @@ cdef class ClientConnection(HTTPProtocol):
             self.stream.connection = self
             response.elapsed_ns = self.reactor.now_ns() - self.began_ns
             self.settle(None)
+            self.response = None    # it holds the connection, which must not hold it
         return 0
 
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
@@ -472,15 +473,15 @@ cdef class ClientConnection(HTTPProtocol):
     cdef int on_complete(self) except -1:
         if self.observer is not None:
             self.unobserve()
-        self.response.trailers = self.parser.trailers
         if self.uploader is not None:
             self.wake_uploader()
         if self.streamed:
-            self.response = None
             if self.stream is not None:
+                self.stream.trailers = self.parser.trailers
                 self.stream.end(None)
                 self.stream = None
             return 0
+        self.response.trailing = self.parser.trailers
         if self.rest is not None:
             self.response.body = b"".join(self.rest)
             self.rest = None

@@ -31,6 +31,7 @@ from protocols.http.errors import (
     ProxyAuthenticationError,
     RedirectError,
     RedirectLoop,
+    ResponseError,
     TooManyRedirects,
 )
 from protocols.http.headers import Headers
@@ -149,7 +150,7 @@ class Journey:
                         continue
                     raise
             connection, response = answered
-            answered = None
+            answered = flaw = None
             try:
                 if answers:
                     answers.clear()
@@ -161,8 +162,8 @@ class Journey:
                     settings.cookies.store(request.url, response.headers)
                 if history:
                     response.history = history
-                if response.is_encoded and not follows:  # nobody reads what is followed
-                    response.decode(settings.limits, settings.max_body_bytes)
+                if not follows:  # nobody reads what is followed
+                    flaw = self._decode(response)
                 if settings.response_hooks:
                     await call_hooks(settings.response_hooks, response)
                 pause = None
@@ -171,9 +172,11 @@ class Journey:
                     pause = self._pause(request, response)
                 if following is None and pause is None and follows:
                     following = await self._redirect(request, response)
-                    if following is None and response.is_encoded:
-                        response.decode(settings.limits, settings.max_body_bytes)
+                    if following is None:
+                        flaw = self._decode(response)
                 if following is None and pause is None:
+                    if flaw is not None:
+                        raise flaw
                     return connection, response
                 if self._stream:
                     await drain(response)
@@ -186,6 +189,18 @@ class Journey:
             else:
                 request = following
                 history = [*history, response]
+
+    def _decode(self, response: Response) -> ResponseError | None:
+        """Take the codings off a body; return why that cannot be done, or ``None``.
+
+        Only who is given the response needs its body: a challenge is answered all the same.
+        """
+        if response.is_encoded:
+            try:
+                response.decode(self._settings.limits, self._settings.max_body_bytes)
+            except ResponseError as error:
+                return error
+        return None
 
     def _set_out(self, request: Request) -> None:
         """Choose the credentials: those of the call, of the request, or of the client."""

@@ -12,31 +12,127 @@ import codecs
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from protocols.http.codings import Decoder
 from protocols.http.errors import MessageError, response_error
 from protocols.http.url import URL
+from reactor import EndpointError
 
-__all__ = ["DecodedPieces", "Lines", "TextPieces", "blocking", "decoded_body"]
+if TYPE_CHECKING:
+    from protocols.http.streams import Hold
+
+__all__ = [
+    "Chunks",
+    "DecodedPieces",
+    "HeldPieces",
+    "Lines",
+    "Ready",
+    "TextPieces",
+    "at_once",
+    "blocking",
+    "decoded_body",
+]
 
 T = TypeVar("T")
+Text = TypeVar("Text", bytes, str)
 
 # What ends a line, as for open() with newline=None. A CR at the end may be half of a CRLF.
 _LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")
 
 
-def decoded_body(decoder: Decoder, body: bytes, url: URL) -> bytes:
+def decoded_body(decoder: Decoder, body: bytes) -> bytes:
     """Return a whole body without its content codings.
 
-    Raises the ``ResponseError`` of what is wrong with it.
+    Raises the ``MessageError`` of what is wrong with it.
     """
-    try:
-        decoded = b"".join(decoder.decode(body))
-        decoder.flush()
-    except MessageError as error:
-        raise response_error(error, host=url.host, port=url.port) from error
+    decoded = b"".join(decoder.decode(body))
+    decoder.flush()
     return decoded
+
+
+class Ready:
+    """A body that is there, in one piece."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        body, self._body = self._body, b""
+        if not body:
+            raise StopAsyncIteration
+        return body
+
+
+class HeldPieces:
+    """The pieces of a body, with what they hold; that is given back at their end, good or bad.
+
+    Args:
+        pieces: of the body, of which those are left that nobody has taken.
+        hold: of the connection.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes], hold: Hold) -> None:
+        self._pieces = pieces
+        self._hold = hold
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._pieces)
+        except (StopAsyncIteration, EndpointError):
+            self._hold.end()
+            raise
+
+
+class Chunks(Generic[Text]):
+    """The pieces of a body, cut anew so that all but the last one are of the same size.
+
+    Args:
+        pieces: of bytes or of str.
+        size: of each, from 1.
+        empty: what there is before the first.
+    """
+
+    def __init__(self, pieces: AsyncIterator[Text], size: int, empty: Text) -> None:
+        if size < 1:
+            raise ValueError(f"chunk_size is 1 or more, not {size}")
+        self._pieces: AsyncIterator[Any] = pieces
+        self._size = size
+        self._empty: Any = empty
+        self._whole: Any = empty
+        self._at = 0  # what is before has been handed out
+        self._more: list[Any] = []  # behind the whole
+        self._left = 0  # of both
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Text:
+        while self._left < self._size and not self._ended:
+            try:
+                piece = await anext(self._pieces)
+            except StopAsyncIteration:
+                self._ended = True
+                break
+            self._more.append(piece)
+            self._left += len(piece)
+        if not self._left:
+            raise StopAsyncIteration
+        if self._more:
+            self._whole = self._empty.join([self._whole[self._at :], *self._more])
+            self._more.clear()
+            self._at = 0
+        chunk: Text = self._whole[self._at : self._at + self._size]
+        self._at += len(chunk)
+        self._left -= len(chunk)
+        return chunk
 
 
 class DecodedPieces:
@@ -129,6 +225,18 @@ class Lines:
             self._rest = []
         if rest:
             self._rest.append(rest)
+
+
+def at_once(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine function that waits for nothing."""
+    coroutine = start()
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    coroutine.close()
+    raise RuntimeError("the coroutine waits for something")
 
 
 def blocking(

@@ -17,13 +17,21 @@ cdef class Response:
     cdef public object request             # the Request that was answered
     cdef list earlier                       # responses of the redirects that led here, or None
     cdef int64_t elapsed_ns                 # from the request to the end, or the head if streamed
-    cdef readonly Headers trailers          # None when there were none
+    cdef Headers trailing                   # the trailers of a body that was collected, or None
     cdef bytes body                         # None while it has not been read
     cdef list informational                 # (status, Headers) of each 1xx, or None
+    cdef object flaw                        # why the body cannot be decoded, or None
     cdef object stream                      # a BodyStream while the body is streamed, or None
+    cdef public object hold                 # of the connection while it is streamed, or None
     cdef public object run                  # runs a coroutine function to its end, or None
+    cdef public object catch_up             # runs the loop for what is to be done soon, or None
     cdef str chosen_encoding                # by the caller, or None
-    cdef object decoded_pieces              # DecodedPieces over the stream, or None
+    cdef object decoder                     # of the stream, or None,
+    cdef object decoded_pieces              # and its DecodedPieces, once they were asked for
 
     cdef Headers fields(self)
-    cdef int check_untouched(self) except -1
+    # The pieces of the body as they came, and decoded; an error where it was begun already.
+    cdef object raw(self)
+    cdef object pieces(self)
+    cdef object cut(self, object pieces, object chunk_size)
+    cdef object in_turn(self, object pieces)

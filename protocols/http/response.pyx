@@ -17,7 +17,9 @@ from protocols.http.codings import decoder_for
 from protocols.http.errors import HTTPError, MessageError, StatusError, response_error
 from protocols.http.links import parse_links
 from protocols.http.redirects import is_redirect, redirected
-from protocols.http.reading import DecodedPieces, Lines, TextPieces, blocking, decoded_body
+from protocols.http.reading import (
+    Chunks, DecodedPieces, HeldPieces, Lines, Ready, TextPieces, at_once, blocking, decoded_body,
+)
 
 
 cdef frozenset NOT_CHARSETS = frozenset(
@@ -26,6 +28,10 @@ cdef frozenset NOT_CHARSETS = frozenset(
 
 class BodyNotReadError(HTTPError, RuntimeError):
     """``content`` was asked of a streamed response whose body was not read with ``aread``."""
+
+
+class StreamConsumed(BodyNotReadError):
+    """A body was to be read from its beginning of which pieces were taken before, by whom ever."""
 
 
 @cython.freelist(64)
@@ -38,7 +44,6 @@ cdef class Response:
         url: the ``URL`` that answered.
         method: the request's method.
         request: the ``Request``.
-        trailers: fields after a chunked body as ``Headers``, or ``None``.
     """
 
     def __cinit__(self):
@@ -77,6 +82,11 @@ cdef class Response:
         return timedelta(microseconds=self.elapsed_ns / 1000)
 
     @property
+    def trailers(self):
+        """The fields after a chunked body as ``Headers``; ``None`` without, or yet to come."""
+        return self.trailing if self.stream is None else self.stream.trailers
+
+    @property
     def http_version(self):
         """``"HTTP/1.1"`` or ``"HTTP/1.0"``."""
         return f"HTTP/1.{self.minor_version}"
@@ -89,8 +99,14 @@ cdef class Response:
 
     @property
     def content(self):
-        """The whole body as bytes.  Raises ``BodyNotReadError`` while it is streamed."""
+        """The whole body as bytes.
+
+        Raises ``BodyNotReadError`` while it is streamed, and the ``ResponseError`` of a body
+        that cannot be decoded (of a response that led to another: others are not given out).
+        """
         if self.body is None:
+            if self.flaw is not None:
+                raise self.flaw
             raise BodyNotReadError("the body was not read: await response.aread() first")
         return self.body
 
@@ -147,18 +163,20 @@ cdef class Response:
         the ``ResponseError`` of what is wrong with the body.
         """
         codings = self.headers.get_list("content-encoding", split_commas=True)
-        if self.body is None:
+        cdef bytes body = self.body
+        if body is None:
             max_body_bytes = None
+        self.body = None                # what cannot be decoded is not handed out as it came
         try:
             decoder = decoder_for(codings, limits=limits, max_body_bytes=max_body_bytes)
+            if decoder is not None and body is not None:
+                body = decoded_body(decoder, body)
         except MessageError as error:
-            raise response_error(error, host=self.url.host, port=self.url.port) from error
-        if decoder is None:
-            return
-        if self.body is not None:
-            self.body = decoded_body(decoder, self.body, self.url)
-        else:
-            self.decoded_pieces = DecodedPieces(self.stream, decoder, self.url)
+            self.flaw = response_error(error, host=self.url.host, port=self.url.port)
+            raise self.flaw from error
+        self.body = body
+        if body is None:
+            self.decoder = decoder
 
     @property
     def is_success(self):
@@ -210,23 +228,28 @@ cdef class Response:
             )
         return self
 
-    def aiter_bytes(self):
+    def aiter_bytes(self, chunk_size=None):
         """Return an async iterator over the body's pieces as they come, decoded.
 
-        Each is a non-empty ``bytes``.  The peer is slowed down while nobody asks for the
-        next one.  Raises the ``EndpointError`` of a body that does not come whole.
+        Each is a non-empty ``bytes``; of *chunk_size* bytes but for the last one, if that is
+        given.  The peer is slowed down while nobody asks for the next one.  A body that was read
+        is there as often as it is asked for; of another pieces are handed out once, and after
+        that there is ``StreamConsumed``.  Raises the ``EndpointError`` of a body that does not
+        come whole.
         """
-        return self.aiter_raw() if self.decoded_pieces is None else self.decoded_pieces
+        return self.cut(self.pieces(), chunk_size)
 
-    def aiter_raw(self):
-        """Like ``aiter_bytes``, with the content codings that the server put on."""
-        if self.stream is None:
-            raise RuntimeError("the response was not streamed; its body is in content")
-        return self.stream
+    def aiter_raw(self, chunk_size=None):
+        """Like ``aiter_bytes``, with the content codings that the server put on.
 
-    def aiter_text(self):
+        Nobody keeps these: ``StreamConsumed`` where the body was read.
+        """
+        return self.cut(self.raw(), chunk_size)
+
+    def aiter_text(self, chunk_size=None):
         """Return an async iterator over the body as str, in pieces as they come."""
-        return TextPieces(self.aiter_bytes(), self.encoding)
+        texts = TextPieces(self.pieces(), self.encoding)
+        return texts if chunk_size is None else Chunks(texts, chunk_size, "")
 
     def aiter_lines(self):
         """Return an async iterator over the body's lines, without CR, LF or CRLF."""
@@ -235,47 +258,89 @@ cdef class Response:
     async def aread(self):
         """Read a streamed body; afterwards ``content`` has it.  Returns it.
 
-        Raises ``BodyNotReadError`` where pieces of it were taken before: the rest is not it.
+        Raises ``StreamConsumed`` where pieces of it were taken before: the rest is not it.
         """
         if self.body is None:
-            self.check_untouched()
-            self.body = b"".join([chunk async for chunk in self.aiter_bytes()])
+            try:
+                self.body = b"".join([chunk async for chunk in self.pieces()])
+            except BaseException:       # and so nobody can read it any more
+                if self.hold is not None:
+                    self.hold.end()
+                raise
         return self.body
 
-    cdef int check_untouched(self) except -1:
+    async def aclose(self):
+        """Give the connection of a streamed response back, or up if the body did not come.
+
+        The end of its block does that, and so does the end of its body; ``send`` with *stream*
+        leaves it to the caller.  A second call does nothing.
+        """
+        if self.hold is not None:
+            self.hold.end()
+
+    cdef object raw(self):
+        if self.stream is None:
+            raise StreamConsumed("the response was not streamed; its body is in content")
+        if self.stream.is_taken:
+            raise StreamConsumed("pieces of the body were taken before; this is the rest")
+        return self.stream if self.hold is None else HeldPieces(self.stream, self.hold)
+
+    cdef object pieces(self):
+        if self.body is not None:
+            return Ready(self.body)
         if self.stream is None:
             raise BodyNotReadError("the response has no body to read")
-        if self.stream.is_taken:
-            raise BodyNotReadError("pieces of the body were taken before; this is the rest")
-        return 0
+        cdef object raw = self.raw()
+        if self.decoder is None:
+            return raw
+        if self.decoded_pieces is None:
+            self.decoded_pieces = DecodedPieces(raw, self.decoder, self.url)
+        return self.decoded_pieces
+
+    cdef object cut(self, object pieces, object chunk_size):
+        return pieces if chunk_size is None else Chunks(pieces, chunk_size, b"")
 
     # For the blocking client, which sets ``run`` on what it streams.
 
-    def iter_bytes(self):
-        """Return an iterator over the body's pieces as they come, decoded.
+    cdef object in_turn(self, object pieces):
+        return blocking(at_once if self.body is not None else self.run, pieces)
 
-        For a response of ``Client.stream``; otherwise like ``aiter_bytes``.
+    def iter_bytes(self, chunk_size=None):
+        """Return an iterator over the body's pieces as they come, decoded; see ``aiter_bytes``.
+
+        For a response of ``Client.stream``, or one whose body is there.
         """
-        return blocking(self.run, self.aiter_bytes())
+        return self.in_turn(self.aiter_bytes(chunk_size))
 
-    def iter_raw(self):
+    def iter_raw(self, chunk_size=None):
         """Like ``iter_bytes``, with the content codings that the server put on."""
-        return blocking(self.run, self.aiter_raw())
+        return self.in_turn(self.aiter_raw(chunk_size))
 
-    def iter_text(self):
+    def iter_text(self, chunk_size=None):
         """Return an iterator over the body as str, in pieces as they come."""
-        return blocking(self.run, self.aiter_text())
+        return self.in_turn(self.aiter_text(chunk_size))
 
     def iter_lines(self):
         """Return an iterator over the body's lines, without CR, LF or CRLF."""
-        return blocking(self.run, self.aiter_lines())
+        return self.in_turn(self.aiter_lines())
 
     def read(self):
         """Read a streamed body; see ``aread``.  Returns it."""
         if self.body is None:
-            self.check_untouched()
-            self.body = b"".join(self.iter_bytes())
+            try:
+                self.body = b"".join(self.iter_bytes())
+            except BaseException:
+                if self.hold is not None:
+                    self.hold.end_soon()
+                raise
         return self.body
+
+    def close(self):
+        """Give the connection of a streamed response back; see ``aclose``.  From any thread."""
+        if self.hold is not None:
+            self.hold.end_soon()
+            if self.catch_up is not None:
+                self.catch_up()
 
     def __repr__(self):
         return f"<Response [{self.status_code} {self.reason_phrase}]>"

@@ -24,7 +24,7 @@ import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
 from protocols.http.calls import Call
@@ -32,6 +32,7 @@ from protocols.http.client import AsyncClient, ClientClosedError
 from protocols.http.cookies import CookieJar
 from protocols.http.request import Request
 from protocols.http.response import Response
+from protocols.http.streams import BlockingStreamBlock
 from protocols.http.turns import Turns
 from protocols.http.url import URL
 from reactor import new_event_loop
@@ -39,6 +40,10 @@ from reactor import new_event_loop
 __all__ = ["Client"]
 
 T = TypeVar("T")
+
+
+async def _nothing() -> None:
+    """Do nothing."""
 
 
 class _Call:
@@ -112,36 +117,31 @@ class Client(Turns):
         """Return the request that ``request`` would send; see ``AsyncClient``."""
         return self._async.build_request(method, url, **options)
 
-    def send(self, request: Request, **options: Any) -> Response:
-        """Send what ``build_request`` or ``Request`` made; see ``AsyncClient.send``."""
+    def send(self, request: Request, *, stream: bool = False, **options: Any) -> Response:
+        """Send what ``build_request`` or ``Request`` made; see ``AsyncClient.send``.
+
+        With *stream* the response has the connection until it was read, or closed
+        (``Response.close``).
+        """
+        if stream:
+            return self.stream_request(request, **options).__enter__()
         return self._run(lambda: self._async.send(request, **options))
 
-    @contextlib.contextmanager
-    def stream(self, method: str, url: str | URL, **options: Any) -> Iterator[Response]:
+    def stream(self, method: str, url: str | URL, **options: Any) -> BlockingStreamBlock:
         """Send a request for a ``with`` block; the response's body is streamed.
 
         Read it with ``response.iter_bytes()`` or ``read()``; see ``AsyncClient.stream``.
         """
-        with self._streaming(self._async.stream(method, url, **options)) as response:
-            yield response
+        return BlockingStreamBlock(self, self._async.stream(method, url, **options))
 
-    @contextlib.contextmanager
-    def stream_request(self, request: Request, **options: Any) -> Iterator[Response]:
+    def stream_request(self, request: Request, **options: Any) -> BlockingStreamBlock:
         """Send what ``build_request`` or ``Request`` made, as ``stream`` does."""
-        with self._streaming(self._async.stream_request(request, **options)) as response:
-            yield response
+        return BlockingStreamBlock(self, self._async.stream_request(request, **options))
 
-    @contextlib.contextmanager
-    def _streaming(
-        self, context: contextlib.AbstractAsyncContextManager[Response]
-    ) -> Iterator[Response]:
-        response = self._run(context.__aenter__)
-        response.run = self._run
-        try:
-            yield response
-        finally:
-            with contextlib.suppress(ClientClosedError):  # what the client ended is over
-                self._run(lambda: context.__aexit__(None, None, None))
+    def _catch_up(self) -> None:
+        """Let the loop do what was left for it; what the client ended is over."""
+        with contextlib.suppress(ClientClosedError):
+            self._run(_nothing)
 
     @property
     def cookies(self) -> CookieJar:

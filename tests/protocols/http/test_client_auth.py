@@ -18,6 +18,7 @@ from protocols.http import (
     NetrcAuth,
     PasswordAuth,
     PasswordQuestion,
+    RemoteProtocolError,
 )
 from tests.peers.nginx import Nginx
 from tests.peers.scripted import Conversation, answer, on_reactor, serving, serving_in_thread
@@ -58,6 +59,30 @@ async def test_basic_of_the_client_goes_to_one_origin() -> None:
         assert (await client.get(server.url())).content == b"in"
         assert (await client.get(other.url())).status_code == 401
     assert [b"uthorization" in head for head in here + there] == [True, False]
+
+
+@on_reactor
+async def test_challenge_is_answered_whose_body_cannot_be_decoded() -> None:
+    asked: list[PasswordQuestion] = []
+
+    def on_password(question: PasswordQuestion) -> tuple[str, str]:
+        asked.append(question)
+        return "me", "secret"
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            fields = ["WWW-Authenticate: Basic realm=here", "Content-Encoding: gzip"]
+            no = answer(b"not gzip", *fields, status="401 No")
+            await peer.send(answer(b"in") if basic("me", "secret") in head else no)
+
+    async with serving(script) as server, AsyncClient() as client:
+        response = await client.get(server.url(), on_password=on_password)
+        assert (response.content, len(asked)) == (b"in", 1)
+        with pytest.raises(RemoteProtocolError, match="gzip"):  # not the bytes as they came
+            _ = response.history[0].content
+        with pytest.raises(RemoteProtocolError, match="gzip"):
+            await client.get(server.url("/"), auth=("me", "wrong"))
+        assert counts(client) == {**NOTHING, "idle": 1}
 
 
 @on_reactor

@@ -77,8 +77,8 @@ def test_slow_reader_stops_the_server(
 
 
 def is_complete(response: Response) -> bool:
-    stream: Any = response.aiter_bytes()
-    complete: bool = stream.is_complete
+    pieces: Any = response.aiter_raw()
+    complete: bool = pieces._pieces.is_complete
     return complete
 
 
@@ -98,10 +98,11 @@ def test_body_that_ends_while_reading_is_paused_leaves_a_connection_that_reads(
             for extra in (1, 100, 1000, 20_000, 60_000, 65_000):
                 size = STREAM_HIGH_WATER_BYTES + extra
                 async with client.stream("GET", server.url(f"/{size}")) as response:
-                    while not is_complete(response):
+                    pieces: Any = response.aiter_raw()
+                    while not pieces._pieces.is_complete:
                         await passes(20)
-                        if not is_complete(response):
-                            await anext(response.aiter_bytes())
+                        if not pieces._pieces.is_complete:
+                            await anext(pieces)
                 assert (await client.get(server.url("/5"), timeout=5)).content == bytes(5)
             assert client.manager.stats()["opened"] == 1
 
@@ -188,14 +189,15 @@ async def test_stream_is_read_by_one_task_at_a_time() -> None:
         AsyncClient() as client,
         client.stream("GET", server.url()) as response,
     ):
-        first = asyncio.ensure_future(anext(response.aiter_bytes()))
+        pieces = response.aiter_bytes()
+        first = asyncio.ensure_future(anext(pieces))
         await passes(2)
         with pytest.raises(RuntimeError, match="somebody else"):
             await anext(response.aiter_bytes())
         go.set()
         assert await first == b"ok"
         with pytest.raises(StopAsyncIteration):
-            await anext(response.aiter_bytes())
+            await anext(pieces)
 
 
 @on_reactor
@@ -233,11 +235,12 @@ async def test_stream_that_is_cut_gives_what_came_and_then_the_error(how: str) -
 
     async with serving(script) as server, AsyncClient() as client:
         async with client.stream("GET", server.url()) as response:
-            assert await anext(response.aiter_bytes()) == b"some"
+            pieces = response.aiter_bytes()
+            assert await anext(pieces) == b"some"
             go.set()
-            for _ in range(2):
+            for again in (pieces, pieces, response):
                 with pytest.raises(ConnectionError) as caught:
-                    await anext(response.aiter_bytes())
+                    await anext(again.aiter_bytes() if isinstance(again, Response) else again)
                 assert isinstance(caught.value, EndpointError)
         assert counts(client) == NOTHING
 

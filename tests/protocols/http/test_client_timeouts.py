@@ -81,9 +81,10 @@ async def test_timeout_covers_the_body_of_a_stream() -> None:
     data = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"
     async with serving(says(data)) as server, AsyncClient() as client:
         async with client.stream("GET", server.url(), timeout=0.5) as response:
-            assert await anext(response.aiter_bytes()) == b"some"
+            pieces = response.aiter_bytes()
+            assert await anext(pieces) == b"some"
             with pytest.raises(EndpointTimeoutError):
-                await anext(response.aiter_bytes())
+                await anext(pieces)
         assert counts(client) == NOTHING
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from protocols.http import AsyncClient, BodyNotReadError, Response, StatusError
+from protocols.http import AsyncClient, BodyNotReadError, Response, StatusError, StreamConsumed
 from tests.peers.scripted import Conversation, answer, on_reactor, run, serving
 from tests.peers.scripts import says
 
@@ -118,9 +118,23 @@ def test_trailers_come_with_a_chunked_body() -> None:
     assert trailers["sum"] == "1"
 
 
-def test_collected_response_has_no_stream() -> None:
-    with pytest.raises(RuntimeError, match="not streamed"):
-        response_to(answer(b"x")).aiter_bytes()
+def test_collected_response_is_read_from_its_content_and_has_no_raw_pieces() -> None:
+    response = response_to(answer(b"a\nbc"))
+    for _ in range(2):
+        assert list(response.iter_bytes()) == [b"a\nbc"]
+        assert list(response.iter_bytes(3)) == [b"a\nb", b"c"]
+        assert list(response.iter_text(2)) == ["a\n", "bc"]
+        assert list(response.iter_lines()) == ["a", "bc"]
+    with pytest.raises(StreamConsumed, match="in content"):
+        response.iter_raw()
+    assert list(response_to(answer(b"")).iter_bytes()) == []
+    response.close()
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_chunk_without_a_size_raises(size: int) -> None:
+    with pytest.raises(ValueError, match="chunk_size"):
+        response_to(answer(b"x")).iter_bytes(size)
 
 
 @pytest.mark.parametrize("ask", ["content", "text"])

@@ -77,6 +77,21 @@ async def test_what_may_be_done_twice_is_sent_again(method: str, how: bytes | No
         assert counts(client) == {**NOTHING, "idle": 1}
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@on_reactor
+async def test_status_is_tried_again_whose_body_cannot_be_decoded(stream: bool) -> None:
+    peer = Failing(2, busy("Content-Encoding: gzip"))
+    async with serving(peer) as server, AsyncClient(retry=FAST) as client:
+        request = client.build_request("GET", server.url())
+        response = await client.send(request, stream=stream)
+        assert (await response.aread(), len(peer.seen)) == (b"ok", 3)
+        peer.times = 9
+        with pytest.raises(RemoteProtocolError, match="gzip"):
+            await (await client.send(request, stream=stream)).aread()
+        assert len(peer.seen) == 3 + 1 + FAST.attempts
+        assert client.manager.stats()["leased"] == 0
+
+
 @pytest.mark.parametrize("how", [None, busy()])
 @on_reactor
 async def test_what_may_have_been_done_is_sent_again_only_if_the_policy_says_so(
