@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import reactor
+from tests.peers.child import running
 from tests.peers.echo import echo
 from tests.peers.scripted import Server, serving_in_thread
 
@@ -38,13 +40,38 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.mark.skipif(not DOCUMENT.exists(), reason="the documentation is not here")
 @pytest.mark.parametrize("source", [pytest.param(text, id=name) for name, text in blocks()])
 def test_block_runs(source: str, server: Server) -> None:
-    for library in re.findall(r"^import (\w+)", source, re.MULTILINE):
+    libraries = re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE)
+    for library in libraries:
         if find_spec(library) is None:
             pytest.skip(f"{library} is not installed")
     assert ROOT in source
     before = server.connections
-    exec(compile(source.replace(ROOT, server.url("")), str(DOCUMENT), "exec"), {})
+    source = source.replace(ROOT, server.url(""))
+    if "twisted" in libraries:  # whose reactor is one for a process, and runs once
+        run_in_a_child(source)
+    else:
+        exec(compile(source, str(DOCUMENT), "exec"), {})
     assert server.connections > before
+
+
+def test_treq_runs_on_our_loop(server: Server) -> None:
+    pytest.importorskip("treq")
+    before, here = (source for name, source in blocks() if name in ("treq 1", "treq 2"))
+    install = here.partition("from protocols")[0]
+    assert "asyncioreactor.install(loop)" in install
+    program = (install + before).replace(ROOT, server.url(""))
+    check = "\n    assert reactor._asyncioEventloop is loop\n    response"
+    run_in_a_child(program.replace("\n    response", check, 1))
+    assert server.connections == 1
+
+
+def run_in_a_child(source: str) -> None:
+    async def main() -> None:
+        async with running("-c", source) as child:
+            ended = await child.end()
+        assert (ended.status, ended.err) == (0, "")
+
+    reactor.run(main())
 
 
 @pytest.mark.skipif(not DOCUMENT.exists(), reason="the documentation is not here")
