@@ -29,7 +29,7 @@ from protocols.http.errors import InvalidHeader, InvalidURL
 from protocols.http.fetch_files import Downloads, OneFile
 from protocols.http.fetch_input import ArgumentSource, LineSource, Source
 from protocols.http.fetch_report import PROGRAM, printable
-from protocols.http.fetch_run import Ask, Sink, StandardOutput, checked_url
+from protocols.http.fetch_run import Ask, Device, Sink, StandardOutput, checked_url
 from protocols.http.headers import Headers, render_request_head
 from protocols.http.limits import MAX_REDIRECTS
 from protocols.http.proxies import Proxy
@@ -404,7 +404,10 @@ def _sink(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Sink | 
         path = Path(given.output)
         if path.is_dir() or not path.parent.is_dir():
             parser.error(f"--output: {given.output!r}: it is, or is in, no directory that is there")
-        return OneFile(path, resumes=given.resume)
+        if path.exists() and not path.is_file():
+            return Device(path)
+        # a link of the user's leads to the file; with --output-dir the names are the server's
+        return OneFile(Path(os.path.realpath(path)), resumes=given.resume)
     if given.output_dir is None:
         return None
     try:

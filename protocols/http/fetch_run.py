@@ -31,6 +31,7 @@ from reactor import EndpointError, TLSCertificateError
 
 __all__ = [
     "Ask",
+    "Device",
     "Discard",
     "Fetcher",
     "Job",
@@ -207,7 +208,7 @@ class Observer(Protocol):
 class WholeTarget(contextlib.AbstractContextManager["WholeTarget"]):
     """A sink, and the target of every URL, of which nothing is there beforehand."""
 
-    path = None
+    path: Path | None = None
     restarts = True
 
     def target(self, url: URL) -> Self:
@@ -241,6 +242,34 @@ class StandardOutput(WholeTarget):
         self.restarts = False
         while data:
             data = data[os.write(1, data) :]
+
+
+class Device(WholeTarget):
+    """Writes a body as it comes to what is there and is no file: a device, a pipe, a terminal.
+
+    It is never replaced by a file, as it would be by one that is given its name when it is whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path = path
+        self._fd = -1
+
+    def write(self, data: bytes) -> None:
+        """Write *data*, all of it; raises ``OSError``."""
+        self.restarts = False
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
+
+    def __enter__(self) -> Self:
+        self._fd = os.open(self.path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 class Discard(WholeTarget):

@@ -7,7 +7,7 @@ from protocols.http.connection import ClientConnection
 from protocols.http.response import Response
 from reactor import ConnectionManager
 
-Start: TypeAlias = Callable[[], Coroutine[Any, Any, tuple[ClientConnection, Response]]]
+_Start: TypeAlias = Callable[[], Coroutine[Any, Any, tuple[ClientConnection, Response]]]
 
 @final
 class Nothing:
@@ -22,9 +22,9 @@ class Hold:
 def held(manager: ConnectionManager, answer: tuple[ClientConnection, Response]) -> Response: ...
 
 class StreamBlock(AbstractAsyncContextManager[Response, None]):
-    def __init__(self, manager: ConnectionManager, start: Start) -> None: ...
+    def __init__(self, manager: ConnectionManager, start: _Start) -> None: ...
     def __aenter__(self) -> Coroutine[Any, Any, Response]: ...
-    async def enter(self, start: Start) -> Response: ...
+    async def enter(self, start: _Start) -> Response: ...
     def __aexit__(  # type: ignore[override]
         self,
         kind: type[BaseException] | None,

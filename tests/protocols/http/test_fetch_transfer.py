@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,37 @@ async def test_redirect_is_followed_and_its_secrets_stay() -> None:
 
 
 # -- the output -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@on_reactor
+async def test_output_that_is_no_file_is_written_to_and_stays_what_it_is(here: Path) -> None:
+    os.mkfifo(here / "pipe")
+    (here / "full").symlink_to("/dev/full")
+    (here / "null").symlink_to("/dev/null")
+    with (here / "pipe").open("r+b", buffering=0) as reader:
+        async with serving(says(*[answer(b"four")] * 4)) as server:
+            ended = await fetch("-o", "pipe", server.url())
+            assert (ended.status, os.read(reader.fileno(), 100)) == (0, b"four")
+            assert "-> pipe" in ended.err
+            assert (await fetch("-C", "-o", "null", server.url())).status == 0
+            ended = await fetch("-o", "full", server.url())
+            assert ended.status == 1
+            assert "full: No space left on device" in ended.err
+    assert stat.S_ISFIFO((here / "pipe").stat().st_mode)
+    assert (here / "full").is_symlink()
+    assert (here / "null").is_symlink()
+    assert names(here) == ["full", "null", "pipe"]
+
+
+@on_reactor
+async def test_output_that_is_a_link_stays_one(here: Path) -> None:
+    (here / "there").mkdir()
+    (here / "link").symlink_to("there/file")
+    async with serving(says(answer(b"four"))) as server:
+        assert (await fetch("-o", "link", server.url())).status == 0
+    assert (here / "link").is_symlink()
+    assert (here / "there" / "file").read_bytes() == b"four"
 
 
 @on_reactor
