@@ -18,6 +18,7 @@ pytest.register_assert_rewrite(
 
 from reactor.eventloop import EventLoop  # noqa: E402 - after the line above
 from reactor.pollers import default_poller, new_poller  # noqa: E402
+from reactor.pollers.simulated import SimulatedPoller  # noqa: E402
 from reactor.testing import simulated_loop  # noqa: E402
 from tests.reactor.recorder import settle  # noqa: E402
 
@@ -48,6 +49,8 @@ def closing(loop: EventLoop) -> Iterator[EventLoop]:
         yield loop
         if not loop.is_closed():
             check_quiet(loop)
+            if not isinstance(loop.poller, SimulatedPoller):
+                loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
         asyncio.set_event_loop(None)
