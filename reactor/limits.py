@@ -88,6 +88,15 @@ ABORT_SECONDS = 1.0
 TLS_HANDSHAKE_TIMEOUT_SECONDS = 60.0
 TLS_SHUTDOWN_TIMEOUT_SECONDS = 30.0
 
+# TLS sessions that a connection manager keeps to resume them, some 5 KiB each with the peer's
+# certificate; in all, and for one peer, whose tickets serve one connection each.
+MAX_TLS_SESSIONS = 256
+MAX_TLS_SESSIONS_PER_PEER = 16
+
+# How long a session may be resumed, whatever the server says: so long is a certificate that was
+# revoked, or that has ended since, still good for.
+TLS_SESSION_SECONDS = 3600
+
 # Sealed bytes that are gathered for one send.  In two sends a 100 KiB message wakes its reader
 # twice, which costs a third more system time; a socket rarely takes more than this at once.
 TLS_FLUSH_BYTES = 262_144

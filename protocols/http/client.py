@@ -97,7 +97,8 @@ class AsyncClient(Calls):
             awaited.  What they raise goes to the caller.
         tls: the ``ssl.SSLContext`` of https; by default one that verifies against the
             system's or certifi's roots and is shared by all clients.
-        max_connections, max_per_host, idle_seconds: see ``reactor.ConnectionManager``.
+        max_connections, max_per_host, idle_seconds, resume_tls: see
+            ``reactor.ConnectionManager``.
         limits: what a response may cost beside the content itself.
         max_body_bytes: what a body that is not streamed may not exceed, decoded.
         proxy: the URL of a proxy or a ``Proxy``, for all requests, or a mapping from "http",
@@ -129,6 +130,7 @@ class AsyncClient(Calls):
         max_connections: int = 1_000,
         max_per_host: int = 100,
         idle_seconds: float = 30.0,
+        resume_tls: bool = True,
         limits: ResponseLimits | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         proxy: ProxySource | None = None,
@@ -165,6 +167,7 @@ class AsyncClient(Calls):
                 max_connections=max_connections,
                 max_per_endpoint=max_per_host,
                 idle_seconds=idle_seconds,
+                resume_tls=resume_tls,
             ),
             cookies if isinstance(cookies, CookieJar) else CookieJar(cookies),
             deadline_seconds=_limited(phases.total),

@@ -32,6 +32,7 @@ from reactor.limits import (
     IDLE_SECONDS,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ENDPOINT,
+    MAX_TLS_SESSIONS,
     MAX_WAITING,
 )
 from reactor.manager.endpoint import Endpoint, as_endpoint, open_directly
@@ -39,6 +40,7 @@ from reactor.manager.leases import Connection, Leases, Slot
 from reactor.manager.policy import EndpointPool, PoolPolicy
 from reactor.manager.sight import Histogram, PoolEvent, PoolStats
 from reactor.resolver import Resolver
+from reactor.transports.tls_sessions import TLSSessions
 
 __all__ = [
     "BEHAVIORS",
@@ -82,6 +84,8 @@ class ConnectionManager(Leases):
             a millisecond ago.
         behavior: ``"pool_and_reuse"``, or ``"create_and_destroy"`` to use each once.
         resolver: who turns names into addresses; by default the loop's own.
+        resume_tls: whether a new TLS connection resumes a session of an earlier one to the same
+            endpoint, which was verified then (see ``reactor.transports.tls_sessions``).
         on_event: called with a ``PoolEvent`` for each thing that happens, for counters and
             traces of other systems.  What it raises goes to the loop's exception handler.
 
@@ -100,6 +104,7 @@ class ConnectionManager(Leases):
         optimization: str = "scale",
         behavior: str = "pool_and_reuse",
         resolver: Resolver | None = None,
+        resume_tls: bool = True,
         on_event: Callable[[PoolEvent], object] | None = None,
     ) -> None:
         for name, mode, known in (
@@ -127,6 +132,7 @@ class ConnectionManager(Leases):
         self._max_age_seconds = max_age_seconds
         self._reuses = behavior == "pool_and_reuse"
         self._resolver = resolver
+        self._tls_sessions = TLSSessions(MAX_TLS_SESSIONS if resume_tls else 0)
         self._by_age: OrderedDict[Connection, None] = OrderedDict()  # where there is a maximum
         self._aging: asyncio.TimerHandle | None = None
         self._attempts: set[asyncio.Timeout] = set()  # to open a connection
@@ -310,7 +316,8 @@ class ConnectionManager(Leases):
         try:
             async with scope:
                 self._attempts.add(scope)
-                transport, protocol = await opener(factory, endpoint, deadline, self._resolver)
+                with self._tls_sessions.used_for(endpoint):
+                    transport, protocol = await opener(factory, endpoint, deadline, self._resolver)
                 return Connection(self, transport, protocol, _max_leases(protocol), uses)
         except BaseException as error:
             if transport is not None:
@@ -489,6 +496,7 @@ class ConnectionManager(Leases):
         if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
             raise RuntimeError("the connection manager belongs to another event loop")
         self._closed = True
+        self._tls_sessions.clear()
         for timer in (self._expiry, self._aging):
             if timer is not None:
                 timer.cancel()
@@ -575,6 +583,8 @@ class ConnectionManager(Leases):
             "failed": self._failed,
             "gave_up": self._gave_up,
             "closed": dict(self._ends),
+            "tls_handshakes": self._tls_sessions.handshakes,
+            "tls_resumed": self._tls_sessions.resumed,
             "wait_seconds": self._waits.snapshot(),
             "connect_seconds": self._connects.snapshot(),
         }

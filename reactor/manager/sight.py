@@ -61,6 +61,8 @@ class PoolStats(TypedDict):
             ``"idle"``, ``"age"``, ``"uses"``, ``"single_use"`` (create_and_destroy),
             ``"evicted"`` (somebody needed the slot), ``"unusable"`` (closing, or with bytes
             that nobody wanted), ``"discarded"``, ``"drained"``, ``"closed"`` (the manager was).
+        tls_handshakes: handshakes that were completed, with origins and with proxies,
+        tls_resumed: and how many of them resumed the session of an earlier connection.
         wait_seconds: how long those waited who were served after waiting.
         connect_seconds: how long opening took, resolution, race and TLS.
     """
@@ -75,6 +77,8 @@ class PoolStats(TypedDict):
     failed: int
     gave_up: int
     closed: dict[str, int]
+    tls_handshakes: int
+    tls_resumed: int
     wait_seconds: HistogramStats
     connect_seconds: HistogramStats
 

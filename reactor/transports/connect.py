@@ -17,6 +17,7 @@ from reactor.errors import EndpointError, EndpointTimeoutError, endpoint_error
 from reactor.resolver import AddressInfo, Resolver, race
 from reactor.transports.tcp import Connector
 from reactor.transports.tls import TLSProtocol
+from reactor.transports.tls_sessions import Resumption, resumption
 
 __all__ = ["check_endpoint", "connect", "secure"]
 
@@ -77,7 +78,9 @@ async def connect(
                 if tls is None:
                     return connector.transport(protocol), protocol
                 phase = "tls"
-                return await _secure(loop, connector, protocol, tls, server_hostname or host)
+                name = server_hostname or host
+                session = resumption(loop, host, port, tls, name)
+                return await _secure(loop, connector, protocol, tls, name, session)
             finally:
                 connector.close()
     except OSError as error:
@@ -97,9 +100,12 @@ async def _secure(
     protocol: ProtocolT,
     tls: ssl.SSLContext,
     server_hostname: str,
+    session: Resumption | None,
 ) -> tuple[Any, ProtocolT]:
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    layer = TLSProtocol(loop, protocol, tls, server_hostname=server_hostname, waiter=ready)
+    layer = TLSProtocol(
+        loop, protocol, tls, server_hostname=server_hostname, session=session, waiter=ready
+    )
     raw = connector.transport(layer)
     try:
         await ready
@@ -138,8 +144,10 @@ async def secure(
     ready: asyncio.Future[None] = loop.create_future()
     try:
         async with asyncio.timeout_at(deadline):
+            name = server_hostname or host
+            session = resumption(loop, host, port, tls, name, within=True)
             layer = TLSProtocol(
-                loop, protocol, tls, server_hostname=server_hostname or host, waiter=ready
+                loop, protocol, tls, server_hostname=name, session=session, waiter=ready
             )
             transport.set_protocol(layer)
             layer.connection_made(transport)

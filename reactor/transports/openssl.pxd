@@ -46,3 +46,31 @@ cdef int read_plain(void *connection, char *into, int room) noexcept
 cdef int write_plain(void *connection, const char *data, int size) noexcept
 # The ssl.SSLError of a DIRECT_ERROR.
 cdef object openssl_error()
+
+
+# -- sessions, where sessions_available() ----------------------------------------------------
+
+cdef struct Trust:                  # what an SSL object verifies by, and what it shows of itself
+    int mode                        # SSL_VERIFY_NONE, SSL_VERIFY_PEER
+    unsigned long flags             # X509_V_FLAG_*
+    int roots                       # how many certificates and revocation lists are loaded
+    void *certificate               # its own one, or NULL; kept by this
+
+cdef bint sessions_available()
+cdef void read_trust(void *connection, Trust *trust) noexcept
+cdef void free_trust(Trust *trust) noexcept
+
+# The session of a connection, to be freed with free_session(); NULL when it cannot be resumed.
+cdef void *get_session(void *connection) noexcept
+cdef void free_session(void *session) noexcept
+# Whether it can still be resumed; whether that is of TLS 1.3, where a ticket serves once; how
+# many seconds the server says that it lasts, 0 for nothing said.
+cdef bint is_resumable(const void *session) noexcept
+cdef bint is_ticket(const void *session) noexcept
+cdef unsigned long lifetime_hint(const void *session) noexcept
+# Before the handshake: offer a session to the server. Afterwards: whether it was resumed.
+cdef bint offer_session(void *connection, void *session) noexcept
+cdef bint was_resumed(const void *connection) noexcept
+# No more will come of a connection. Without this, one that ends without a close_notify of ours
+# spoils its session (SSL_set_shutdown(3)).
+cdef void end_quietly(void *connection) noexcept

@@ -78,6 +78,8 @@ cdef enum:
     BIO_CTRL_FLUSH = 11
     BIO_CTRL_WPENDING = 13
     CRYPTO_EX_INDEX_SSL = 0
+    TLS_1_3 = 0x0304
+    BOTH_ENDED = 0x01 | 0x02                # SSL_SENT_SHUTDOWN, SSL_RECEIVED_SHUTDOWN
     SPARE_BYTES = 262_144 + 32_768          # TLS_FLUSH_BYTES and two records
 
 ctypedef int (*bio_write_function)(void *bio, const char *data, int size) noexcept nogil
@@ -118,7 +120,38 @@ cdef tuple NAMES = (
     b"ERR_reason_error_string",
 )
 
+cdef struct SessionFunctions:
+    void *(*SSL_get1_session)(void *) noexcept nogil
+    int (*SSL_set_session)(void *, void *) noexcept nogil
+    int (*SSL_session_reused)(const void *) noexcept nogil
+    void (*SSL_set_shutdown)(void *, int) noexcept nogil
+    void (*SSL_SESSION_free)(void *) noexcept nogil
+    int (*SSL_SESSION_is_resumable)(const void *) noexcept nogil
+    int (*SSL_SESSION_get_protocol_version)(const void *) noexcept nogil
+    unsigned long (*SSL_SESSION_get_ticket_lifetime_hint)(const void *) noexcept nogil
+    int (*SSL_get_verify_mode)(const void *) noexcept nogil
+    void *(*SSL_get0_param)(void *) noexcept nogil
+    void *(*SSL_get_certificate)(const void *) noexcept nogil
+    void *(*SSL_get_SSL_CTX)(const void *) noexcept nogil
+    void *(*SSL_CTX_get_cert_store)(const void *) noexcept nogil
+    unsigned long (*X509_VERIFY_PARAM_get_flags)(void *) noexcept nogil
+    void *(*X509_STORE_get0_objects)(const void *) noexcept nogil
+    int (*OPENSSL_sk_num)(const void *) noexcept nogil
+    int (*X509_up_ref)(void *) noexcept nogil
+    void (*X509_free)(void *) noexcept nogil
+
+cdef tuple SESSION_NAMES = (
+    b"SSL_get1_session", b"SSL_set_session", b"SSL_session_reused", b"SSL_set_shutdown",
+    b"SSL_SESSION_free", b"SSL_SESSION_is_resumable",
+    b"SSL_SESSION_get_protocol_version", b"SSL_SESSION_get_ticket_lifetime_hint",
+    b"SSL_get_verify_mode", b"SSL_get0_param", b"SSL_get_certificate", b"SSL_get_SSL_CTX",
+    b"SSL_CTX_get_cert_store", b"X509_VERIFY_PARAM_get_flags", b"X509_STORE_get0_objects",
+    b"OPENSSL_sk_num", b"X509_up_ref", b"X509_free",
+)
+
 cdef Functions openssl                  # in the order of NAMES
+cdef SessionFunctions resuming          # in the order of SESSION_NAMES
+cdef bint resumes = False               # all of them were found
 cdef void *method                       # our BIO_METHOD
 cdef char *spare                        # SPARE_BYTES for whoever has output next, or NULL
 cdef bint ready = False
@@ -135,10 +168,8 @@ cdef bint available():
 
 cdef bint set_up():
     """Find the functions and make the BIO method; false where one is missing."""
-    global method
-    cdef void **place = <void **>&openssl
+    global method, resumes
     cdef void *library
-    cdef size_t at
     path = getattr(sys.modules.get("_ssl"), "__file__", None)
     if path is None or not ssl.OPENSSL_VERSION.startswith("OpenSSL "):
         return False
@@ -146,10 +177,9 @@ cdef bint set_up():
     library = cyr_open_library(encoded)
     if library == NULL:
         return False
-    for at in range(sizeof(Functions) // sizeof(void *)):
-        place[at] = cyr_find(library, <bytes>NAMES[at])
-        if place[at] == NULL:
-            return False
+    if not find_all(library, NAMES, <void **>&openssl):
+        return False
+    resumes = find_all(library, SESSION_NAMES, <void **>&resuming)
     cyr_end_capture()
     if openssl.CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, NULL, cyr_on_new_ssl, NULL,
                                        NULL) < 0:
@@ -160,6 +190,16 @@ cdef bint set_up():
     openssl.BIO_meth_set_write(method, write_wire)
     openssl.BIO_meth_set_read(method, read_wire)
     openssl.BIO_meth_set_ctrl(method, control_wire)
+    return True
+
+
+cdef bint find_all(void *library, tuple names, void **place):
+    """Look so many functions up; false where one is missing."""
+    for name in names:
+        place[0] = cyr_find(library, <bytes>name)
+        if place[0] == NULL:
+            return False
+        place += 1
     return True
 
 
@@ -359,3 +399,63 @@ cdef object openssl_error():
     error.library = "SSL"
     error.reason = reason.upper().replace(" ", "_")
     return error
+
+
+# -- sessions ----------------------------------------------------------------------------------
+
+cdef bint sessions_available():
+    return available() and resumes
+
+
+cdef void read_trust(void *connection, Trust *trust) noexcept:
+    cdef void *store = resuming.SSL_CTX_get_cert_store(resuming.SSL_get_SSL_CTX(connection))
+    trust.mode = resuming.SSL_get_verify_mode(connection)
+    trust.flags = resuming.X509_VERIFY_PARAM_get_flags(resuming.SSL_get0_param(connection))
+    # nothing is ever taken out of a store
+    trust.roots = resuming.OPENSSL_sk_num(resuming.X509_STORE_get0_objects(store))
+    trust.certificate = resuming.SSL_get_certificate(connection)
+    if trust.certificate != NULL:
+        resuming.X509_up_ref(trust.certificate)     # so its address is no other one's
+
+
+cdef void free_trust(Trust *trust) noexcept:
+    if trust.certificate != NULL:
+        resuming.X509_free(trust.certificate)
+        trust.certificate = NULL
+
+
+cdef void *get_session(void *connection) noexcept:
+    cdef void *session = resuming.SSL_get1_session(connection)
+    if session != NULL and not resuming.SSL_SESSION_is_resumable(session):
+        resuming.SSL_SESSION_free(session)
+        return NULL
+    return session
+
+
+cdef void free_session(void *session) noexcept:
+    resuming.SSL_SESSION_free(session)
+
+
+cdef bint is_resumable(const void *session) noexcept:
+    return resuming.SSL_SESSION_is_resumable(session) != 0
+
+
+cdef bint is_ticket(const void *session) noexcept:
+    return resuming.SSL_SESSION_get_protocol_version(session) >= TLS_1_3
+
+
+cdef unsigned long lifetime_hint(const void *session) noexcept:
+    return resuming.SSL_SESSION_get_ticket_lifetime_hint(session)
+
+
+cdef bint offer_session(void *connection, void *session) noexcept:
+    openssl.ERR_clear_error()
+    return resuming.SSL_set_session(connection, session) == 1
+
+
+cdef bint was_resumed(const void *connection) noexcept:
+    return resuming.SSL_session_reused(connection) == 1
+
+
+cdef void end_quietly(void *connection) noexcept:
+    resuming.SSL_set_shutdown(connection, BOTH_ENDED)

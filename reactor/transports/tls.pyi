@@ -7,6 +7,7 @@ from typing_extensions import Buffer
 
 from reactor.core import Reactor
 from reactor.protocol import Protocol
+from reactor.transports.tls_sessions import Resumption
 from reactor.transports.transport import Transport
 
 class TLSTransport(Transport):
@@ -34,7 +35,7 @@ class TLSProtocol(Protocol):
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
-        session: ssl.SSLSession | None = None,
+        session: ssl.SSLSession | Resumption | None = None,
         waiter: asyncio.Future[None] | None = None,
         call_connection_made: bool = True,
         ssl_handshake_timeout: float | None = None,

@@ -197,7 +197,7 @@ cdef class TLSProtocol(Protocol):
         server_hostname: in a client the name to verify and to send as SNI.  A context that
             checks names needs one; with an empty one, asyncio's way to say so, none is
             checked: not secure.
-        session: in a client an ``ssl.SSLSession`` to resume.
+        session: in a client an ``ssl.SSLSession`` to resume, or a ``Resumption``.
         waiter: a future that is done after the handshake.  When that fails, it has the
             exception once the transport below is closed.  Cancelling it aborts.
         call_connection_made: false when the application has had its ``connection_made``.

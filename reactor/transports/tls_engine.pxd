@@ -2,6 +2,7 @@
 
 from reactor.transports.openssl cimport Wire
 from reactor.transports.records cimport RecordCounter
+from reactor.transports.tls_sessions cimport Resumption
 
 cdef enum:
     # What one full record of TLS 1.3 takes. Feeding no more at a time keeps the incoming BIO,
@@ -39,6 +40,7 @@ cdef class TLSEngine:
     cdef list pieces                # what was collected from outgoing, or None
     cdef Py_ssize_t collected       # bytes in pieces
     cdef object failure             # found while reading; what was read before comes first
+    cdef Resumption resumption      # while there is something to do for it, or None
 
     # True once the handshake is done, false when it waits for the peer; raises when it fails.
     cdef bint handshake(self) except -1
@@ -74,13 +76,16 @@ cdef class DirectEngine(TLSEngine):
     cdef void *ssl                  # the SSL object beneath session, or NULL
     cdef void *bio                  # ours
     cdef bint ended                 # close_notify was read: what follows is dropped
+    cdef bint resumes               # its session may be kept
+    cdef bint broken                # the handshake or a record was bad
 
     # Take all that data and size name, and open every whole record into one bytes object; or
     # None. While unread is not 0 there is more: an end, a failure, or a record.
     cdef bytes open_all(self, const char **data, Py_ssize_t *size)
+    cdef int look_for_session(self) except -1
 
 
-# The better one of the two that can be had.
+# The better one of the two that can be had. A session is an ssl.SSLSession, a Resumption, or None.
 cdef TLSEngine new_engine(object sslcontext, bint server_side, object server_hostname,
                           object session)
 

@@ -24,11 +24,12 @@ from libc.limits cimport INT_MAX
 from libc.string cimport memset
 
 from reactor.transports.openssl cimport (
-    DIRECT_END, DIRECT_WANT_READ, available, begin_capture, end_capture,
+    DIRECT_END, DIRECT_WANT_READ, available, begin_capture, end_capture, end_quietly,
     feed_wire, free_wire, lend_output, make_output_room, openssl_error, plug_in, read_plain,
     settle_wire, unplug, write_plain,
 )
 from reactor.transports.records cimport count_records, partial_record
+from reactor.transports.tls_sessions cimport Resumption
 
 import ssl
 
@@ -80,6 +81,9 @@ cdef class TLSEngine:
             return False
         if self.incoming.pending <= partial_record(&self.records):
             self.unread = 0
+        if self.resumption is not None:
+            self.resumption.done(NULL)
+            self.resumption = None
         return True
 
     cdef int feed(self, const char *data, Py_ssize_t size) except -1:
@@ -206,18 +210,33 @@ cdef class DirectEngine(TLSEngine):
 
     def __dealloc__(self):
         if self.bio != NULL:
+            if self.resumes and not self.broken:
+                end_quietly(self.ssl)
             unplug(self.bio)            # the SSL object may be somebody else's, too
         free_wire(&self.wire)
 
     cdef bint handshake(self) except -1:
         try:
             self.ssl_object.do_handshake()
-            return True
         except WantRead:
             return False
+        except BaseException:
+            self.broken = True
+            if self.resumption is not None:
+                self.resumption.failed()
+            raise
         finally:
             self.unread = self.wire.input_size > 0
             self.collected = self.wire.output_size
+        if self.resumption is not None:
+            self.resumption.done(self.ssl)
+            self.look_for_session()     # of TLS 1.2, which has come with the handshake
+        return True
+
+    cdef int look_for_session(self) except -1:
+        if self.resumption.look(self.ssl):
+            self.resumption = None
+        return 0
 
     cdef int feed(self, const char *data, Py_ssize_t size) except -1:
         if self.ended or size == 0:
@@ -245,6 +264,8 @@ cdef class DirectEngine(TLSEngine):
             return RECORD_BAD
         count = read_plain(self.ssl, into, <int>min(room, <Py_ssize_t>INT_MAX))
         self.collected = self.wire.output_size
+        if self.resumption is not None:
+            self.look_for_session()
         if count > 0:
             if count < room:            # else there may be more of it
                 self.unread = self.wire.input_size > 0
@@ -257,6 +278,7 @@ cdef class DirectEngine(TLSEngine):
             self.wire.input_size = 0
             return RECORD_END
         self.failure = openssl_error()
+        self.broken = True
         return RECORD_BAD
 
     cdef bytes open_all(self, const char **data, Py_ssize_t *size):
@@ -302,7 +324,12 @@ cdef class DirectEngine(TLSEngine):
 cdef TLSEngine new_engine(object sslcontext, bint server_side, object server_hostname,
                           object session):
     cdef DirectEngine direct
+    cdef TLSEngine engine
+    cdef Resumption resumption = None
     cdef void *captured
+    if isinstance(session, Resumption):
+        resumption = session
+        session = None
     # What a call-back of these raises is kept for _ssl's own functions to find.
     if (available() and getattr(sslcontext, "_msg_callback", None) is None
             and not getattr(sslcontext, "post_handshake_auth", False)):
@@ -317,5 +344,11 @@ cdef TLSEngine new_engine(object sslcontext, bint server_side, object server_hos
             direct.bio = plug_in(captured, &direct.wire)
             if direct.bio != NULL:
                 direct.incoming = direct.outgoing = None
+                if resumption is not None:
+                    direct.resumes = True
+                    direct.resumption = resumption
+                    resumption.begin(captured)
                 return direct
-    return TLSEngine.__new__(TLSEngine, sslcontext, server_side, server_hostname, session)
+    engine = TLSEngine.__new__(TLSEngine, sslcontext, server_side, server_hostname, session)
+    engine.resumption = resumption
+    return engine

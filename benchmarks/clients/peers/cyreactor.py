@@ -21,7 +21,12 @@ FEATURE_BLOCKS = 61
 
 def client_of(job: Job) -> AsyncClient:
     """Return a client with room for all connections; the rest is as it comes."""
-    return AsyncClient(tls=job.tls(), max_connections=job.connections, max_per_host=job.connections)
+    return AsyncClient(
+        tls=job.tls(),
+        max_connections=job.connections,
+        max_per_host=job.connections,
+        resume_tls=job.work != "fresh",
+    )
 
 
 def get(job: Job) -> None:
@@ -44,7 +49,7 @@ def get(job: Job) -> None:
 
 
 def fresh(job: Job) -> None:
-    """A new connection for each request."""
+    """A new connection for each request, with a full handshake; or (``resumed``) as it comes."""
 
     async def main() -> None:
         async with client_of(job) as client:
@@ -58,6 +63,9 @@ def fresh(job: Job) -> None:
             await job.walk(caller)
 
     reactor.run(main())
+
+
+resumed = fresh
 
 
 class Caller(HTTPProtocol):
