@@ -4,7 +4,8 @@ from typing import Any
 
 from reactor.core import Reactor
 
-class TLSSession: ...
+class TLSSession:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 class TLSSessions:
     @property
@@ -18,7 +19,8 @@ class TLSSessions:
     def clear(self) -> None: ...
     def used_for(self, endpoint: Any) -> AbstractContextManager[None]: ...
 
-class Resumption: ...
+class Resumption:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 def resumption(
     loop: Reactor,

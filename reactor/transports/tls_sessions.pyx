@@ -32,8 +32,8 @@ from libc.string cimport memset
 
 from reactor.core cimport Reactor
 from reactor.transports.openssl cimport (
-    Trust, end_quietly, free_session, free_trust, get_session, is_resumable, is_ticket,
-    lifetime_hint, offer_session, read_trust, sessions_available, was_resumed,
+    Trust, free_session, free_trust, get_session, is_resumable, is_ticket, lifetime_hint,
+    offer_session, read_trust, sessions_available, was_resumed,
 )
 
 import ssl
