@@ -29,8 +29,10 @@ from protocols.http.auth import (
     PasswordAuth,
 )
 from protocols.http.client import AsyncClient, ClientClosedError
-from protocols.http.cookies import CookieJar
+from protocols.http.cookies import CookieConflictError, CookieJar
 from protocols.http.errors import (
+    BodyConsumedError,
+    DecodingError,
     HTTPError,
     IncompleteResponseError,
     InvalidHeader,
@@ -71,11 +73,14 @@ __all__ = [
     "Auth",
     "BasicAuth",
     "BearerAuth",
+    "BodyConsumedError",
     "BodyNotReadError",
     "Client",
     "ClientClosedError",
     "ConnectTimeout",
+    "CookieConflictError",
     "CookieJar",
+    "DecodingError",
     "DigestAuth",
     "HTTPError",
     "HTTPProtocol",

@@ -46,6 +46,7 @@ __all__ = [
     "NetrcAuth",
     "NetrcError",
     "PasswordAuth",
+    "basic_credentials",
     "coerce_auth",
     "parse_challenges",
 ]
@@ -136,10 +137,7 @@ class BasicAuth(Auth):
     """
 
     def __init__(self, user: str | bytes, password: str | bytes) -> None:
-        raw_user, raw_password = _octets("user", user), _octets("password", password)
-        if b":" in raw_user:
-            raise InvalidHeader("Authorization", "a colon in the user (RFC 7617 section 2)")
-        self._value = "Basic " + b64encode(raw_user + b":" + raw_password).decode("ascii")
+        self._value = basic_credentials(user, password)
 
     def headers_for(
         self, method: str, url: URL, *, target: str | None = None, body: bytes | None = None
@@ -398,6 +396,14 @@ class NetrcAuth(Auth):
 
     def __repr__(self) -> str:
         return f"<NetrcAuth, {len(self._logins)} hosts>"
+
+
+def basic_credentials(user: str | bytes, password: str | bytes) -> str:
+    """Return a user and a password as credentials (RFC 7617 section 2); see ``BasicAuth``."""
+    raw_user, raw_password = _octets("user", user), _octets("password", password)
+    if b":" in raw_user:
+        raise InvalidHeader("Authorization", "a colon in the user (RFC 7617 section 2)")
+    return "Basic " + b64encode(raw_user + b":" + raw_password).decode("ascii")
 
 
 def _octets(what: str, text: str | bytes) -> bytes:

@@ -18,12 +18,11 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from base64 import b64encode
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, Unpack
 from urllib.parse import unquote_to_bytes
 
-from protocols.http.auth import AuthSource, coerce_auth
+from protocols.http.auth import AuthSource, basic_credentials, coerce_auth
 from protocols.http.bodies import Body, Content, FileSource, FormSource, encode_body
 from protocols.http.calls import Calls, Prepared, let_go
 from protocols.http.codings import accept_encoding
@@ -650,6 +649,26 @@ class AsyncClient(Calls):
         return self._cookies
 
     @property
+    def headers(self) -> Headers:
+        """What every request has that has no others of these names; not to be changed."""
+        return self._headers
+
+    @property
+    def base_url(self) -> URL | None:
+        """What the URLs of requests are below, or ``None``."""
+        return self._base_url
+
+    @property
+    def timeout(self) -> Timeout:
+        """The limits of requests that have none of their own."""
+        return self._phases
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether ``aclose`` was called."""
+        return self._closed
+
+    @property
     def manager(self) -> ConnectionManager:
         """The connection manager, for its ``stats()`` and ``repr``."""
         return self._manager
@@ -687,4 +706,4 @@ def _limited(timeout: float | None) -> float | None:
 def _basic(userinfo: str) -> str:
     """Return a URL's user information as Basic credentials (RFC 7617 section 2)."""
     user, _, password = userinfo.partition(":")
-    return "Basic " + b64encode(unquote_to_bytes(f"{user}:{password}")).decode("ascii")
+    return basic_credentials(unquote_to_bytes(user), unquote_to_bytes(password))

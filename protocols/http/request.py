@@ -28,6 +28,8 @@ def token_of(method: str) -> str:
 
     Raises ``TypeError`` for what is no str.
     """
+    if not isinstance(method, str):
+        raise TypeError(f"a method is str, not {type(method).__name__}")
     return method if type(method) is str else str.__str__(method)
 
 

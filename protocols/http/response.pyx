@@ -20,6 +20,7 @@ from protocols.http.redirects import is_redirect, redirected
 from protocols.http.reading import (
     Chunks, DecodedPieces, HeldPieces, Lines, Ready, TextPieces, at_once, blocking, decoded_body,
 )
+from protocols.http.set_cookie import parse_set_cookie
 
 
 cdef frozenset NOT_CHARSETS = frozenset(
@@ -177,6 +178,17 @@ cdef class Response:
         self.body = body
         if body is None:
             self.decoder = decoder
+
+    @property
+    def cookies(self):
+        """Names and values of what this response sets; the client's jar has more of them."""
+        found = [parse_set_cookie(field) for field in self.headers.get_list("set-cookie")]
+        return {cookie.name: cookie.value for cookie in found if cookie is not None}
+
+    @property
+    def ok(self):
+        """Whether ``raise_for_status`` would not raise."""
+        return self.status_code < 400
 
     @property
     def is_success(self):

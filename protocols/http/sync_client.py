@@ -30,9 +30,11 @@ from typing import Any, Self, TypeVar
 from protocols.http.calls import Call
 from protocols.http.client import AsyncClient, ClientClosedError
 from protocols.http.cookies import CookieJar
+from protocols.http.headers import Headers
 from protocols.http.request import Request
 from protocols.http.response import Response
 from protocols.http.streams import BlockingStreamBlock
+from protocols.http.timeouts import Timeout
 from protocols.http.turns import Turns
 from protocols.http.url import URL
 from reactor import new_event_loop
@@ -147,6 +149,26 @@ class Client(Turns):
     def cookies(self) -> CookieJar:
         """The jar, which any thread may use; see ``AsyncClient.cookies``."""
         return self._async.cookies
+
+    @property
+    def headers(self) -> Headers:
+        """What every request has that has no others of these names; not to be changed."""
+        return self._async.headers
+
+    @property
+    def base_url(self) -> URL | None:
+        """What the URLs of requests are below, or ``None``."""
+        return self._async.base_url
+
+    @property
+    def timeout(self) -> Timeout:
+        """The limits of requests that have none of their own."""
+        return self._async.timeout
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
 
     # -- leader and followers ------------------------------------------------------------
 

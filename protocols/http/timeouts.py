@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Final
 
 from protocols.http.limits import LONGEST_TIMEOUT_SECONDS
@@ -98,8 +99,16 @@ class Timeout(_Phases):
 
 
 def check_seconds(timeout: Any, name: str = "a timeout") -> None:
-    """Raise ``ValueError`` for a timeout that is neither ``None`` nor more than 0 seconds."""
-    if timeout is not None and not timeout > 0:
+    """Raise for a timeout that is neither ``None`` nor more than 0 seconds.
+
+    ``TypeError`` for what is no number: the pair that requests has is ``Timeout(connect=, read=)``.
+    """
+    if timeout is None:
+        return
+    number: Any = timeout  # which is what Real does not say of itself
+    if isinstance(timeout, bool) or not isinstance(timeout, Real):
+        raise TypeError(f"{name} is a number of seconds, or a Timeout, not {timeout!r}")
+    if not number > 0:
         raise ValueError(f"{name} must be more than 0 seconds, not {timeout}")
 
 

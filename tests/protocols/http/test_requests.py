@@ -19,6 +19,7 @@ from protocols.http import (
     InvalidURL,
     Request,
     Retry,
+    Timeout,
 )
 from protocols.http.errors import ResponseError
 from protocols.http.testing import MockTransport, ReceivedRequest, Reply
@@ -81,8 +82,19 @@ async def test_method_of_the_standard_library_is_one_everywhere() -> None:
             assert (type(response.method), response.method) == (str, "GET")
         await client.send(Request(http.HTTPMethod.DELETE, server.url("/y")))
     assert [head.partition(b" HTTP")[0] for head in heads] == [b"GET /x", b"GET /x", b"DELETE /y"]
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="a method is str, not bytes"):
         Request(b"GET", "http://a.example/")  # type: ignore[arg-type]
+
+
+@on_reactor
+async def test_what_a_client_was_given_can_be_asked() -> None:
+    options: dict[str, Any] = {"base_url": "http://a.example/v1", "headers": {"X": "y"}}
+    with Client(timeout=5, **options) as blocking:
+        async with AsyncClient(timeout=5, **options) as client:
+            for each in (client, blocking):
+                assert (str(each.base_url), each.headers["x"]) == ("http://a.example/v1", "y")
+                assert (each.timeout, each.is_closed) == (Timeout(5), False)
+    assert (client.is_closed, blocking.is_closed) == (True, True)
 
 
 @on_reactor

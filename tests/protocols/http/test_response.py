@@ -118,6 +118,14 @@ def test_trailers_come_with_a_chunked_body() -> None:
     assert trailers["sum"] == "1"
 
 
+def test_cookies_of_a_response_are_those_that_it_sets() -> None:
+    fields = ("Set-Cookie: a=1; Path=/", "Set-Cookie: b=2; Domain=else.example", "Set-Cookie: a=3")
+    response = response_to(answer(b"", *fields))
+    assert response.cookies == {"a": "3", "b": "2"}
+    assert response.ok
+    assert not response_to(answer(b"", status="404 No")).ok
+
+
 def test_collected_response_is_read_from_its_content_and_has_no_raw_pieces() -> None:
     response = response_to(answer(b"a\nbc"))
     for _ in range(2):

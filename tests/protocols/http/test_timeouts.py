@@ -228,3 +228,14 @@ def test_what_is_not_more_than_0_raises(bad: float) -> None:
     for name in ("total", "pool", "connect", "tls", "write", "read"):
         with pytest.raises(ValueError, match=f"{name} must be more than 0"):
             Timeout(**{name: bad})
+
+
+@pytest.mark.parametrize("bad", ["5", (3, 10), True, object()])
+@on_reactor
+async def test_what_is_no_number_is_no_timeout(bad: Any) -> None:
+    async with AsyncClient() as client:
+        for make in (Timeout, lambda bad: AsyncClient(timeout=bad)):
+            with pytest.raises(TypeError, match="is a number of seconds"):
+                make(bad)
+        with pytest.raises(TypeError, match="is a number of seconds, or a Timeout"):
+            await client.get("http://127.0.0.1:1/", timeout=bad)
