@@ -17,6 +17,9 @@ HERE = Path(__file__).parent
 
 FORK = "no fork on Windows"
 POSIX = "counts on files, terminals, limits or signals of POSIX systems"
+SIGNALS = "no signal can be sent to a child on Windows"
+
+FETCH = "protocols/http/test_fetch.py"
 KEYS = "reactor/manager/test_keys.py"
 UNIX = "UNIX sockets, which Windows' asyncio does not have"
 
@@ -38,6 +41,13 @@ TESTS: dict[str, str] = {
     "protocols/http/test_auth.py::test_a_file_that_others_may_touch_is_refused": POSIX,
     "protocols/http/adapters/test_httpx.py::test_unix_socket_is_the_way": UNIX,
     "protocols/http/test_client_safety.py::test_unix_socket_answers_for_all_hosts": UNIX,
+    f"{FETCH}::test_signal_removes_partial_files_and_says_what_was_done": SIGNALS,
+    f"{FETCH}::test_signal_ends_a_run_that_waits_for_standard_input": SIGNALS,
+    "protocols/http/test_fetch_files.py::"
+    "test_partial_file_has_the_permissions_that_the_umask_leaves": POSIX,
+    "protocols/http/test_fetch_input.py::test_failing_read_is_raised_once_and_ends_the_source": (
+        "opens a directory, which Windows refuses"
+    ),
     "reactor/manager/test_blocking.py::"
     "test_child_process_is_refused_its_parents_manager_and_disturbs_it_not": FORK,
     "reactor/test_eventloop.py::"

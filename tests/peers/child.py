@@ -36,16 +36,21 @@ class Child:
         out, err = await self.process.communicate(data)
         status = self.process.returncode
         assert status is not None
-        return Ended(status, (out or b"").decode(), (err or b"").decode())
+        return Ended(status, _text(out), _text(err))
+
+
+def _text(output: bytes | None) -> str:
+    return (output or b"").decode().replace(os.linesep, "\n")
 
 
 @contextlib.contextmanager
 def _signals_at_default() -> Iterator[None]:
     """Keep a child from inheriting that a signal is ignored, as under nohup(1) or in CI."""
+    there = [getattr(signal, name, None) for name in ("SIGHUP", "SIGINT", "SIGTERM")]
     ignored = [
         number
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is signal.SIG_IGN
+        for number in there  # Windows has two of them
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN
     ]
     for number in ignored:
         signal.signal(number, signal.SIG_DFL)

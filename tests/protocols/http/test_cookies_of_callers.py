@@ -427,6 +427,7 @@ def test_times_of_a_file_are_brought_within_their_limits(tmp_path: Path) -> None
     assert all(entry.created == entry.accessed == NOW for entry in jar._snapshot())
 
 
+@pytest.mark.timeout(240)  # files are slow in some places
 def test_a_damaged_file_loads_or_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     path = tmp_path / "jar"

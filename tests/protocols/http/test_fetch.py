@@ -543,13 +543,9 @@ def test_ca_file_makes_its_certificates_trusted(authority: trustme.CA, tmp_path:
 # -- signals and outputs -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("number", "status"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
-    ids=["SIGINT", "SIGTERM", "SIGHUP"],
-)
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_signal_removes_partial_files_and_says_what_was_done(
-    number: signal.Signals, status: int, tmp_path: Path
+    name: str, status: int, tmp_path: Path
 ) -> None:
     async def test() -> None:
         stalled = Stalled()
@@ -561,11 +557,11 @@ def test_signal_removes_partial_files_and_says_what_was_done(
                 *(site.url("/done"), site.url("/file"), site.url("/never")),
             ) as child:
                 await stalled.taken.wait()
-                child.process.send_signal(number)
+                child.process.send_signal(getattr(signal, name))
                 ended = await child.end()
         assert ended.status == status
         lines = ended.out.splitlines()
-        assert lines[0] == f"stopped by {number.name}, 2 not fetched; done until then:"
+        assert lines[0] == f"stopped by {name}, 2 not fetched; done until then:"
         assert lines[1].startswith("1 request, 0 failed, ")
         assert " MB in " in lines[1]
         assert "Traceback" not in ended.err
@@ -594,7 +590,7 @@ async def test_signal_ends_a_run_that_waits_for_standard_input() -> None:
 def test_first_signal_is_noted_and_the_second_has_the_systems_effect() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interruption() as interruption:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert interruption.number == signal.SIGINT
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -605,7 +601,7 @@ def test_signal_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Interruption() as interruption:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         assert not interruption.number
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:

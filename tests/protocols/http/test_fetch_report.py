@@ -75,7 +75,9 @@ def test_line_of_a_saved_body_names_the_file(capsys: pytest.CaptureFixture[str])
     report.finished(
         Job("http://host/x", status=200, received=1500, path=Path("out/x"), seconds=0.5)
     )
-    assert capsys.readouterr().err == "200    1.5 kB  0.500 s  http://host/x -> out/x\n"
+    assert capsys.readouterr().err == "200    1.5 kB  0.500 s  http://host/x -> " + (
+        f"{Path('out/x')}\n"
+    )
     assert report.totals.is_success
 
 
