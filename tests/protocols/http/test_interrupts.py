@@ -113,6 +113,10 @@ def server() -> Iterator[Server]:
     KEPT.clear()
 
 
+def of_ours(file: str) -> bool:
+    return any(each in file.replace("\\", "/") for each in OURS)
+
+
 def interrupted_at(point: int, work: Callable[[], object]) -> str | None:
     """Do *work*, interrupted at its nth point.  Return where that was, ``None`` if never."""
     passed = 0
@@ -121,7 +125,7 @@ def interrupted_at(point: int, work: Callable[[], object]) -> str | None:
     def look(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal passed, where
         code = frame.f_code
-        if event not in ("call", "c_return") or not any(each in code.co_filename for each in OURS):
+        if event not in ("call", "c_return") or not of_ours(code.co_filename):
             return
         if code.co_filename == __file__ and code not in [each.__code__ for each in CALLERS]:
             return

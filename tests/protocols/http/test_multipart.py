@@ -3,6 +3,7 @@
 import email
 import email.policy
 import io
+import sys
 import os
 import re
 import tracemalloc
@@ -273,7 +274,12 @@ def test_a_name_that_could_end_or_break_a_header_is_refused(bad: str) -> None:
     assert raised.value.name == "filename"
 
 
-@pytest.mark.parametrize("bad", BAD_NAMES[:-1], ids=ascii)
+@pytest.mark.parametrize(
+    "bad",
+    # on Windows what ends with a backslash has no name at all
+    [bad for bad in BAD_NAMES[:-1] if sys.platform != "win32" or not bad.endswith("\\")],
+    ids=ascii,
+)
 def test_the_name_of_an_open_file_is_looked_at_too(bad: str) -> None:
     file = io.BytesIO()
     file.name = bad
