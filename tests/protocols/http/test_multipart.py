@@ -3,9 +3,9 @@
 import email
 import email.policy
 import io
-import sys
 import os
 import re
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from email.message import EmailMessage
