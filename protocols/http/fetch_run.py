@@ -27,7 +27,7 @@ from protocols.http.fetch_timings import Trace
 from protocols.http.headers import Headers
 from protocols.http.response import Response
 from protocols.http.url import URL
-from reactor import EndpointError, TLSCertificateError
+from reactor import EndpointError, EndpointTimeoutError, TLSCertificateError
 
 __all__ = [
     "Ask",
@@ -53,6 +53,8 @@ FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
 # RFC 9110 section 9.2.2.  Others may have been done although no answer came.
 IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
+
+UNASKED = "the server sent a part that nobody asked for"
 
 _USERINFO = re.compile(r"//[^/?#]*@")
 
@@ -135,13 +137,15 @@ class Pace:
         self._rate = rate
         self._due = 0.0
 
-    async def take(self, size: int) -> None:
-        """Return when *size* more bytes may be there."""
+    async def take(self, size: int, deadline: float | None = None) -> bool:
+        """Return when *size* more bytes may be there, or False at *deadline* if that is before."""
         if self._rate is None:
-            return
+            return True
         loop = asyncio.get_running_loop()
         self._due = max(self._due, loop.time()) + size / self._rate
-        await asyncio.sleep(self._due - loop.time())
+        until = self._due if deadline is None else min(self._due, deadline)
+        await asyncio.sleep(until - loop.time())
+        return until == self._due
 
 
 class Target(Protocol):
@@ -382,7 +386,7 @@ class Fetcher:
             if await self._download(url, target, job) == "forget":
                 job.begin()
                 if await self._download(url, target, job) == "forget":
-                    job.fail("RemoteProtocolError", "the server sent a part that nobody asked for")
+                    job.fail("RemoteProtocolError", UNASKED)
                     return None
             if job.status in RETRIED_STATUSES and self._ask.method in IDEMPOTENT:
                 return job.wanted_wait
@@ -404,6 +408,8 @@ class Fetcher:
         return not was_sent or self._ask.method in IDEMPOTENT
 
     async def _download(self, url: URL, target: Target, job: Job) -> str:
+        total = self._client.timeout.total
+        deadline = None if total is None else asyncio.get_running_loop().time() + total
         fields = target.ask()
         with self._ask.content() as content:
             async with self._client.stream(
@@ -419,19 +425,36 @@ class Fetcher:
                     job.fail("StatusError", _status_in_words(response))
                     job.wanted_wait = _retry_after(response)
                     await _read_unwanted(response, job)
+                elif (
+                    response.status_code == 206
+                    and answer == "anew"
+                    and "Range" not in self._client.headers
+                ):
+                    job.fail("RemoteProtocolError", UNASKED)
+                    await _read_unwanted(response, job)
                 else:
-                    await self._keep(response, answer, target, job)
+                    await self._keep(response, answer, target, job, deadline)
         return answer
 
-    async def _keep(self, response: Response, answer: str, target: Target, job: Job) -> None:
-        """Put the body, or the rest of it, where it belongs."""
+    async def _keep(
+        self, response: Response, answer: str, target: Target, job: Job, deadline: float | None
+    ) -> None:
+        """Put the body, or the rest of it, where it belongs.
+
+        The pace may be too slow for *deadline*, which is over then though more could be read.
+        """
         with target:
             if answer != "whole":
                 job.expected = _content_length(response)
                 async for data in response.aiter_raw():
                     job.received += len(data)
                     target.write(data)
-                    await self._pace.take(len(data))
+                    in_time = await self._pace.take(len(data), deadline)
+                    if not in_time and job.received != job.expected:
+                        raise EndpointTimeoutError(
+                            "the deadline passed, at this rate",
+                            host=response.url.host, port=response.url.port, phase="read",
+                        )  # fmt: skip
             target.commit()
             job.path = target.path
 

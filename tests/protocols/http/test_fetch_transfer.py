@@ -311,6 +311,30 @@ async def test_body_that_is_at_standard_output_already_is_not_begun_again() -> N
         assert server.connections == 1
 
 
+@on_reactor
+async def test_part_that_nobody_asked_for_is_not_kept_as_the_whole(here: Path) -> None:
+    part = answer(b"hello", "Content-Range: bytes 0-4/100", status="206 Partial Content")
+    async with serving(says(part)) as server:
+        ended = await fetch("-o", "file", server.url())
+        assert ended.status == 1
+        assert "a part that nobody asked for" in ended.err
+        assert names(here) == []
+        ended = await fetch("-o", "file", "--header", "Range: bytes=0-4", server.url())
+        assert (ended.status, (here / "file").read_bytes()) == (0, b"hello")
+
+
+@on_reactor
+async def test_pace_that_is_too_slow_ends_with_the_timeout(here: Path) -> None:
+    slowly = ("--limit-rate", "1", "--timeout", "1", "-o", "file")
+    async with serving(says(answer(BODY * 20))) as server:  # more than is read at once
+        ended = await fetch(*slowly, server.url())
+        assert (ended.status, names(here)) == (1, [])
+        assert "the deadline passed" in ended.err
+    async with serving(says(answer(b"all of it"))) as server:
+        ended = await fetch(*slowly, server.url())
+        assert (ended.status, (here / "file").read_bytes()) == (0, b"all of it")
+
+
 def test_pace_is_that_of_all_downloads_together() -> None:
     async def main() -> float:
         pace = Pace(1_000_000)
