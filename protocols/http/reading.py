@@ -247,7 +247,9 @@ def blocking(
     Raises ``RuntimeError`` where there is nobody to run it.
     """
     if run is None:
-        raise RuntimeError("only a response of Client.stream is read so; here, async for")
+        raise RuntimeError(
+            "only what Client.stream returned is read so; elsewhere, and in hooks, await aread()"
+        )
     return _Blocking(run, pieces)
 
 

@@ -179,3 +179,19 @@ def test_stream_that_outlives_its_client_ends_quietly() -> None:
         response.close()
         del block, response
         gc.collect()
+
+
+def test_hook_of_a_blocking_client_reads_a_stream_as_a_coroutine_function() -> None:
+    got: list[bytes] = []
+
+    async def hook(response: Response) -> None:
+        with pytest.raises(RuntimeError, match="in hooks, await aread"):
+            response.read()
+        got.append(await response.aread())
+
+    with (
+        serving_in_thread(says(OK, OK)) as server,
+        Client(event_hooks={"response": [hook]}) as client,
+        client.stream("GET", server.url()) as response,
+    ):
+        assert [response.read(), *got, *response.iter_bytes()] == [b"ok"] * 3
