@@ -553,6 +553,15 @@ cdef class Reactor:
             transport.orphan()
         return 0
 
+    def live_transports(self):
+        """Return the transports that have a descriptor, as a list."""
+        cdef LiveLink *link = self.live
+        cdef list found = []
+        while link != NULL:
+            found.append(<object>link.owner)
+            link = link.next
+        return found
+
     def stats(self):
         """Return what is alive: ops, timers, ready call-backs and blocks, as ints."""
         return {

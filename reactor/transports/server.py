@@ -2,7 +2,7 @@
 
 Owns: which connections a server has.  May not touch: listening sockets (the listener's), what
 the connections carry.
-Invariant: a connection is in ``_clients`` from its ``connection_made`` until its descriptor is
+Invariant: a connection is the server's from its ``connection_made`` until its descriptor is
 closed, also when the server was closed while it was being accepted.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import weakref
 from typing import Any
 
 from reactor.transports.tls import TLSProtocol
@@ -18,6 +17,37 @@ from reactor.transports.tls import TLSProtocol
 __all__ = ["Server"]
 
 COUNTS_CLIENTS = sys.version_info < (3, 13)  # asyncio's own server knows them since
+
+
+class Clients:
+    """The connections of a server, which know it: as much of a set as asyncio's server asks for.
+
+    A set of weak references would be 140 bytes more for each of them.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, _transport: Any) -> None:
+        """Count one more."""
+        self._count += 1
+
+    def discard(self, _transport: Any) -> None:
+        """Count one less."""
+        self._count -= 1
+
+    def copy(self) -> list[Any]:
+        """Return them all."""
+        loop: Any = self._server.get_loop()
+        return [
+            transport
+            for transport in loop.live_transports()
+            if getattr(transport, "server", None) is self._server
+        ]
 
 
 class Server(asyncio.base_events.Server):
@@ -28,7 +58,7 @@ class Server(asyncio.base_events.Server):
 
     _sockets: list[Any] | None
     _waiters: list[asyncio.Future[None]] | None
-    _clients: weakref.WeakSet[Any]
+    _clients: Clients
     _active_count: int
 
     def __init__(self, stock: Any) -> None:
@@ -42,7 +72,7 @@ class Server(asyncio.base_events.Server):
             stock._ssl_handshake_timeout,
             stock._ssl_shutdown_timeout,
         )
-        self._clients = weakref.WeakSet()
+        self._clients = Clients(self)
 
     def _attach(self, transport: Any) -> None:
         self._clients.add(transport)

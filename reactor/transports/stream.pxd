@@ -38,7 +38,7 @@ cdef class StreamTransport(Transport):
     cdef object sock                # the Python socket that owns the descriptor, or None
     cdef object socket_view         # what get_extra_info("socket") gave out
     cdef object drain_waiter        # LENT: done when the queue is empty, else None
-    cdef object server              # whose connection this is, or None
+    cdef readonly object server              # whose connection this is, or None
     cdef object extra               # dict of facts that the maker knew, or None
     cdef unsigned char peer[28]     # the peer's sockaddr_in or sockaddr_in6
     cdef int peer_size
