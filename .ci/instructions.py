@@ -22,7 +22,12 @@ from pathlib import Path
 from typing import Any
 
 # Instructions of one request; lower one when it was made faster.
-BUDGETS = {"get": 9_350, "callbacks": 7_400, "blocking": 8_900}
+BUDGETS = {
+    "get": 9_350,
+    "features": 9_350,
+    "callbacks": 7_400,
+    "blocking": 8_900,
+}
 TOLERANCE = 0.06
 FEW, MANY = 400, 1_600
 CONNECTIONS = 16
@@ -62,7 +67,7 @@ async def serve() -> None:
 # -- the paths ---------------------------------------------------------------------------------
 
 
-def get(url: str, count: int) -> None:
+def get(url: str, count: int, **options: Any) -> None:
     """``await client.get(url)`` over some connections."""
     import reactor
     from protocols.http import AsyncClient
@@ -74,10 +79,21 @@ def get(url: str, count: int) -> None:
                 assert response.status_code == 200
                 assert len(response.content) == 100
 
-        async with AsyncClient(max_per_host=CONNECTIONS) as client:
+        async with AsyncClient(max_per_host=CONNECTIONS, **options) as client:
             await asyncio.gather(*(caller() for _ in range(CONNECTIONS)))
 
     reactor.run(main())
+
+
+def features(url: str, count: int) -> None:
+    """The same with cookies that are sent and others that are not, redirects and absent hooks."""
+    from protocols.http import CookieJar
+
+    jar = CookieJar()
+    for name, domain in (("session", "127.0.0.1"), ("other", "example.org")):
+        jar.set(name, "0123456789abcdef", domain=domain)
+    hooks: dict[str, list[Any]] = {"request": [], "response": []}
+    get(url, count, cookies=jar, follow_redirects=True, event_hooks=hooks)
 
 
 def callbacks(url: str, count: int) -> None:
@@ -130,7 +146,12 @@ def blocking(url: str, count: int) -> None:
             assert client.get(url).status_code == 200
 
 
-PATHS = {"get": get, "callbacks": callbacks, "blocking": blocking}
+PATHS = {
+    "get": get,
+    "features": features,
+    "callbacks": callbacks,
+    "blocking": blocking,
+}
 
 
 # -- counting ----------------------------------------------------------------------------------

@@ -16,11 +16,14 @@ cdef class Prepared:
     cdef readonly object url        # the request's
     cdef readonly str method        # the request's
     cdef bint is_head               # whether its response has no body
-    cdef object host                # the URL's, for the jar
     cdef EndpointPool pool          # whence the last connection was taken, or None
     cdef bytes head                 # as it goes over the wire without cookies
+    cdef bint has_cookies           # of the caller's own, in place of the jar's
     cdef str cookie                 # the last ones, or None,
     cdef bytes cookie_head          # and the head with them
+    cdef bytes current_head         # the one of these that goes out,
+    cdef object jar_state           # while the jar is in this state,
+    cdef int64_t current_until_ns   # and not for longer
 
     cdef bytes head_with(self, object cookie)
 
@@ -64,11 +67,12 @@ cdef class Calls:
     cdef public object _loop        # the one on which the client was first used, or None
     cdef public bint _is_direct     # requests without options need no look at anything else
     cdef readonly bint _follow
-    cdef set barren                 # the jar's: hosts for which it has nothing
+    cdef list jar_state             # the jar's: one object, another one after each change
     cdef int64_t timeout_ns         # 0 for none
     cdef dict gets                  # URL to Prepared
     cdef dict others                # (method, URL) to Prepared
 
+    cdef int ask_jar(self, Prepared prepared, int64_t now_ns) except -1
     cdef Connection take(self, Prepared prepared)
     cdef Prepared recall(self, str method, object url)
 

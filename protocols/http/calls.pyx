@@ -46,7 +46,6 @@ cdef extern from "Python.h":
     ctypedef struct TypeObject "PyTypeObject":
         PyAsyncMethods *tp_as_async
     PyObject *look_up "PyDict_GetItemWithError"(object mapping, object key) except? NULL
-    bint PySet_Contains(object anyset, object key) except -1
     PySendResult PyIter_Send(object iterator, object argument,
                              PyObject **result) except PYGEN_ERROR
 
@@ -70,12 +69,12 @@ cdef class Prepared:
         self.url = request.url
         self.method = request.method
         self.is_head = request.method == "HEAD"
-        self.host = request.url.host
         self.head = request.head()
+        self.has_cookies = "Cookie" in request.headers
 
     cdef bytes head_with(self, object cookie):
         """Return the head with the jar's cookies, or (None) without."""
-        if cookie is None or "Cookie" in self.request.headers:
+        if cookie is None or self.has_cookies:
             return self.head
         if self.cookie is None or self.cookie != cookie:
             self.cookie_head = self.request.head((("Cookie", cookie),))
@@ -219,11 +218,10 @@ cdef class Call:
         cdef Calls client = self.client
         cdef ClientConnection connection
         cdef Connection lease
-        cdef int64_t now_ns
-        cdef bytes head = prepared.head
+        cdef int64_t now_ns = (<Reactor>client._loop).now_ns()
         self.state = CALL_OVER          # for what raises
-        if not PySet_Contains(client.barren, prepared.host):
-            head = prepared.head_with(client._cookies.header_for(prepared.url))
+        if prepared.jar_state is not client.jar_state[0] or now_ns >= prepared.current_until_ns:
+            client.ask_jar(prepared, now_ns)
         lease = client.take(prepared)
         if lease is None:
             return False
@@ -231,12 +229,11 @@ cdef class Call:
         self.lease = lease
         self.connection = connection = <ClientConnection?>lease.protocol
         self.state = CALL_WAITING
-        now_ns = (<Reactor>client._loop).now_ns()
         if client.timeout_ns:
             self.deadline_ns = now_ns + client.timeout_ns
         try:
-            connection.start(head, prepared.is_head, prepared.method, prepared.url, now_ns,
-                             self.deadline_ns)
+            connection.start(prepared.current_head, prepared.is_head, prepared.method,
+                             prepared.url, now_ns, self.deadline_ns)
         except BaseException:
             self.close()
             raise
@@ -332,7 +329,7 @@ cdef class Calls:
     def __init__(self, Leases manager not None, cookies, *, deadline_seconds, bint follow):
         self._manager = manager
         self._cookies = cookies
-        self.barren = cookies._barren
+        self.jar_state = cookies._state
         self.timeout_ns = (
             0 if deadline_seconds is None else <int64_t>(<double>deadline_seconds * 1e9))
         self._follow = follow
@@ -346,6 +343,16 @@ cdef class Calls:
     def head(self, url, **options):
         """HEAD *url*: the response is without a body (RFC 9110 section 9.3.2)."""
         return self._fetch("HEAD", url, **options) if options else new_call(self, "HEAD", url)
+
+    cdef int ask_jar(self, Prepared prepared, int64_t now_ns) except -1:
+        """Ask the jar for the cookies of a request, and how long they are the same."""
+        cdef object state = self.jar_state[0]       # before: a change that comes meanwhile counts
+        prepared.jar_state = None
+        prepared.current_head = prepared.head_with(self._cookies.header_for(prepared.url))
+        prepared.current_until_ns = now_ns + <int64_t>(
+            <double>self._cookies._steady_seconds(prepared.url) * 1e9)
+        prepared.jar_state = state
+        return 0
 
     cdef Connection take(self, Prepared prepared):
         """Take an idle connection; ``None`` when there is none."""

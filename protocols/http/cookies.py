@@ -38,6 +38,7 @@ from protocols.http.limits import (
     COOKIE_HOSTS_INDEXED,
     COOKIES_KEPT,
     COOKIES_KEPT_PER_DOMAIN,
+    COOKIES_STEADY_SECONDS,
     MAX_COOKIE_AGE_SECONDS,
     MAX_COOKIE_ATTRIBUTE_BYTES,
     MAX_COOKIE_HEADER_BYTES,
@@ -94,6 +95,13 @@ class _Entry:
         self.cookie = cookie
         self.text = f"{cookie.name}={cookie.value}" if cookie.name else cookie.value
 
+    def is_changed_by(self, cookie: Cookie) -> bool:
+        """Return whether *cookie* in its place makes a difference before it would expire."""
+        old = self.cookie
+        if (old.value, old.secure, old.origin) != (cookie.value, cookie.secure, cookie.origin):
+            return True
+        return cookie.expires is not None and (old.expires is None or cookie.expires < old.expires)
+
     def is_expired(self, now: float) -> bool:
         expires = self.cookie.expires
         return expires is not None and expires <= now
@@ -137,6 +145,8 @@ class CookieJar:
         # there is an unbound cookie: so the second can be read without the lock.
         self._index: dict[str, list[_Entry]] = {}
         self._barren: set[str] = set()
+        # One object, and another one after each change of what goes to anybody.
+        self._state: list[object] = [object()]
         if cookies is not None:
             self._add_all(cookies)
 
@@ -256,6 +266,22 @@ class CookieJar:
     def _forget_hosts(self) -> None:
         self._index.clear()
         self._barren.clear()
+        self._state[0] = object()
+
+    def _steady_seconds(self, url: URL) -> float:
+        """Return how long `header_for` says the same of *url*, if the jar is not changed.
+
+        No more than a second, so that it is known by and by which cookies are used.
+        """
+        if type(self).header_for is not CookieJar.header_for or self._clock is not time.time:
+            return 0.0
+        now = time.time()
+        ends = now + COOKIES_STEADY_SECONDS
+        with self._lock:
+            for entry in self._index.get(url.host, ()):
+                if entry.cookie.expires is not None:
+                    ends = min(ends, entry.cookie.expires)
+        return max(ends - now, 0.0)
 
     def _bind(self, url: URL) -> None:
         """Give every unbound cookie the origin of *url*, or raise and leave all as they are."""
@@ -550,6 +576,8 @@ class CookieJar:
             return
         if old is not None:
             self._forget_secure(old)
+            if old.is_changed_by(cookie):
+                self._state[0] = object()
             old.fill(cookie)
             old.accessed = accessed
             self._note_secure(old)
@@ -622,6 +650,9 @@ class NoCookies(CookieJar):
     def header_for(self, url: URL, also: CookieJar | None = None) -> str | None:
         """Return ``None``: no cookie."""
         return None
+
+    def _steady_seconds(self, url: URL) -> float:
+        return COOKIES_STEADY_SECONDS
 
     def store(self, url: URL, headers: Headers) -> None:
         """Forget what a server sets."""

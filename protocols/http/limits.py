@@ -14,6 +14,7 @@ __all__ = [
     "CONTINUE_SECONDS",
     "COOKIES_KEPT",
     "COOKIES_KEPT_PER_DOMAIN",
+    "COOKIES_STEADY_SECONDS",
     "COOKIE_HOSTS_INDEXED",
     "DECODED_PIECE_BYTES",
     "DECODE_INPUT_BYTES",
@@ -196,6 +197,10 @@ MAX_COOKIE_HEADER_BYTES = 8_190
 # For how many hosts a jar remembers which of its cookies may concern them, so that asking
 # for a host without cookies is one look-up.  Some 100 bytes each.
 COOKIE_HOSTS_INDEXED = 4_096
+
+# For how long a request may go out with the cookies that it had last, while its jar is not
+# changed: how exactly a jar knows which cookies were used last, which stay when it is full.
+COOKIES_STEADY_SECONDS = 1.0
 
 # Room for MAX_COOKIES of the largest size in JSON, whose escapes double a character; a file
 # that is larger was not written by a jar.

@@ -211,7 +211,7 @@ def test_interrupted_anywhere_on_the_short_way_the_client_holds_nothing_and_goes
             trust_env=False, follow_redirects=True, max_connections=1, cookies={"a": "b"}
         ) as client:
             client.get(server.url(path))
-            client._async._cookies._barren.clear()
+            client._async._cookies._forget_hosts()
             where = interrupted_at(point, lambda client=client: client.get(server.url(path)))  # type: ignore[misc]
             assert client.get(server.url("/after"), timeout=20).content == b"/after", where
             try:
