@@ -11,6 +11,7 @@ output.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -68,8 +69,10 @@ def say(stream: TextIO, text: str) -> bool:
     except BrokenPipeError:
         _drop(stream)
         return False
-    except OSError:
+    except OSError as error:
         _drop(stream)
+        if sys.platform == "win32" and error.errno == errno.EINVAL:
+            return False  # how a pipe that nobody reads any more ends there
         raise
     return True
 

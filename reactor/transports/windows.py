@@ -96,6 +96,12 @@ class _Pipe:  # or a socket of datagrams
     _read_fut: Any
     _write_fut: Any
 
+    def __repr__(self) -> str:
+        try:
+            return super().__repr__()
+        except ValueError:  # it has no number any more: its child's end closed it
+            return f"<{type(self).__name__} of a closed pipe>"
+
     def orphan(self) -> None:
         """The loop is closed: close it, call nobody, warn."""
         if self._sock is None:

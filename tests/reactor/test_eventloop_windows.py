@@ -160,7 +160,7 @@ def test_datagrams_go_both_ways(real: EventLoop, host: str) -> None:
     async def main() -> None:
         server, served = await real.create_datagram_endpoint(Datagrams, (host, 0))
         address = server.get_extra_info("sockname")
-        client, asked = await real.create_datagram_endpoint(Datagrams, remote_addr=address)
+        client, asked = await real.create_datagram_endpoint(Datagrams, remote_addr=address[:2])
         for number in range(100):
             client.sendto(b"%d" % number)
             data, peer = await served.received.get()

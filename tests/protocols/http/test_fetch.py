@@ -20,6 +20,7 @@ import trustme
 
 import reactor
 from protocols.http.fetch import Interruption, main
+from reactor.errors import system_error
 from tests.peers.child import Child, Ended, running
 from tests.peers.site import Connection, Site, Stalled, page, raw, silence
 
@@ -414,9 +415,9 @@ async def test_name_that_a_directory_has_is_a_failure_of_its_url(tmp_path: Path)
             "--quiet", "--output-dir", str(tmp_path / "out"), site.url("/file"), site.url("/other")
         )
     assert ended.status == 1
-    assert ended.err == (
-        f"cyfetch: {site.url('/file')}: {tmp_path / 'out' / 'file'}: {os.strerror(errno.EISDIR)}\n"
-    )
+    what, _, why = ended.err.rpartition(": ")
+    assert what == f"cyfetch: {site.url('/file')}: {tmp_path / 'out' / 'file'}"
+    assert why == f"{os.strerror(errno.EISDIR)}\n" or sys.platform == "win32"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["file", "other"]
 
 
@@ -441,7 +442,7 @@ async def test_refused_port_is_named() -> None:
     ended = await fetch("--json", url)
     assert ended.status == 1
     assert json.loads(ended.out)["failures"][0]["error"] == "ConnectRefusedError"
-    assert ended.err.endswith(f": {os.strerror(errno.ECONNREFUSED)}\n")
+    assert ended.err.endswith(f": {system_error(errno.ECONNREFUSED).strerror}\n")
 
 
 FAULTS = {
@@ -733,9 +734,9 @@ def test_dumb_terminal_shows_no_bar() -> None:
             f"{__file__!r}: ca_file holds no certificate in PEM",
         ),
         (["--input", "no/such"], "--input: 'no/such': No such file"),
-        (["--input", "."], "--input: '.': Is a directory"),
+        (["--input", "."], "--input: '.': "),
         (["--output-dir", "x"], "--output-dir: there is no URL"),
-        (["--output-dir", __file__, "http://host"], "File exists"),
+        (["--output-dir", __file__, "http://host"], " exists"),
         (["-", "-"], "standard input can be read only once"),
         (["-", "--input", "-"], "standard input can be read only once"),
         (["http://host", "nonsense"], "'nonsense': invalid URL: scheme: there is none"),
