@@ -27,6 +27,7 @@ UNIX = "UNIX sockets, which Windows' asyncio does not have"
 FILES: dict[str, str] = {
     "benchmarks": "the drivers are for Linux: they pin processes and read /proc",
     "programs": "the programs' servers are Debian's",
+    "protocols/http/test_against_httpbin.py": "the server's process ends by a signal of POSIX's",
     "reactor/pollers/test_epoll.py": "epoll is Linux's",
     "reactor/test_eventloop_processes.py": "pipes and children of POSIX systems: "
     "test_eventloop_windows.py has those of Windows",

@@ -43,6 +43,8 @@ INNARDS = "looks at private attributes of the stock loop or its transports"
 NAMED = "asks for 'ssl' in the name of the transport's class"
 FREED = "wants the pipes of a closed loop to be open; ours frees them, and warns"
 LOGGED = "patches base_events' logger; ours logs to the same logger from its own module"
+ACCEPTS = "connects before another pass of the loop: a listener closes when its AcceptEx is back"
+TRANSMITS = "wants the words of TransmitFile's failure; here the file is read and sent"
 
 _SELECTORS = ("EPoll", "Poll", "Select")
 
@@ -77,7 +79,28 @@ _POSIX: dict[str, str] = {
 
 # Of Windows, where the stock loop is asyncio.ProactorEventLoop.
 _WINDOWS: dict[str, str] = {
-    **{name: reason for name, reason in _POSIX.items() if name.startswith("test_base_events.")},
+    **{
+        name: reason
+        for name, reason in _POSIX.items()
+        if name.startswith(("test_base_events.", "test_ssl.")) and "service_name" not in name
+    },
+    **{
+        f"test_events.{kind}EventLoopTests.{test}": reason
+        for kind in ("Proactor", "Select")
+        for test, reason in (
+            ("test_create_ssl_connection", NAMED),
+            ("test_internal_fds", INNARDS),
+            ("test_server_close", ACCEPTS),
+        )
+    },
+    **{
+        f"test_proactor_events.ProactorEventLoopUnixSockSendfileTests.{test}": TRANSMITS
+        for test in (
+            "test_sock_sendfile_iobuffer",
+            "test_sock_sendfile_not_a_file",
+            "test_sock_sendfile_not_regular_file",
+        )
+    },
 }
 
 EXCLUDED = _WINDOWS if sys.platform == "win32" else _POSIX
