@@ -36,6 +36,7 @@ cdef class BodyStream:
     cdef bint taken                     # a piece was handed out
     cdef readonly Headers trailers      # fields after a body in chunks, or None
 
+    cdef bytes next_pieces(self)
     cdef int push(self, bytes data) except -1
     cdef int end(self, object error) except -1
     cdef int wake(self) except -1

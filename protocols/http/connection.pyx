@@ -37,6 +37,7 @@ cdef extern from "Python.h":
                                               PyObject *value) noexcept
 
 cdef Py_ssize_t HIGH_WATER = STREAM_HIGH_WATER_BYTES
+cdef Py_ssize_t JOINED = STREAM_HIGH_WATER_BYTES // 4
 cdef Py_ssize_t LOW_WATER = STREAM_HIGH_WATER_BYTES // 4
 
 
@@ -70,7 +71,7 @@ cdef class BodyStream:
                 await self.waiter
             finally:
                 self.waiter = None
-        data = self.pieces.popleft()
+        data = self.next_pieces()
         self.taken = True
         self.size_bytes -= len(data)
         if self.size_bytes <= LOW_WATER and self.connection is not None:
@@ -87,6 +88,22 @@ cdef class BodyStream:
     def is_taken(self):
         """Whether a piece was handed out, so that what is left is not all of the body."""
         return self.taken and self.error is None
+
+    cdef bytes next_pieces(self):
+        """Return the next piece, or several small ones in one: each costs its reader a turn."""
+        cdef bytes data = self.pieces.popleft()
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef list several
+        if not self.pieces or size >= JOINED:
+            return data
+        several = [data]
+        while self.pieces:
+            data = self.pieces[0]
+            size += PyBytes_GET_SIZE(data)
+            if size > JOINED:
+                break
+            several.append(self.pieces.popleft())
+        return several[0] if len(several) == 1 else b"".join(several)
 
     cdef int push(self, bytes data) except -1:
         self.pieces.append(data)

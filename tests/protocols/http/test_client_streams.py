@@ -110,6 +110,23 @@ def test_body_that_ends_while_reading_is_paused_leaves_a_connection_that_reads(
 
 
 @on_reactor
+async def test_small_pieces_that_have_come_are_read_as_one() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    small = b"1\r\na\r\n" * 20_000
+    large = b"c350\r\n" + bytes(50_000) + b"\r\n"
+    async with (
+        serving(says(head + small + large * 3 + b"0\r\n\r\n")) as server,
+        AsyncClient() as client,
+        client.stream("GET", server.url()) as response,
+    ):
+        pieces: Any = response.aiter_raw()
+        await until(lambda: pieces._pieces.is_complete)
+        got = [piece async for piece in pieces]
+    assert b"".join(got) == b"a" * 20_000 + bytes(150_000)
+    assert len(got) <= 5
+
+
+@on_reactor
 async def test_stream_left_early_costs_the_connection() -> None:
     async def script(peer: Conversation) -> None:
         await peer.request()
