@@ -42,6 +42,7 @@ TESTS: dict[str, str] = {
     "protocols/http/test_auth.py::test_a_file_that_others_may_touch_is_refused": POSIX,
     "protocols/http/adapters/test_httpx.py::test_unix_socket_is_the_way": UNIX,
     "protocols/http/test_client_safety.py::test_unix_socket_answers_for_all_hosts": UNIX,
+    "protocols/http/test_client_safety.py::test_path_that_the_system_would_cut_raises": UNIX,
     f"{FETCH}::test_signal_removes_partial_files_and_says_what_was_done": SIGNALS,
     f"{FETCH}::test_signal_ends_a_run_that_waits_for_standard_input": SIGNALS,
     "protocols/http/test_fetch_files.py::"
