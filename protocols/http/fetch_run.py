@@ -269,7 +269,8 @@ class Device(WholeTarget):
             raise
 
     def __enter__(self) -> Self:
-        self._fd = os.open(self.path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
+        flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        self._fd = os.open(self.path, flags)
         return self
 
     def __exit__(self, *_: object) -> None:
