@@ -3,7 +3,7 @@
 A count does not depend on the machine's load, so this holds where no time would.  Each path runs
 twice in a process of its own, with few and with many requests; the difference, divided, is the
 cost of one request without start-up.  The counts are of CPython 3.11 and gcc -O3: another
-interpreter or compiler needs its own.
+interpreter or compiler needs its own.  That of HTTPS has OpenSSL's share in it, here 3.0's.
 
 usage: python .ci/instructions.py [PATH...]
 Without valgrind it says so and ends well, or (CI is set) fails.
@@ -15,6 +15,7 @@ import asyncio
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -25,9 +26,11 @@ from typing import Any
 BUDGETS = {
     "get": 9_350,
     "features": 9_350,
+    "https": 26_600,
     "callbacks": 7_400,
     "blocking": 8_900,
 }
+OPENSSL = (3, 0)
 TOLERANCE = 0.06
 FEW, MANY = 400, 1_600
 CONNECTIONS = 16
@@ -55,13 +58,20 @@ class Server(asyncio.Protocol):
             self.transport.write(ANSWER)
 
 
-async def serve() -> None:
-    """Serve until standard input ends."""
+async def serve(authority_file: str) -> None:
+    """Serve until standard input ends; write the certificate of who vouches for the server."""
+    import trustme
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(authority_file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Server, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    servers = [await loop.create_server(Server, "127.0.0.1", 0, ssl=tls) for tls in (None, context)]
+    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
-    server.close()
+    for server in servers:
+        server.close()
 
 
 # -- the paths ---------------------------------------------------------------------------------
@@ -149,6 +159,7 @@ def blocking(url: str, count: int) -> None:
 PATHS = {
     "get": get,
     "features": features,
+    "https": get,
     "callbacks": callbacks,
     "blocking": blocking,
 }
@@ -157,7 +168,7 @@ PATHS = {
 # -- counting ----------------------------------------------------------------------------------
 
 
-def instructions(valgrind: str, path: str, url: str, count: int) -> int:
+def instructions(valgrind: str, path: str, url: str, count: int, authority_file: str) -> int:
     """Return how many instructions a process takes for *count* requests."""
     with tempfile.TemporaryDirectory() as directory:
         done = subprocess.run(
@@ -167,7 +178,7 @@ def instructions(valgrind: str, path: str, url: str, count: int) -> int:
                 f"--callgrind-out-file={Path(directory, 'out')}",
                 *(sys.executable, __file__, "--run", path, url, str(count)),
             ],
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            env={**os.environ, "PYTHONHASHSEED": "0", "SSL_CERT_FILE": authority_file},
             capture_output=True,
             text=True,
             check=False,
@@ -188,15 +199,27 @@ def main(paths: list[str]) -> int:
         print(f"instructions are not counted: {missing}")
         return 1 if os.environ.get("CI") else 0
     failed = False
-    with subprocess.Popen(
-        [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as server:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(
+            [sys.executable, __file__, "--serve", authority_file := f"{directory}/authority.pem"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as server,
+    ):
         assert server.stdin is not None
         assert server.stdout is not None
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}/"
+        port, tls_port = server.stdout.readline().split()
         for path in paths or PATHS:
-            few = instructions(valgrind, path, url, FEW)
-            cost = (instructions(valgrind, path, url, MANY) - few) // (MANY - FEW)
+            url = f"http://127.0.0.1:{int(port)}/"
+            if path == "https":
+                url = f"https://127.0.0.1:{int(tls_port)}/"
+                if ssl.OPENSSL_VERSION_INFO[:2] != OPENSSL:
+                    print(f"https is not counted: {ssl.OPENSSL_VERSION} is another one")
+                    continue
+            few = instructions(valgrind, path, url, FEW, authority_file)
+            many = instructions(valgrind, path, url, MANY, authority_file)
+            cost = (many - few) // (MANY - FEW)
             ratio = cost / BUDGETS[path]
             verdict = "too many" if ratio > 1 + TOLERANCE else "good"
             if ratio < 1 - TOLERANCE:
@@ -209,7 +232,7 @@ def main(paths: list[str]) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
-        asyncio.run(serve())
+        asyncio.run(serve(sys.argv[2]))
     elif sys.argv[1:2] == ["--run"]:
         PATHS[sys.argv[2]](sys.argv[3], int(sys.argv[4]))
     else:
