@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t
 from reactor.core cimport Handle, call_in_context
 
 from protocols.http.protocol cimport (
-    EXCHANGE_FAILED, EXCHANGE_NONE, UPLOAD_NONE, HTTPProtocol,
+    EXCHANGE_FAILED, EXCHANGE_NONE, UPLOAD_NONE, HTTPProtocol, piece_of,
 )
 from protocols.http.response cimport Response
 
@@ -467,12 +467,12 @@ cdef class ClientConnection(HTTPProtocol):
 
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
         if self.observer is not None:
-            self.observe("body_received", self.piece(data, size))
+            self.observe("body_received", piece_of(self, data, size))
             if self.state == EXCHANGE_FAILED:
                 return 0
         if self.streamed:
             if self.stream is not None:
-                self.stream.push(self.piece(data, size))
+                self.stream.push(piece_of(self, data, size))
             return 0
         self.body_bytes += size
         if self.body_bytes > self.max_body_bytes:
@@ -480,11 +480,11 @@ cdef class ClientConnection(HTTPProtocol):
                 f"the body exceeds the limit of {self.max_body_bytes} bytes",
                 host=self.host, port=self.port, phase="read"))
         if self.first is None:
-            self.first = self.piece(data, size)
+            self.first = piece_of(self, data, size)
         elif self.rest is None:
-            self.rest = [self.first, self.piece(data, size)]
+            self.rest = [self.first, piece_of(self, data, size)]
         else:
-            self.rest.append(self.piece(data, size))
+            self.rest.append(piece_of(self, data, size))
         return 0
 
     cdef int on_complete(self) except -1:

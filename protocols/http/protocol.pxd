@@ -1,5 +1,8 @@
 """One HTTP/1.1 connection, client side; its C face for those who subclass it in Cython."""
 
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
+)
 from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor
@@ -67,7 +70,6 @@ cdef class HTTPProtocol(Protocol):
     cdef int on_complete(self) except -1
     cdef int on_failed(self, object error) except -1
 
-    cdef bytes piece(self, const char *data, Py_ssize_t size)
     cdef int parse(self, const char *data, Py_ssize_t size) except -1
     cdef int call_back(self, str name, object first=*, object second=*) except -1
     cdef int parse_in_context(self, const char *data, Py_ssize_t size) except -1
@@ -75,3 +77,12 @@ cdef class HTTPProtocol(Protocol):
     cdef int finish(self, bint surplus) except -1
     cdef int fail(self, object error) except -1
     cdef int note_close(self) except -1
+
+
+# A piece of the body as an object: the received one where it is just that.
+cdef inline bytes piece_of(HTTPProtocol protocol, const char *data, Py_ssize_t size):
+    cdef bytes received = protocol.received
+    if (received is not None and size == PyBytes_GET_SIZE(received)
+            and data == PyBytes_AS_STRING(received)):
+        return received
+    return PyBytes_FromStringAndSize(data, size)

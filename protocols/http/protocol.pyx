@@ -19,7 +19,7 @@ read as the answer to the next request (RFC 9112 section 9.2).
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.string cimport memset
@@ -304,13 +304,6 @@ cdef class HTTPProtocol(Protocol):
         finally:
             self.received = None
 
-    cdef bytes piece(self, const char *data, Py_ssize_t size):
-        """Return a piece of the body as an object: the received one where it is just that."""
-        if (self.received is not None and size == PyBytes_GET_SIZE(self.received)
-                and data == PyBytes_AS_STRING(self.received)):
-            return self.received
-        return PyBytes_FromStringAndSize(data, size)
-
     cdef int parse_in_context(self, const char *data, Py_ssize_t size) except -1:
         """Parse; the first call-back enters the connection's context, which is left here."""
         cdef object context
@@ -453,7 +446,7 @@ cdef class HTTPProtocol(Protocol):
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
         if not self.hears_body:
             return 0
-        self.call_back("body_received", self.piece(data, size))
+        self.call_back("body_received", piece_of(self, data, size))
         return self.note_close()
 
     cdef int note_close(self) except -1:

@@ -283,7 +283,8 @@ cdef class StreamTransport(Transport):
         cdef char *block = self.receive_op.buffer
         self.receive_op.buffer = NULL
         self.holding = False
-        self.expect_alike(self.receive_op.result)
+        if self.receive_op.result >= OBJECT_FLOOR:
+            self.expect_alike(self.receive_op.result)
         try:
             self.deliver(block, self.receive_op.result)
         finally:
