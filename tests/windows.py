@@ -20,6 +20,7 @@ POSIX = "counts on files, terminals, limits or signals of POSIX systems"
 SIGNALS = "no signal can be sent to a child on Windows"
 
 FETCH = "protocols/http/test_fetch.py"
+TURNS = "protocols/http/test_turns.py"
 KEYS = "reactor/manager/test_keys.py"
 UNIX = "UNIX sockets, which Windows' asyncio does not have"
 
@@ -50,6 +51,8 @@ TESTS: dict[str, str] = {
     "protocols/http/test_fetch_input.py::test_failing_read_is_raised_once_and_ends_the_source": (
         "opens a directory, which Windows refuses"
     ),
+    f"{TURNS}::test_interrupt_while_waiting_alone_leaves_nothing_behind": POSIX,
+    f"{TURNS}::test_signal_handler_may_not_call_the_client_that_waits": POSIX,
     "reactor/manager/test_blocking.py::"
     "test_child_process_is_refused_its_parents_manager_and_disturbs_it_not": FORK,
     "reactor/test_eventloop.py::"
