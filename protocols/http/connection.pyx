@@ -71,8 +71,8 @@ cdef class BodyStream:
                 await self.waiter
             finally:
                 self.waiter = None
+        self.taken = True               # first: where joining them fails they are lost
         data = self.next_pieces()
-        self.taken = True
         self.size_bytes -= len(data)
         if self.size_bytes <= LOW_WATER and self.connection is not None:
             if self.connection.transport is not None:

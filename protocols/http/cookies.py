@@ -652,7 +652,7 @@ class NoCookies(CookieJar):
         return None
 
     def _steady_seconds(self, url: URL) -> float:
-        return COOKIES_STEADY_SECONDS
+        return COOKIES_STEADY_SECONDS if type(self) is NoCookies else 0.0
 
     def store(self, url: URL, headers: Headers) -> None:
         """Forget what a server sets."""

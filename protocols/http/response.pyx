@@ -273,8 +273,9 @@ cdef class Response:
         Raises ``StreamConsumed`` where pieces of it were taken before: the rest is not it.
         """
         if self.body is None:
+            pieces = self.pieces()      # a refusal takes nothing from who reads already
             try:
-                self.body = b"".join([chunk async for chunk in self.pieces()])
+                self.body = b"".join([chunk async for chunk in pieces])
             except BaseException:       # and so nobody can read it any more
                 if self.hold is not None:
                     self.hold.end()
@@ -339,8 +340,9 @@ cdef class Response:
     def read(self):
         """Read a streamed body; see ``aread``.  Returns it."""
         if self.body is None:
+            pieces = self.iter_bytes()
             try:
-                self.body = b"".join(self.iter_bytes())
+                self.body = b"".join(pieces)
             except BaseException:
                 if self.hold is not None:
                     self.hold.end_soon()

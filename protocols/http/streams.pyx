@@ -19,8 +19,6 @@ from protocols.http.calls cimport let_go
 from protocols.http.connection cimport ClientConnection
 from protocols.http.response cimport Response
 
-from protocols.http.calls import let_go as give_back
-
 
 @cython.final
 cdef class Nothing:
@@ -53,8 +51,9 @@ cdef class Hold:
     def end(self):
         """Give the connection back, on the loop's thread; a second call does nothing."""
         cdef ClientConnection connection = self.connection
-        self.connection = None
         if connection is not None:
+            self.manager.check_thread()
+            self.connection = None
             let_go(self.manager, connection)
 
     def end_soon(self):
@@ -66,6 +65,12 @@ cdef class Hold:
             if loop is not None and not loop._closed:
                 loop.call_soon_threadsafe(give_back, self.manager, connection)
             self.connection = None
+
+
+def give_back(Leases manager not None, ClientConnection connection not None):
+    """Give a connection back whose response was dropped or closed."""
+    if manager.connections is not None:     # emptied meanwhile, if both were garbage
+        let_go(manager, connection)
 
 
 cdef Response hold(Leases manager, tuple answer):
@@ -127,6 +132,8 @@ cdef class BlockingStreamBlock:
 
     def __enter__(self):
         """Send the request."""
+        if self.block.start is None:
+            raise RuntimeError("a stream's block begins once")
         try:
             self.client._run(self.block.__aenter__)
             self.block.response.run = self.client._run

@@ -142,6 +142,8 @@ class Client(Turns):
 
     def _catch_up(self) -> None:
         """Let the loop do what was left for it; what the client ended is over."""
+        if self._leader == threading.get_ident():
+            return  # a signal handler: the loop goes on once it has returned
         with contextlib.suppress(ClientClosedError):
             self._run(_nothing)
 

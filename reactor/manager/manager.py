@@ -316,7 +316,8 @@ class ConnectionManager(Leases):
         try:
             async with scope:
                 self._attempts.add(scope)
-                with self._tls_sessions.used_for(endpoint):
+                # without the context, which a session's key knows and must not keep alive
+                with self._tls_sessions.used_for(endpoint._replace(tls=None)):
                     transport, protocol = await opener(factory, endpoint, deadline, self._resolver)
                 return Connection(self, transport, protocol, _max_leases(protocol), uses)
         except BaseException as error:

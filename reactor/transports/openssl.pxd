@@ -70,6 +70,8 @@ cdef bint is_ticket(const void *session) noexcept
 cdef unsigned long lifetime_hint(const void *session) noexcept
 # Before the handshake: offer a session to the server. Afterwards: whether it was resumed.
 cdef bint offer_session(void *connection, void *session) noexcept
+# Whether the cipher suite of a session is among those that a connection offers.
+cdef bint takes_cipher_of(const void *connection, const void *session) noexcept
 cdef bint was_resumed(const void *connection) noexcept
 # No more will come of a connection. Without this, one that ends without a close_notify of ours
 # spoils its session (SSL_set_shutdown(3)).

@@ -137,6 +137,9 @@ cdef struct SessionFunctions:
     unsigned long (*X509_VERIFY_PARAM_get_flags)(void *) noexcept nogil
     void *(*X509_STORE_get0_objects)(const void *) noexcept nogil
     int (*OPENSSL_sk_num)(const void *) noexcept nogil
+    void *(*OPENSSL_sk_value)(const void *, int) noexcept nogil
+    void *(*SSL_get_ciphers)(const void *) noexcept nogil
+    const void *(*SSL_SESSION_get0_cipher)(const void *) noexcept nogil
     int (*X509_up_ref)(void *) noexcept nogil
     void (*X509_free)(void *) noexcept nogil
 
@@ -146,7 +149,8 @@ cdef tuple SESSION_NAMES = (
     b"SSL_SESSION_get_protocol_version", b"SSL_SESSION_get_ticket_lifetime_hint",
     b"SSL_get_verify_mode", b"SSL_get0_param", b"SSL_get_certificate", b"SSL_get_SSL_CTX",
     b"SSL_CTX_get_cert_store", b"X509_VERIFY_PARAM_get_flags", b"X509_STORE_get0_objects",
-    b"OPENSSL_sk_num", b"X509_up_ref", b"X509_free",
+    b"OPENSSL_sk_num", b"OPENSSL_sk_value", b"SSL_get_ciphers", b"SSL_SESSION_get0_cipher",
+    b"X509_up_ref", b"X509_free",
 )
 
 cdef Functions openssl                  # in the order of NAMES
@@ -451,6 +455,16 @@ cdef unsigned long lifetime_hint(const void *session) noexcept:
 cdef bint offer_session(void *connection, void *session) noexcept:
     openssl.ERR_clear_error()
     return resuming.SSL_set_session(connection, session) == 1
+
+
+cdef bint takes_cipher_of(const void *connection, const void *session) noexcept:
+    cdef const void *wanted = resuming.SSL_SESSION_get0_cipher(session)
+    cdef const void *ciphers = resuming.SSL_get_ciphers(connection)
+    cdef int at
+    for at in range(resuming.OPENSSL_sk_num(ciphers)):
+        if resuming.OPENSSL_sk_value(ciphers, at) == wanted:    # they are constants
+            return True
+    return False
 
 
 cdef bint was_resumed(const void *connection) noexcept:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
 from typing import Any
 
 from reactor.transports.tls import TLSProtocol
@@ -26,7 +27,7 @@ class Clients:
     """
 
     def __init__(self, server: Server) -> None:
-        self._server = server
+        self._server = weakref.ref(server)  # which has this: no cycle
         self._count = 0
 
     def __len__(self) -> int:
@@ -42,11 +43,14 @@ class Clients:
 
     def copy(self) -> list[Any]:
         """Return them all."""
-        loop: Any = self._server.get_loop()
+        server = self._server()
+        if server is None:
+            return []
+        loop: Any = server.get_loop()
         return [
             transport
             for transport in loop.live_transports()
-            if getattr(transport, "server", None) is self._server
+            if getattr(transport, "server", None) is server
         ]
 
 

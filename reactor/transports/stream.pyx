@@ -245,7 +245,10 @@ cdef class StreamTransport(Transport):
         count = self.receive_op.result
         self.expect_alike(count)
         if count > 0:
-            shrink_bytes(&data, count)
+            try:
+                shrink_bytes(&data, count)
+            except MemoryError as error:
+                return self.abort_with(error)       # what came is lost: nothing may follow
             received = <bytes>data
             Py_DECREF(received)         # of two references
             self.deliver_bytes(received)

@@ -357,6 +357,7 @@ cdef class TLSProtocol(Protocol):
         if self.state == TLS_ENDED:
             in_handshake = self.waiter is not None
         self.enter(TLS_LOST)
+        self.engine.lost()
         try:
             if self.owes_lost:
                 app_transport.call_connection_lost(self.error)

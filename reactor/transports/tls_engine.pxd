@@ -44,6 +44,8 @@ cdef class TLSEngine:
 
     # True once the handshake is done, false when it waits for the peer; raises when it fails.
     cdef bint handshake(self) except -1
+    # The connection is lost.
+    cdef int lost(self) except -1
     # Take bytes from the peer, at best no more than FEED_BYTES.
     cdef int feed(self, const char *data, Py_ssize_t size) except -1
     # Take up to FEED_BYTES from the front of what data and size name.

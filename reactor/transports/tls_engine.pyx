@@ -86,6 +86,11 @@ cdef class TLSEngine:
             self.resumption = None
         return True
 
+    cdef int lost(self) except -1:
+        if self.resumption is not None:
+            self.resumption.lost()
+        return 0
+
     cdef int feed(self, const char *data, Py_ssize_t size) except -1:
         self.unread += count_records(&self.records, data, size)
         self.window.start = <char *>data

@@ -37,6 +37,7 @@ cdef class Resumption:
     cdef Reactor loop
     cdef Trust trust
     cdef TLSSession offered         # or None
+    cdef bint is_done               # the handshake is
     cdef int looks                  # that will still be taken for a ticket
 
     # Before the handshake: offer the SSL object a session.
@@ -44,6 +45,8 @@ cdef class Resumption:
     # The handshake is over; connection is NULL where nobody knows it. Then it has failed.
     cdef int done(self, void *connection) except -1
     cdef int failed(self) except -1
+    # The connection is lost: in its handshake, maybe.
+    cdef int lost(self) except -1
     # Something was read: keep the session that may have come. Whether none is to be looked for
     # any longer.
     cdef bint look(self, void *connection) except -1

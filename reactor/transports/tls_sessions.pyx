@@ -7,14 +7,16 @@ different then from what it was:
 * **the peer and the way there**: the key has the manager's whole ``Endpoint`` (a proxy and its
   credentials are in it), the host and port that this TLS leads to, whether it is inside of a
   tunnel, and the name that is verified;
-* **the trust**: the key has the ``ssl.SSLContext`` by identity and whether it checks names; and
-  as a context can be changed, a session is compared with what the new SSL object itself says:
-  verification mode and flags, how many roots and revocation lists are loaded, and its own
-  certificate.  Where one is different, the peer's sessions are forgotten.
+* **the trust**: the key has the ``ssl.SSLContext`` by identity (without keeping it), whether and
+  how it checks names, its security level and its options; and as a context can be changed in
+  other ways, a session is compared with what the new SSL object itself says: verification mode
+  and flags, how many roots and revocation lists are loaded, and its own certificate.  Where one
+  is different, the peer's sessions are forgotten.
 
 So a name that was verified is still the one that is asked for, and the certificate of the session
-(``getpeercert()``) is that peer's.  Contexts of a class of their own, or with an ``SSLObject`` of
-their own, may verify in their own way after the handshake, and resume nothing.
+(``getpeercert()``) is that peer's; its chain is not told again (``get_verified_chain()`` is
+empty).  Contexts of a class of their own, or with an ``SSLObject`` of their own, may verify in
+their own way after the handshake, and resume nothing.
 
 A ticket of TLS 1.3 serves once (RFC 8446 appendix C.4: nobody on the line can tell that two
 connections are one client's), a session of TLS 1.2 until it ends.  No data is sent early.  A server
@@ -26,6 +28,7 @@ Invariant: what is offered was made under the same key and the same trust, and h
 
 from collections import OrderedDict
 from contextvars import ContextVar
+from weakref import ref
 
 from libc.stdint cimport int64_t
 from libc.string cimport memset
@@ -33,7 +36,7 @@ from libc.string cimport memset
 from reactor.core cimport Reactor
 from reactor.transports.openssl cimport (
     Trust, free_session, free_trust, get_session, is_resumable, is_ticket, lifetime_hint,
-    offer_session, read_trust, sessions_available, was_resumed,
+    offer_session, read_trust, sessions_available, takes_cipher_of, was_resumed,
 )
 
 import ssl
@@ -164,10 +167,15 @@ cdef class Resumption:
         self.looks = LOOKS
         self.offered = self.sessions.find(self.key, &self.trust, self.loop.now_ns())
         if self.offered is not None:
-            offer_session(connection, self.offered.session)
+            if takes_cipher_of(connection, self.offered.session):
+                offer_session(connection, self.offered.session)
+            else:                       # of TLS 1.2: a server may refuse the whole handshake
+                self.failed()
+                self.offered = None
         return 0
 
     cdef int done(self, void *connection) except -1:
+        self.is_done = True
         self.sessions.handshakes += 1
         if connection != NULL and self.offered is not None and was_resumed(connection):
             self.sessions.resumed += 1
@@ -177,6 +185,9 @@ cdef class Resumption:
         if self.offered is not None:
             self.sessions.drop(self.key, self.offered)
         return 0
+
+    cdef int lost(self) except -1:
+        return 0 if self.is_done else self.failed()
 
     cdef bint look(self, void *connection) except -1:
         cdef TLSSession kept
@@ -208,16 +219,19 @@ cdef class Resumption:
 cdef class _Scope:
     """The block of ``TLSSessions.used_for``."""
 
-    cdef tuple value
+    cdef TLSSessions sessions           # None once the block is over: connections have copies
+    cdef object endpoint                # of the context
     cdef object token
 
     def __init__(self, sessions, endpoint):
-        self.value = (sessions, endpoint)
+        self.sessions = sessions
+        self.endpoint = endpoint
 
     def __enter__(self):
-        self.token = SCOPE.set(self.value)
+        self.token = SCOPE.set(self)
 
     def __exit__(self, *error):
+        self.sessions = None
         try:
             SCOPE.reset(self.token)
         except ValueError:
@@ -242,14 +256,17 @@ def resumption(Reactor loop not None, host, port, sslcontext, server_hostname, *
         within: whether it is inside of another connection, such as a tunnel.
     """
     cdef Resumption made
-    cdef tuple scope = SCOPE.get()
-    if scope is None or type(sslcontext) is not CONTEXT:    # __class__ can be feigned
+    cdef _Scope scope = SCOPE.get()
+    if scope is None or scope.sessions is None:
+        return None
+    if type(sslcontext) is not CONTEXT:                     # __class__ can be feigned
         return None
     if sslcontext.sslobject_class is not SSL_OBJECT:
         return None
     made = Resumption.__new__(Resumption)
-    made.sessions = <TLSSessions?>scope[0]
+    made.sessions = scope.sessions
     made.loop = loop
-    made.key = (scope[1], host, port, within, server_hostname, sslcontext,
-                sslcontext.check_hostname)
+    made.key = (scope.endpoint, host, port, within, server_hostname, ref(sslcontext),
+                sslcontext.check_hostname, sslcontext.hostname_checks_common_name,
+                sslcontext.security_level, sslcontext.options)
     return made

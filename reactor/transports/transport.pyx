@@ -144,6 +144,7 @@ cdef class Transport(OpOwner):
 
     cdef bint deliver(self, const char *data, Py_ssize_t size) except -1:
         cdef object error
+        cdef bytes copy
         if self.receiver == RECEIVER_NATIVE:
             try:
                 (<Protocol>self.protocol).bytes_received(data, size)
@@ -153,7 +154,12 @@ cdef class Transport(OpOwner):
             except BaseException as raised:
                 error = raised
         elif self.receiver == RECEIVER_BYTES:
-            return self.deliver_bytes(PyBytes_FromStringAndSize(data, size))
+            try:
+                copy = PyBytes_FromStringAndSize(data, size)
+            except MemoryError as raised:
+                error = raised          # what came is lost: nothing may follow
+            else:
+                return self.deliver_bytes(copy)
         else:
             return self.deliver_buffered(data, size)
         self.fail(error, "Fatal error: protocol.data_received() call failed.")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import gzip
+import signal
+import subprocess
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +16,14 @@ import pytest
 from protocols.http import AsyncClient, BodyNotReadError, Client, Response, StreamConsumed
 from protocols.http.reading import Chunks
 from reactor import ConnectionManager, EndpointError
-from tests.peers.scripted import OK, answer, on_reactor, serving, serving_in_thread
+from tests.peers.scripted import (
+    OK,
+    Conversation,
+    answer,
+    on_reactor,
+    serving,
+    serving_in_thread,
+)
 from tests.peers.scripts import says
 from tests.protocols.http.client_checks import NOTHING, counts, passes, until
 
@@ -167,6 +179,129 @@ async def test_block_begins_once_and_one_that_did_not_begin_holds_nothing() -> N
     hold: Any = pytest.importorskip("protocols.http.streams").Hold
     with pytest.raises(TypeError):
         hold(manager, None)
+
+
+@on_reactor
+async def test_read_that_is_refused_takes_nothing_from_who_reads() -> None:
+    async with (
+        serving(says(LONG)) as server,
+        AsyncClient() as client,
+        client.stream("GET", server.url()) as response,
+    ):
+        pieces = response.aiter_bytes()
+        size = len(await anext(pieces))
+        with pytest.raises(StreamConsumed):
+            await response.aread()
+        with pytest.raises(RuntimeError):
+            response.read()
+        size += sum([len(piece) async for piece in pieces])
+        assert size == 1 << 22
+
+
+def test_blocking_block_that_is_begun_again_goes_on() -> None:
+    with serving_in_thread(says(LONG)) as server, Client() as client:
+        block = client.stream("GET", server.url())
+        with block as response:
+            with pytest.raises(RuntimeError, match="begins once"):
+                block.__enter__()
+            assert len(response.read()) == 1 << 22
+
+
+# In a process of its own, where the collector comes upon the ring before what hangs on it.
+GARBAGE = """
+import asyncio, gc, sys
+import reactor
+from protocols.http import AsyncClient
+
+gc.disable()
+told = []
+
+
+async def serve(reader, writer):
+    try:
+        await reader.readuntil(b"\\r\\n\\r\\n")
+        writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 50000000\\r\\n\\r\\n")
+        for _ in range(500):
+            writer.write(bytes(100_000))
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+
+async def make(url):
+    class Ring:
+        pass
+
+    ring = Ring()
+    ring.me = ring
+    client = AsyncClient()
+    response = await client.send(client.build_request("GET", url), stream=True)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    if sys.argv[1] == "response":
+        ring.a, ring.b = response, client
+    else:
+        ring.b, ring.a = client, response
+
+
+async def main():
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    await make(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    print(gc.collect() > 0)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    server.close()
+
+
+reactor.run(main())
+print(told)
+"""
+
+
+@pytest.mark.parametrize("first", ["response", "client"])
+def test_client_and_its_response_may_be_garbage_together(first: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GARBAGE, first],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert told == "True\n[]\n"
+
+
+def test_handler_of_a_signal_may_close_the_response_that_is_being_read() -> None:
+    reading = threading.Event()
+    closed: list[BaseException | None] = []
+
+    async def half(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(LONG[: 1 << 21])
+        await asyncio.get_running_loop().run_in_executor(None, reading.wait)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        await conversation.until_closed()
+
+    def close(*_: Any) -> None:
+        try:
+            response.close()
+            closed.append(None)
+        except BaseException as error:
+            closed.append(error)
+
+    with serving_in_thread(half) as server, Client() as client:
+        before = signal.signal(signal.SIGUSR1, close)
+        try:
+            response = client.send(client.build_request("GET", server.url()), stream=True)
+            pieces = response.iter_bytes()
+            next(pieces)
+            reading.set()
+            with pytest.raises(RuntimeError):
+                list(pieces)
+            assert closed == [None]
+        finally:
+            signal.signal(signal.SIGUSR1, before)
 
 
 def test_stream_that_outlives_its_client_ends_quietly() -> None:

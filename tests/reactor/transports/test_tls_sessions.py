@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -83,6 +85,7 @@ class Peer:
         self.transports: list[Any] = []
         self.resumed: list[bool] = []
         self.port = 0
+        self.greeter: Callable[[], Any] = self.server
 
     def server(self) -> TLSProtocol:
         return TLSProtocol(self.loop, Server(self), self.context, server_side=True)
@@ -118,7 +121,7 @@ async def serving(loop: EventLoop, **options: Any) -> AsyncIterator[Peer]:
     context = for_server(**options)
     context.num_tickets = tickets
     peer = Peer(loop, context)
-    listener = await listen(loop, peer.server)
+    listener = await listen(loop, lambda: peer.greeter())  # noqa: PLW0108 - which one, at each
     peer.port = listener.sockets[0].getsockname()[1]
     try:
         yield peer
@@ -349,8 +352,18 @@ def load_certificate(tls: ssl.SSLContext) -> None:
         tls.load_cert_chain(path)
 
 
+def leave_common_names(tls: ssl.SSLContext) -> None:
+    tls.hostname_checks_common_name = False
+
+
+def raise_level(tls: ssl.SSLContext) -> None:
+    tls.set_ciphers(f"DEFAULT:@SECLEVEL={tls.security_level + 1}")
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("change", [change_flags, load_root, load_certificate])
+@pytest.mark.parametrize(
+    "change", [change_flags, load_root, load_certificate, leave_common_names, raise_level]
+)
 def test_a_context_that_was_changed_begins_anew(
     real: EventLoop, version: ssl.TLSVersion, change: Callable[[ssl.SSLContext], None]
 ) -> None:
@@ -405,6 +418,92 @@ def test_a_session_that_failed_is_not_offered_again(real: EventLoop) -> None:
         with pytest.raises(EndpointError):
             await peer.visit(tls)
         assert len(peer.sessions) == 0
+
+    play(real, scenario)
+
+
+def test_a_session_whose_cipher_is_no_longer_taken_is_not_offered(real: EventLoop) -> None:
+    """An OpenSSL server ends such a handshake (RFC 5246 section 7.4.1.2)."""
+
+    async def scenario(peer: Peer) -> None:
+        tls = up_to(ssl.TLSVersion.TLSv1_2, for_client())
+        tls.set_ciphers("ECDHE+AESGCM")
+        assert [await peer.visit(tls) for _ in range(2)] == [False, True]
+        tls.set_ciphers("ECDHE+CHACHA20")
+        assert [await peer.visit(tls) for _ in range(2)] == [False, True]
+
+    play(real, scenario)
+
+
+def test_a_peer_that_hangs_up_at_the_offer_of_a_session_is_offered_none_next(
+    real: EventLoop,
+) -> None:
+    class HangsUp(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            transport.close()
+
+    async def scenario(peer: Peer) -> None:
+        tls = up_to(ssl.TLSVersion.TLSv1_2, for_client())
+        await peer.visit(tls)
+        peer.greeter = HangsUp
+        with pytest.raises(EndpointError):
+            await peer.visit(tls)
+        assert len(peer.sessions) == 0
+        peer.greeter = peer.server
+        assert not await peer.visit(tls)
+
+    play(real, scenario)
+
+
+# -- what sessions keep -------------------------------------------------------------------------
+
+
+def test_sessions_do_not_keep_the_contexts_that_they_are_of(real: EventLoop) -> None:
+    async def scenario(peer: Peer) -> None:
+        contexts = []
+        for _ in range(3):
+            tls = up_to(ssl.TLSVersion.TLSv1_2, for_client())
+            await peer.visit(tls)
+            contexts.append(weakref.ref(tls))
+            del tls
+        for _ in range(5):
+            await asyncio.sleep(0)
+        gc.collect()
+        assert [context() for context in contexts] == [None] * 3
+        assert len(peer.sessions) == 3  # of which none will be asked for
+
+    play(real, scenario)
+
+
+def test_a_connection_that_a_call_back_opens_is_not_the_managers(real: EventLoop) -> None:
+    async def scenario(peer: Peer) -> None:
+        tls = for_client()
+        seen: list[bool] = []
+
+        async def own() -> None:
+            _, asker = await connect(Asker, HOST, peer.port, tls=tls, resolver=Here())
+            asker.transport.write(b"x")
+            await asker.answer
+            seen.append(peer.resumed[-1])
+            asker.transport.close()
+            await asker.lost
+
+        class Opener(Asker):
+            def connection_made(self, transport: Any) -> None:
+                self.tasks = [asyncio.ensure_future(own())]
+
+        await peer.visit(tls)
+        with peer.sessions.used_for("endpoint"):
+            _, opener = await connect(Opener, HOST, peer.port, tls=tls, resolver=Here())
+        opener.transport.write(b"x")
+        await opener.answer
+        await asyncio.gather(*opener.tasks)
+        for _ in range(3):
+            await own()
+        assert seen == [False] * 4
+        assert peer.sessions.handshakes == 2
+        opener.transport.close()
+        await opener.lost
 
     play(real, scenario)
 
