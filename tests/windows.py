@@ -51,6 +51,8 @@ TESTS: dict[str, str] = {
     "protocols/http/test_fetch_input.py::test_failing_read_is_raised_once_and_ends_the_source": (
         "opens a directory, which Windows refuses"
     ),
+    "protocols/http/test_streams.py::"
+    "test_handler_of_a_signal_may_close_the_response_that_is_being_read": POSIX,
     f"{TURNS}::test_interrupt_while_waiting_alone_leaves_nothing_behind": POSIX,
     f"{TURNS}::test_signal_handler_may_not_call_the_client_that_waits": POSIX,
     "reactor/manager/test_blocking.py::"
