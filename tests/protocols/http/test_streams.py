@@ -264,7 +264,7 @@ print(told)
 @pytest.mark.parametrize("first", ["response", "client"])
 def test_client_and_its_response_may_be_garbage_together(first: str) -> None:
     told = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", GARBAGE, first],
+        [sys.executable, "-P", "-W", "ignore", "-c", GARBAGE, first],
         capture_output=True,
         text=True,
         check=True,
