@@ -59,6 +59,8 @@ cdef class StreamTransport(Transport):
     cdef int readable(self) except -1
     cdef int receive_into_buffer(self) except -1
     cdef int receive_into_object(self) except -1
+    cdef Py_ssize_t receive_now(self, char *into, Py_ssize_t room) noexcept
+    cdef int received_none(self, Py_ssize_t result) except -1
     cdef void expect_alike(self, Py_ssize_t count) noexcept
     cdef int send_queue(self, int flags) except -1
     cdef int sent(self) except -1

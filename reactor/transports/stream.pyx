@@ -208,22 +208,30 @@ cdef class StreamTransport(Transport):
         if self.state >= STREAM_CLOSING or self.reading != READ_ON:
             PyBuffer_Release(&view)
             return 0
-        self.receive_op.kind = OP_RECEIVE
-        self.receive_op.buffer = <char *>view.buf
-        self.receive_op.length = view.len
-        self.receive_op.flags = OP_NOWAIT
-        self._loop.poller.submit(&self.receive_op)
-        self.receive_op.flags = 0
-        self.receive_op.buffer = NULL
-        count = self.receive_op.result
+        count = self.receive_now(<char *>view.buf, view.len)
         if count > 0:
             self.close_buffer(&view, count)
             return 0
         PyBuffer_Release(&view)
-        if count == 0:
-            self.received_end()
-        elif count != -EAGAIN:
-            self.abort_with(os_error(count))
+        return self.received_none(count)
+
+    cdef Py_ssize_t receive_now(self, char *into, Py_ssize_t room) noexcept:
+        """Receive what is there; the result of the op."""
+        self.receive_op.kind = OP_RECEIVE
+        self.receive_op.buffer = into
+        self.receive_op.length = room
+        self.receive_op.flags = OP_NOWAIT
+        self._loop.poller.submit(&self.receive_op)
+        self.receive_op.flags = 0
+        self.receive_op.buffer = NULL
+        return self.receive_op.result
+
+    cdef int received_none(self, Py_ssize_t result) except -1:
+        """Nothing has come but the end, or a failure; or it was not ready after all."""
+        if result == 0:
+            return self.received_end()
+        if result != -EAGAIN:
+            return self.abort_with(os_error(result))
         return 0
 
     cdef int receive_into_object(self) except -1:
@@ -235,14 +243,7 @@ cdef class StreamTransport(Transport):
             PyErr_Clear()
             self.object_bytes = 0       # a block is there
             return 0
-        self.receive_op.kind = OP_RECEIVE
-        self.receive_op.buffer = PyBytes_AS_STRING(<object>data)
-        self.receive_op.length = self.object_bytes
-        self.receive_op.flags = OP_NOWAIT
-        self._loop.poller.submit(&self.receive_op)
-        self.receive_op.flags = 0
-        self.receive_op.buffer = NULL
-        count = self.receive_op.result
+        count = self.receive_now(PyBytes_AS_STRING(<object>data), self.object_bytes)
         self.expect_alike(count)
         if count > 0:
             try:
@@ -254,11 +255,7 @@ cdef class StreamTransport(Transport):
             self.deliver_bytes(received)
             return 0
         Py_DECREF(<object>data)
-        if count == 0:
-            self.received_end()
-        elif count != -EAGAIN:
-            self.abort_with(os_error(count))
-        return 0
+        return self.received_none(count)
 
     cdef void expect_alike(self, Py_ssize_t count) noexcept:
         """Choose the memory of the next receive: what comes next is mostly like the last.

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX 
 
 PIPE = subprocess.PIPE
 SHOUT = "import sys; sys.stdout.write(sys.stdin.read().upper())"
-SLEEP = "import time; print('up', flush=True); time.sleep(1000)"
+WAITS = "import signal; print('up', flush=True); signal.pause()"
 
 
 def python(code: str, **options: Any) -> Any:
@@ -124,7 +124,7 @@ def test_child_gets_input_and_gives_output(real: EventLoop) -> None:
 def test_no_thread_waits_for_a_child(real: EventLoop) -> None:
     async def main() -> None:
         before = threading.active_count()
-        child = await python(SLEEP, stdout=PIPE)
+        child = await python(WAITS, stdout=PIPE)
         await child.stdout.readline()
         assert threading.active_count() == before
         child.terminate()
@@ -149,7 +149,7 @@ def test_many_children_end_each_with_its_own_status(real: EventLoop) -> None:
 @pytest.mark.parametrize("call", ["kill", "terminate", "send_signal", "close"])
 def test_child_is_ended_by_signal(real: EventLoop, call: str) -> None:
     async def main() -> int:
-        child = await python(SLEEP, stdout=PIPE)
+        child = await python(WAITS, stdout=PIPE)
         await child.stdout.readline()
         if call == "close":
             child._transport.close()
@@ -179,7 +179,7 @@ def test_child_that_cannot_be_started_leaves_nothing(real: EventLoop) -> None:
 @pytest.mark.parametrize("passes", range(6))
 def test_start_of_a_child_may_be_cancelled_at_every_await(real: EventLoop, passes: int) -> None:
     async def main() -> None:
-        task = asyncio.ensure_future(python(SLEEP, stdin=PIPE, stdout=PIPE, stderr=PIPE))
+        task = asyncio.ensure_future(python(WAITS, stdin=PIPE, stdout=PIPE, stderr=PIPE))
         for _ in range(passes):
             await asyncio.sleep(0)
         task.cancel()
@@ -213,7 +213,7 @@ def test_children_of_a_loop_in_another_thread_are_waited_for() -> None:
 
 def test_status_that_a_poll_has_read_is_not_lost(real: EventLoop) -> None:
     async def main() -> None:
-        child = await python(SLEEP)
+        child = await python(WAITS)
         os.kill(child.pid, signal.SIGUSR1)
         process = child._transport.get_extra_info("subprocess")
         process.wait()  # in place of the loop
@@ -226,7 +226,7 @@ def test_child_that_somebody_else_reaped_has_status_255(
     real: EventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
-        child = await python(SLEEP)
+        child = await python(WAITS)
         os.kill(child.pid, signal.SIGUSR1)
         os.waitpid(child.pid, 0)  # noqa: ASYNC222 - in place of the loop
         assert await child.wait() == 255
@@ -247,7 +247,7 @@ def test_child_is_waited_for_in_a_thread_where_the_system_has_no_pidfd(
         child = await python(SHOUT, stdin=PIPE, stdout=PIPE)
         assert await child.communicate(b"hello") == (b"HELLO", None)
         assert child.returncode == 0
-        child = await python(SLEEP, stdout=PIPE)
+        child = await python(WAITS, stdout=PIPE)
         await child.stdout.readline()
         child.kill()
         assert await child.wait() == -signal.SIGKILL
@@ -294,7 +294,7 @@ def test_closed_loop_kills_and_reaps_its_children() -> None:
     loop = EventLoop()
 
     async def main() -> Any:
-        child = await python(SLEEP, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        child = await python(WAITS, stdin=PIPE, stdout=PIPE, stderr=PIPE)
         await child.stdout.readline()
         return child
 
@@ -315,7 +315,7 @@ def test_closed_loop_reaps_a_child_whose_end_it_has_not_seen() -> None:
     loop = EventLoop()
 
     async def main() -> Any:
-        return await python(SLEEP)
+        return await python(WAITS)
 
     child = loop.run_until_complete(main())
     process = child._transport.get_extra_info("subprocess")
@@ -330,7 +330,7 @@ def test_loop_closed_before_a_child_has_its_pipes_closes_them() -> None:
     loop = EventLoop()
 
     async def main() -> None:
-        starting = asyncio.ensure_future(python(SLEEP, stdin=PIPE, stdout=PIPE))
+        starting = asyncio.ensure_future(python(WAITS, stdin=PIPE, stdout=PIPE))
         await asyncio.sleep(0)
         starting.cancel()  # and nobody lets it end
 
@@ -348,7 +348,7 @@ def test_closed_loop_that_waits_in_a_thread_frees_it(monkeypatch: pytest.MonkeyP
     loop = EventLoop()
 
     async def main() -> Any:
-        return await python(SLEEP, stdout=PIPE)
+        return await python(WAITS, stdout=PIPE)
 
     child = loop.run_until_complete(main())
     closed_with(loop)
@@ -386,7 +386,7 @@ def test_limit_of_the_wait_for_a_killed_child_is_kept(monkeypatch: pytest.Monkey
     loop = EventLoop()
 
     async def main() -> Any:
-        return await python(SLEEP)
+        return await python(WAITS)
 
     child = loop.run_until_complete(main())
     process = child._transport.get_extra_info("subprocess")

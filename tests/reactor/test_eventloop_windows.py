@@ -19,7 +19,7 @@ if sys.platform != "win32":
 Pipes = Any  # the loop's methods that typeshed knows of on Windows only
 
 ECHO = "import sys; sys.stdout.write(sys.stdin.read().upper()); sys.stderr.write('done')"
-SLEEPS = "import time; time.sleep(60)"
+WAITS = "import threading; threading.Event().wait()"
 
 _names = itertools.count(1)
 
@@ -67,7 +67,7 @@ def test_several_children_are_waited_for_at_once(real: EventLoop) -> None:
 
 def test_child_that_is_killed_ends_a_wait(real: EventLoop) -> None:
     async def main() -> None:
-        child = await asyncio.create_subprocess_exec(sys.executable, "-c", SLEEPS, stdout=-1)
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", WAITS, stdout=-1)
         child.kill()
         assert await child.wait() == 1
         assert child.stdout is not None
@@ -86,7 +86,7 @@ def test_program_that_is_not_there_is_an_error_and_leaves_nothing(real: EventLoo
 
 def test_loop_that_closes_ends_its_child_and_warns(real: EventLoop) -> None:
     async def main() -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(sys.executable, "-c", SLEEPS, stdout=-1)
+        return await asyncio.create_subprocess_exec(sys.executable, "-c", WAITS, stdout=-1)
 
     child = real.run_until_complete(main())
     process: Any = child._transport.get_extra_info("subprocess")
@@ -103,11 +103,17 @@ class Answers(asyncio.Protocol):
 
     transport: Any = None
 
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data.upper())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
 
 
 async def connect_pipe(loop: Pipes, name: str) -> tuple[asyncio.StreamReader, Any]:
@@ -121,7 +127,13 @@ async def connect_pipe(loop: Pipes, name: str) -> tuple[asyncio.StreamReader, An
 def test_named_pipe_carries_bytes_both_ways(real: Pipes) -> None:
     async def main() -> None:
         name = pipe_name()
-        [server] = await real.start_serving_pipe(Answers, name)
+        served: list[Answers] = []
+
+        def serve() -> Answers:
+            served.append(Answers())
+            return served[-1]
+
+        [server] = await real.start_serving_pipe(serve, name)
         ends = [await connect_pipe(real, name) for _ in range(3)]
         for number, (_, transport) in enumerate(ends):
             transport.write(f"hello {number}".encode())
@@ -130,7 +142,7 @@ def test_named_pipe_carries_bytes_both_ways(real: Pipes) -> None:
         for _, transport in ends:
             transport.close()
         server.close()
-        await asyncio.sleep(0.01)  # the server's ends hear of it
+        await asyncio.gather(*[each.lost.wait() for each in served if each.transport])
         with pytest.raises(FileNotFoundError):
             await real.create_pipe_connection(Answers, name)
 

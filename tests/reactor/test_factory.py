@@ -26,6 +26,7 @@ from reactor.eventloop import EventLoop
 from reactor.testing import listen
 from reactor.transports.tls import TLSProtocol
 from tests.reactor.transports.tls_ends import HOST, client_default, server_default
+from tests.virtual_time import pass_time
 
 PORT = 4000
 ADDRESS = ("127.0.0.1", PORT)
@@ -229,7 +230,9 @@ def test_lost_connection_is_replaced_after_the_first_wait(
         assert await client.connected() is first
         began = loop.time()
         first.transport.close()  # however it was lost
-        await asyncio.sleep(0.5)
+        await pass_time(0)  # it hears of it
+        assert client.events == ["made", "lost"]
+        await pass_time(0.5)
         second = await client.connected()
         assert second is not first
         assert loop.time() - began == pytest.approx(1, abs=0.05)
@@ -254,7 +257,8 @@ def test_server_that_accepts_and_drops_at_once_is_not_hammered(
     async def main() -> None:
         server = await listen(loop, Rude, ADDRESS)
         client.connect(*ADDRESS)
-        await asyncio.sleep(10.5)
+        for _ in range(21):
+            await pass_time(0.5)
         client.stop()
         await client.wait_closed()
         server.close()
@@ -386,7 +390,7 @@ def test_stop_in_a_wait_ends_it(simulated: Callable[..., EventLoop]) -> None:
     async def main() -> None:
         client.connect(*ADDRESS)
         asking = asyncio.ensure_future(client.connected())
-        await asyncio.sleep(0.5)
+        await pass_time(0.5)
         client.stop()
         with pytest.raises(ConnectError, match="the factory was stopped"):
             await asking
@@ -486,7 +490,7 @@ def test_stopped_factory_may_connect_again_at_once(simulated: Callable[..., Even
         client.connect(*ADDRESS)
         second = await client.connected()
         assert first is not second
-        await asyncio.sleep(5)
+        await pass_time(5)
         assert await client.connected() is second
         client.stop()
         await client.wait_closed()

@@ -6,6 +6,7 @@ import random
 import socket
 import sys
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.reactor.recorder import (
 )
 
 WIDE = {"send_buffer_bytes": 1_048_576, "receive_buffer_bytes": 1_048_576}
+TO_OBJECTS = (BufferRecorder, Recorder)
 CONTENT = random.Random(1).randbytes(3_000_000)
 
 
@@ -119,9 +121,11 @@ def test_end_behind_much_is_told_last(loop: EventLoop) -> None:
     finish(loop, one, two)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_protocol_may_hand_over_in_the_middle(loop: EventLoop, kind: type[Any]) -> None:
-    heir = kind()
+@pytest.mark.parametrize(("kind", "heirs"), [*product([AsyncioRecorder], KINDS), TO_OBJECTS])
+def test_protocol_may_hand_over_in_the_middle(
+    loop: EventLoop, kind: type[Any], heirs: type[Any]
+) -> None:
+    heir = heirs()
 
     def hand_over(record: Any) -> None:
         if len(record.data) > 1_000_000:
@@ -129,26 +133,11 @@ def test_protocol_may_hand_over_in_the_middle(loop: EventLoop, kind: type[Any]) 
             heir.events.append("connection_made")
             heir.link = record.link
 
-    one, two = roomy(loop, None, AsyncioRecorder(data_received=hand_over))
+    one, two = roomy(loop, None, kind(data_received=hand_over))
     one.link.write(CONTENT)
     until(loop, lambda: len(two.data) + len(heir.data) == len(CONTENT))
     assert two.data + heir.data == CONTENT
     assert heir.data
-    finish(loop, one, heir)
-
-
-def test_buffered_protocol_may_hand_over_in_the_middle(loop: EventLoop) -> None:
-    heir = Recorder()
-
-    def hand_over(record: Any) -> None:
-        record.link.set_protocol(heir)
-        heir.events.append("connection_made")
-        heir.link = record.link
-
-    one, two = roomy(loop, None, BufferRecorder(data_received=hand_over))
-    one.link.write(CONTENT)
-    until(loop, lambda: len(two.data) + len(heir.data) == len(CONTENT))
-    assert two.data + heir.data == CONTENT
     finish(loop, one, heir)
 
 
