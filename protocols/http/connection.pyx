@@ -466,13 +466,14 @@ cdef class ClientConnection(HTTPProtocol):
         return 0
 
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
+        cdef bytes piece = piece_of(self, data, size)
         if self.observer is not None:
-            self.observe("body_received", piece_of(self, data, size))
+            self.observe("body_received", piece)
             if self.state == EXCHANGE_FAILED:
                 return 0
         if self.streamed:
             if self.stream is not None:
-                self.stream.push(piece_of(self, data, size))
+                self.stream.push(piece)
             return 0
         self.body_bytes += size
         if self.body_bytes > self.max_body_bytes:
@@ -480,11 +481,11 @@ cdef class ClientConnection(HTTPProtocol):
                 f"the body exceeds the limit of {self.max_body_bytes} bytes",
                 host=self.host, port=self.port, phase="read"))
         if self.first is None:
-            self.first = piece_of(self, data, size)
+            self.first = piece
         elif self.rest is None:
-            self.rest = [self.first, piece_of(self, data, size)]
+            self.rest = [self.first, piece]
         else:
-            self.rest.append(piece_of(self, data, size))
+            self.rest.append(piece)
         return 0
 
     cdef int on_complete(self) except -1:

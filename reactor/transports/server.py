@@ -17,7 +17,7 @@ from reactor.transports.tls import TLSProtocol
 
 __all__ = ["Server"]
 
-COUNTS_CLIENTS = sys.version_info < (3, 13)  # asyncio's own server knows them since
+COUNTS_CLIENTS = sys.version_info < (3, 13)  # asyncio's own server asks for a number until then
 
 
 class Clients:
@@ -87,8 +87,7 @@ class Server(asyncio.base_events.Server):
         self._clients.discard(transport)
         if COUNTS_CLIENTS:
             self._active_count -= 1
-        gone = not (self._active_count if COUNTS_CLIENTS else self._clients)
-        if gone and self._sockets is None and self._waiters is not None:
+        if not self._clients and self._sockets is None and self._waiters is not None:
             self._wakeup()  # type: ignore[attr-defined]
 
     def close_clients(self) -> None:

@@ -59,12 +59,11 @@ cdef tuple QUIET = (BrokenPipeError, ConnectionResetError, ConnectionAbortedErro
 
 cdef enum:
     KEEP_WHOLE = 16_384                 # below this a remainder is copied, not referenced
-    # Below the first, a receive is copied out of a block.  The others are the sizes of what is
-    # not copied: glibc's malloc asks the system for what is larger than 128 KiB, until the first
-    # such piece is freed whole.
+    # Below the first, a receive is copied out of a block.  What is not copied is of a block's size
+    # at most, and of the second's where that does: glibc's malloc asks the system for what is
+    # larger than 128 KiB, until the first such piece is freed whole.
     OBJECT_FLOOR = 65_536
     SMALL_OBJECT = 122_880
-    LARGE_OBJECT = 262_144
 
 
 cdef StreamTransport new_stream(Reactor loop, intptr_t fd, object protocol, object sock,
@@ -266,10 +265,10 @@ cdef class StreamTransport(Transport):
         """
         if count < OBJECT_FLOOR or not self.keeps_bytes:
             self.object_bytes = 0
-        elif count < SMALL_OBJECT:
+            return
+        self.object_bytes = self._loop.pool.block_size      # the most that one receive takes
+        if count < SMALL_OBJECT < self.object_bytes:
             self.object_bytes = SMALL_OBJECT
-        else:
-            self.object_bytes = LARGE_OBJECT
 
     cdef int go_on(self) except -1:
         """Receive what comes next, or let the connection go."""

@@ -91,7 +91,9 @@ class SharedProactor(Proactor):  # type: ignore[misc]
         self._iocp = None
 
 
-class _Pipe:  # or a socket of datagrams
+class _Orphan:
+    """A transport of the proactor's, which may be there when its loop is closed."""
+
     _sock: Any
     _read_fut: Any
     _write_fut: Any
@@ -117,19 +119,19 @@ class _Pipe:  # or a socket of datagrams
         warnings.warn(message, ResourceWarning, 2, source=self)  # which may raise
 
 
-class DatagramTransport(_Pipe, Datagrams):  # type: ignore[misc]
+class DatagramTransport(_Orphan, Datagrams):  # type: ignore[misc]
     """A UDP socket: WSARecvFrom and WSASendTo."""
 
 
-class ReadPipeTransport(_Pipe, ReadPipe):  # type: ignore[misc]
+class ReadPipeTransport(_Orphan, ReadPipe):  # type: ignore[misc]
     """The reading end of a pipe."""
 
 
-class WritePipeTransport(_Pipe, WritePipe):  # type: ignore[misc]
+class WritePipeTransport(_Orphan, WritePipe):  # type: ignore[misc]
     """The writing end of a pipe."""
 
 
-class DuplexPipeTransport(_Pipe, DuplexPipe):  # type: ignore[misc]
+class DuplexPipeTransport(_Orphan, DuplexPipe):  # type: ignore[misc]
     """A named pipe, both ways."""
 
 

@@ -95,6 +95,18 @@ def test_piece_is_as_large_as_what_came(loop: EventLoop) -> None:
     finish(loop, one, two)
 
 
+@pytest.mark.parametrize("size", [4_096, 100_000, 200_000])
+def test_no_receive_takes_more_than_a_block(size: int) -> None:
+    loop = EventLoop(new_poller(block_size=size))
+    one, two = roomy(loop, None, Keeper())
+    one.link.write(CONTENT)
+    until(loop, lambda: len(two.data) == len(CONTENT))
+    assert two.data == CONTENT
+    assert max(map(len, two.pieces)) == size
+    finish(loop, one, two)
+    loop.close()
+
+
 def test_pause_holds_and_resume_goes_on(loop: EventLoop) -> None:
     two = Recorder(data_received=lambda p: p.link.pause_reading())
     one, two = roomy(loop, None, two)
