@@ -379,16 +379,25 @@ cdef void free_wire(Wire *wire) noexcept:
 
 # -- records -----------------------------------------------------------------------------------
 
+cdef inline void forget_errors() noexcept:
+    """Clear OpenSSL's queue of errors: SSL_get_error(3) takes old ones for its own.
+
+    There is hardly ever one, and to clear sixteen empty places costs more than to ask.
+    """
+    if openssl.ERR_peek_last_error():
+        openssl.ERR_clear_error()
+
+
 cdef int read_plain(void *connection, char *into, int room) noexcept:
     cdef int count
-    openssl.ERR_clear_error()           # SSL_get_error(3) takes old ones for its own
+    forget_errors()
     count = openssl.SSL_read(connection, into, room)
     return count if count > 0 else -openssl.SSL_get_error(connection, count)
 
 
 cdef int write_plain(void *connection, const char *data, int size) noexcept:
     cdef int count
-    openssl.ERR_clear_error()
+    forget_errors()
     count = openssl.SSL_write(connection, data, size)
     return count if count > 0 else -openssl.SSL_get_error(connection, count)
 

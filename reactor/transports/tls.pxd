@@ -80,6 +80,7 @@ cdef class TLSProtocol(Protocol):
     cdef int wake_waiter(self, object error) except -1
 
     cdef int receive(self, const char **data, Py_ssize_t *size) except -1
+    cdef int receive_objects(self, DirectEngine engine) except -1
     cdef int receive_into_buffers(self, const char **data, Py_ssize_t *size) except -1
     cdef int keep_unread(self, const char *data, Py_ssize_t size) except -1
     cdef int receive_no_more(self, const char **data, Py_ssize_t *size) except -1

@@ -52,10 +52,9 @@ from reactor.transports.records cimport RECORD_PLAIN_MAX, partial_record
 from reactor.transports.stream cimport StreamTransport
 from reactor.transports.openssl cimport hand_back, take_output
 from reactor.transports.tls_engine cimport (
-    LARGE_FROM, LARGE_TO, PIECE_BYTES, RECORD_END, RECORD_NONE, DirectEngine, has_output,
-    new_engine,
+    LARGE_FROM, PIECE_BYTES, RECORD_END, RECORD_NONE, DirectEngine, has_output, new_engine,
 )
-from reactor.transports.transport cimport RECEIVER_BUFFER, RECEIVER_BYTES, Transport
+from reactor.transports.transport cimport RECEIVER_BUFFER, Transport
 
 import logging
 import ssl
@@ -244,7 +243,6 @@ cdef class TLSProtocol(Protocol):
         return 0
 
     cdef str shown(self):
-        """Return the state in a word, for ``repr``."""
         return ("new", "handshaking", "open", "flushing", "notified", "ended",
                 "lost")[<int>self.state]
 
@@ -346,7 +344,8 @@ cdef class TLSProtocol(Protocol):
     def connection_lost(self, exc):
         """Tell the application, and let go of everything."""
         cdef TLSTransport app_transport = self.app_transport
-        cdef bint in_handshake = self.state < TLS_OPEN
+        cdef bint in_handshake = (self.waiter is not None if self.state == TLS_ENDED
+                                  else self.state < TLS_OPEN)
         if self.state == TLS_LOST:
             return
         if self.error is None and not (
@@ -354,8 +353,6 @@ cdef class TLSProtocol(Protocol):
                 self.state >= TLS_NOTIFIED and not self.lower_paused and isinstance(exc, BROKEN)):
             self.error = exc
         self.timers.disarm(&self.timer)
-        if self.state == TLS_ENDED:
-            in_handshake = self.waiter is not None
         self.enter(TLS_LOST)
         self.engine.lost()
         try:
@@ -435,11 +432,9 @@ cdef class TLSProtocol(Protocol):
         Several records go up together where they fit in a block.  What was taken is gone
         from data and size, also when this raises.
         """
-        cdef Py_ssize_t count
-        cdef Py_ssize_t filled = 0
+        cdef Py_ssize_t count, filled = 0
         cdef Py_ssize_t block_size = self.loop.pool.block_size
         cdef char *block
-        cdef bytes plain
         while self.state == TLS_HANDSHAKING and size[0]:
             self.engine.feed_part(data, size)
             self.handshake()
@@ -447,13 +442,9 @@ cdef class TLSProtocol(Protocol):
             return self.receive_no_more(data, size)
         if self.app_transport.receiver == RECEIVER_BUFFER:
             return self.receive_into_buffers(data, size)
-        if (self.direct and LARGE_FROM <= size[0] <= LARGE_TO
-                and self.app_transport.receiver == RECEIVER_BYTES):
-            plain = (<DirectEngine>self.engine).open_all(data, size)
-            if plain is not None:
-                self.app_transport.deliver_bytes(plain)
-            if size[0] == 0 and not self.engine.unread:
-                return 0
+        if self.direct and size[0] >= LARGE_FROM and self.app_transport.keeps_bytes:
+            self.engine.feed_part(data, size)
+            self.receive_objects(<DirectEngine>self.engine)
         block = self.loop.pool.acquire()
         if block == NULL:
             return self.fail_with(MemoryError())
@@ -486,6 +477,15 @@ cdef class TLSProtocol(Protocol):
         finally:
             self.loop.pool.release(block)
         return self.receive_no_more(data, size)
+
+    cdef int receive_objects(self, DirectEngine engine) except -1:
+        """The same while there is much: what is opened is the object that the application gets."""
+        cdef bytes plain
+        while (engine.wire.input_size >= LARGE_FROM and self.state == TLS_OPEN
+                and self.reading == TLS_READ_ON and self.app_transport.keeps_bytes):
+            plain = engine.open_object()
+            if plain is None or not self.app_transport.deliver_bytes(plain):
+                break
 
     cdef int receive_into_buffers(self, const char **data, Py_ssize_t *size) except -1:
         """The same for a BufferedProtocol: records are opened into its own memory."""

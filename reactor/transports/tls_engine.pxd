@@ -9,10 +9,10 @@ cdef enum:
     # which never shrinks, at its size.
     FEED_BYTES = 16_384 + 256 + 5
     PIECE_BYTES = 16_384                # sealed by one call, into one record
-    # What is received between these is opened into the object that a protocol is given. Below,
-    # a copy is cheaper; above, malloc's default is to map memory for each.
+    # From so much on, what is received is opened into the objects that a protocol is given.
+    # Below, a copy is cheaper; a larger object than six records malloc would map memory for.
     LARGE_FROM = 8_192
-    LARGE_TO = 112_000
+    OBJECT_BYTES = 6 * 16_384
 
 # What open_record returns beside a number of bytes.
 cdef enum:
@@ -81,9 +81,9 @@ cdef class DirectEngine(TLSEngine):
     cdef bint resumes               # its session may be kept
     cdef bint broken                # the handshake or a record was bad
 
-    # Take all that data and size name, and open every whole record into one bytes object; or
-    # None. While unread is not 0 there is more: an end, a failure, or a record.
-    cdef bytes open_all(self, const char **data, Py_ssize_t *size)
+    # Open whole records of what was fed into one bytes object of OBJECT_BYTES at most; None
+    # where there is none. While unread is not 0 there is more: an end, a failure, or a record.
+    cdef bytes open_object(self)
     cdef int look_for_session(self) except -1
 
 

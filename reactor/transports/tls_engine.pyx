@@ -286,14 +286,14 @@ cdef class DirectEngine(TLSEngine):
         self.broken = True
         return RECORD_BAD
 
-    cdef bytes open_all(self, const char **data, Py_ssize_t *size):
+    cdef bytes open_object(self):
         # Plaintext is shorter than the records that carry it, and to cut it moves nothing.
-        cdef Py_ssize_t room = size[0] + partial_record(&self.records)
+        cdef Py_ssize_t room = min(self.wire.input_size + partial_record(&self.records),
+                                   <Py_ssize_t>OBJECT_BYTES)
         cdef Py_ssize_t filled = 0
         cdef Py_ssize_t count
         cdef PyObject *plain = new_bytes(NULL, room)
         try:
-            self.feed_part(data, size)
             while self.unread and filled < room:
                 count = self.open_record(bytes_start(plain) + filled, room - filled)
                 if count < 0:
