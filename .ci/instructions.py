@@ -26,7 +26,7 @@ from typing import Any
 BUDGETS = {
     "get": 9_350,
     "features": 9_350,
-    "https": 26_600,
+    "https": 25_300,
     "callbacks": 7_400,
     "blocking": 8_900,
 }

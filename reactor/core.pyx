@@ -33,7 +33,7 @@ from reactor.timers cimport Timer, TimerHeap
 import asyncio
 import logging
 import traceback
-from asyncio import format_helpers
+from asyncio import Future, format_helpers
 from sys import _getframe
 
 cdef extern from "Python.h":
@@ -258,6 +258,14 @@ cdef class Reactor:
     def time(self):
         """Return the time on the reactor's monotonic clock in seconds."""
         return <double>self.poller.now_ns() / 1e9
+
+    def get_debug(self):
+        """Return whether debug mode is on; CPython asks for each Future and Task it makes."""
+        return self._debug
+
+    def create_future(self):
+        """Return an ``asyncio.Future`` of this loop."""
+        return Future(loop=self)
 
     def call_soon(self, callback, *args, context=None):
         """Call *callback* with *args* in the next pass; see ``loop.call_soon``.

@@ -334,11 +334,14 @@ async def _first(
     running: dict[AttemptT, int], delay: float | None, errors: dict[int, OSError]
 ) -> AttemptT | None:
     """Wait until an attempt succeeds, one fails, or *delay* seconds passed."""
-    await asyncio.wait(
-        [attempt.future for attempt in running],
-        timeout=delay,
-        return_when=asyncio.FIRST_COMPLETED,
-    )
+    futures = [attempt.future for attempt in running]
+    if delay is None and len(futures) == 1 and not futures[0].done():
+        try:  # asyncio.wait costs more than all of this
+            await futures[0]
+        except OSError as error:
+            error.__traceback__ = None  # from here it leads to the future, and back: a cycle
+    else:
+        await asyncio.wait(futures, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
     for attempt in [each for each in running if each.future.done()]:
         error = attempt.future.exception()
         if error is None:

@@ -33,8 +33,9 @@ def test_repr_tells_the_whole_state(loop: EventLoop) -> None:
 def test_snapshot_tells_what_happened_and_cannot_change_it(loop: EventLoop) -> None:
     async def scenario(peer: Peer) -> None:
         manager = ConnectionManager(max_connections=1)
-        async with manager.lease(Asker, peer.endpoint):
-            pass
+        opening = asyncio.ensure_future(manager.acquire(Asker, peer.endpoint))
+        await settle()  # in which simulated time passes, too
+        manager.release(await opening)
         asker = await manager.acquire(Asker, peer.endpoint)
         waiting = asyncio.ensure_future(manager.acquire(Asker, peer.endpoint))
         late = asyncio.ensure_future(manager.acquire(Asker, peer.endpoint))
