@@ -343,8 +343,8 @@ async def _first(
     else:
         await asyncio.wait(futures, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
     for attempt in [each for each in running if each.future.done()]:
-        error = attempt.future.exception()
-        if error is None:
+        failure = attempt.future.exception()
+        if failure is None:
             return attempt
         place = running.pop(attempt)
         attempt.close()
