@@ -348,7 +348,7 @@ async def _first(
             return attempt
         place = running.pop(attempt)
         attempt.close()
-        if not isinstance(error, OSError):
-            raise error
-        errors[place] = error
+        if not isinstance(failure, OSError):
+            raise failure
+        errors[place] = failure
     return None
