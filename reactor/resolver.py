@@ -297,6 +297,7 @@ async def race(
     running: dict[AttemptT, int] = {}  # in the order of the addresses
     tried = list(infos)
     left = list(enumerate(tried))[::-1]
+    attempt: AttemptT | None
     try:
         while left or running:
             if left:
@@ -324,10 +325,16 @@ async def race(
     if note is not None:
         for place in errors:
             note(tried[place], False)
-    first, *others = [errors[place] for place in sorted(errors)]
-    for other in others:
-        first.add_note(f"also tried: {other}")
-    raise first
+    first, *later = sorted(errors)
+    failure = errors[first]
+    for place in later:
+        failure.add_note(f"also tried: {errors[place]}")
+    errors.clear()
+    attempt = None
+    try:
+        raise failure
+    finally:
+        del failure  # its traceback leads here, and from here nothing may lead back: a cycle
 
 
 async def _first(

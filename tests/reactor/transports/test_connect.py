@@ -229,6 +229,29 @@ def test_all_addresses_refused_names_the_others(loop: EventLoop) -> None:
     assert len(cause.__notes__) == 1
 
 
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.1", "127.0.0.2")])
+def test_failure_that_is_forgotten_is_freed_without_the_collector(
+    loop: EventLoop, addresses: tuple[str, ...]
+) -> None:
+    async def main() -> None:
+        with pytest.raises(ConnectRefusedError):
+            await connect(Protocol, "name", 1, resolver=Names(*addresses))
+
+    loop.run_until_complete(main())  # what only the first one makes
+    gc.collect()
+    gc.disable()
+    try:
+        loop.run_until_complete(main())
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = [each for each in gc.garbage if isinstance(each, BaseException | asyncio.Future)]
+        assert not left
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
 def test_local_address_that_is_not_ours() -> None:
     loop = EventLoop()  # a simulated network has no addresses that are not ours
     error = failure(loop, connect(Protocol, "127.0.0.1", 1, local_address=("192.0.2.1", 0)))
