@@ -1,6 +1,6 @@
 """Typed errors of the network, each a subclass of what Python users already catch.
 
-Owns: the exceptions that name an endpoint.  Touches: nothing; a leaf.
+Owns: the exceptions that name an endpoint, or a poller.  Touches: nothing; a leaf.
 Invariant: every ``EndpointError`` knows host, port and phase, and its message says them.
 
     EndpointError           OSError
@@ -12,6 +12,7 @@ Invariant: every ``EndpointError`` knows host, port and phase, and its message s
         TLSCertificateError ssl.SSLCertVerificationError
         TLSTruncatedError   ssl.SSLEOFError           the end came without close_notify
       ConnectionLostError   ConnectionResetError      an open connection broke
+    PollerUnavailableError  RuntimeError              the poller that was asked for is refused
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
     "ConnectionLostError",
     "EndpointError",
     "EndpointTimeoutError",
+    "PollerUnavailableError",
     "ResolveError",
     "TLSCertificateError",
     "TLSError",
@@ -142,6 +144,23 @@ class TLSHandshakeTimeoutError(TimeoutError, ConnectionAbortedError):
 
 class ConnectionLostError(EndpointError, ConnectionResetError):
     """An established connection broke."""
+
+
+class PollerUnavailableError(RuntimeError):
+    """A poller was asked for by name and does not work here.
+
+    Attributes:
+        name: the poller's.
+        reason: why, in words: not built, another platform, refused by the kernel or a filter.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"poller {self.name!r} does not work here: {self.reason}"
 
 
 def endpoint_error(

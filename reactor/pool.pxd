@@ -11,6 +11,7 @@ cdef class BlockPool:
     cdef readonly Py_ssize_t max_free       # blocks kept when free; more go back to malloc
     cdef readonly Py_ssize_t in_use         # blocks handed out and not yet released
     cdef readonly Py_ssize_t high_water     # the most blocks ever in use at once
+    cdef readonly Py_ssize_t aside          # blocks that the system may fill ahead of need
     cdef readonly Py_ssize_t free           # blocks on the freelist
     cdef readonly uint64_t hits             # acquired from the freelist
     cdef readonly uint64_t misses           # acquired from malloc
@@ -19,5 +20,11 @@ cdef class BlockPool:
     # A block of block_size bytes with undefined contents, or NULL when memory is out.
     # The caller owns it until it releases it, exactly once.
     cdef char *acquire(self) noexcept
+    # The same for the system, which fills it some time; it is not in use before it is lent.
+    cdef char *acquire_aside(self) noexcept
+    # One of the blocks aside is in use from now on.
+    cdef void lend(self) noexcept
+    # One of the blocks in use is aside again: the system has it.
+    cdef void set_aside(self) noexcept
     # Hand a block back. It must come from this pool and nobody may touch it afterwards.
     cdef void release(self, char *block) noexcept

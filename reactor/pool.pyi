@@ -7,6 +7,7 @@ class BlockPool:
     max_free: int
     in_use: int
     high_water: int
+    aside: int
     free: int
     hits: int
     misses: int

@@ -79,6 +79,24 @@ cdef class BlockPool:
             self.high_water = self.in_use
         return <char *>block
 
+    cdef char *acquire_aside(self) noexcept:
+        cdef Py_ssize_t high_water = self.high_water
+        cdef char *block = self.acquire()
+        if block != NULL:
+            self.high_water = high_water
+            self.set_aside()
+        return block
+
+    cdef void lend(self) noexcept:
+        self.aside -= 1
+        self.in_use += 1
+        if self.in_use > self.high_water:
+            self.high_water = self.in_use
+
+    cdef void set_aside(self) noexcept:
+        self.aside += 1
+        self.in_use -= 1
+
     cdef void release(self, char *block) noexcept:
         cdef Block *link = <Block *>block
         self.in_use -= 1
@@ -97,6 +115,7 @@ cdef class BlockPool:
             "max_free": self.max_free,
             "in_use": self.in_use,
             "high_water": self.high_water,
+            "aside": self.aside,
             "free": self.free,
             "hits": self.hits,
             "misses": self.misses,

@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
+from collections.abc import Callable
 
+from reactor.errors import PollerUnavailableError
 from reactor.limits import MAX_FREE_BLOCKS, RECEIVE_BLOCK_BYTES
 from reactor.pollers.contract import Poller
 from reactor.pool import BlockPool
@@ -27,8 +30,12 @@ _POLLERS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "kqueue": ("reactor.pollers.kqueue", "KqueuePoller", _BSD, "macOS and the BSDs"),
     "iocp": ("reactor.pollers.iocp", "IocpPoller", ("win32",), "Windows"),
     # Only when it is asked for.
+    "uring": ("reactor.pollers.uring", "UringPoller", ("linux",), "Linux"),
     "simulated": ("reactor.pollers.simulated", "SimulatedPoller", (), "any platform"),
 }
+
+# What is used when the environment names a poller that the system may refuse, and does.
+_INSTEAD = {"uring": "epoll"}
 
 
 def available_pollers() -> dict[str, str]:
@@ -53,8 +60,9 @@ def default_poller() -> str:
 
 def _why_not(name: str) -> str:
     module, _, platforms, where = _POLLERS[name]
+    refused: Callable[[], str] | None
     try:
-        importlib.import_module(module)
+        refused = getattr(importlib.import_module(module), "why_not", None)
     except ModuleNotFoundError as error:
         if error.name != module:
             return str(error)
@@ -63,7 +71,7 @@ def _why_not(name: str) -> str:
         return f"{module} was not built"
     except ImportError as error:
         return str(error)
-    return ""
+    return refused() if refused is not None else ""
 
 
 def new_poller(
@@ -81,17 +89,27 @@ def new_poller(
             ``"speed"``, it has one, which saves a call for each message.  Where readiness is
             waited for, a buffer is only had for the call itself either way.
 
-    Raises ``ValueError`` for an unknown name or optimization and ``RuntimeError`` for a poller
-    that does not work here.
+    Raises ``ValueError`` for an unknown name or optimization and ``PollerUnavailableError`` (a
+    ``RuntimeError``) for a poller that does not work here.  Where the environment names io_uring
+    and the system refuses it, there is a ``RuntimeWarning`` with the reason, and epoll.
     """
     if optimization not in OPTIMIZATIONS:
         raise ValueError(f"optimization is one of {OPTIMIZATIONS}, not {optimization!r}")
+    asked = name is not None
     name = name or default_poller()
     if name not in _POLLERS:
         raise ValueError(f"unknown poller {name!r}; there is {', '.join(_POLLERS)}")
     reason = _why_not(name)
+    if reason and not asked and name in _INSTEAD:
+        instead = _INSTEAD[name]
+        warnings.warn(
+            f"REACTOR_POLLER={name} does not work here, {instead} is used: {reason}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        name, reason = instead, _why_not(instead)
     if reason:
-        raise RuntimeError(f"poller {name!r} does not work here: {reason}")
+        raise PollerUnavailableError(name, reason)
     module, kind, _, _ = _POLLERS[name]
     pool = BlockPool(block_size, MAX_FREE_BLOCKS)
     options = {"posted": True} if optimization == "speed" and name == "iocp" else {}

@@ -61,7 +61,7 @@ cdef inline bint reads(const Op *op) noexcept nogil:
 cdef class ReadinessPoller(Poller):
     """The contract over ``tell`` and ``wait``.  Lends receives blocks of *pool*."""
 
-    def __cinit__(self, BlockPool pool not None):
+    def __cinit__(self, BlockPool pool not None, *args, **kwargs):
         self.pool = pool
         self.signal_fds[0] = self.signal_fds[1] = -1
 
@@ -99,7 +99,7 @@ cdef class ReadinessPoller(Poller):
     # -- ops ---------------------------------------------------------------------------
 
     cdef OpState submit(self, Op *op) noexcept:
-        op.flags &= ~OP_CANCELLED
+        op.flags &= OP_TRY | OP_NOWAIT
         if self.closed:
             op.result = -ECANCELED
             return OP_IDLE

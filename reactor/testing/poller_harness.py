@@ -53,11 +53,13 @@ class Harness:
         probe: drives the poller.
         deferred: whether a result may be in while the op is still pending.
         lends_early: whether a bufferless receive borrows its block when it is submitted.
+        blocks_ahead: what the system has at hand to fill, which a batch may borrow at once.
         many: pairs of sockets that it can have at once.
     """
 
     deferred = False
     lends_early = False
+    blocks_ahead = 1
     many = 200
 
     def __init__(self, poller: Poller) -> None:
@@ -139,6 +141,8 @@ class SystemHarness(Harness):
     def __init__(self, name: str, optimization: str = "scale") -> None:
         super().__init__(new_poller(name, block_size=BLOCK_BYTES, optimization=optimization))
         self.deferred = name == "iocp"
+        if name == "uring":
+            self.blocks_ahead = 8
 
     def listener(self, backlog: int = 128) -> tuple[int, Any]:
         sock = socket.socket()

@@ -14,6 +14,7 @@ cdef class Watcher(OpOwner):
 
     cdef int submit(self) except -1
     cdef int again(self) except -1
+    cdef int fail(self, object error) except -1
 
 
 cdef class WatchHandle(Handle):

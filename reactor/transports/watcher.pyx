@@ -89,10 +89,14 @@ cdef class Watcher(OpOwner):
         try:
             self.submit()
         except OSError as error:
-            handle = self.handle
-            self.close()
-            self._loop.report("A descriptor can no longer be watched", error, handle, None, None)
+            self.fail(error)
         return 0
+
+    cdef int fail(self, object error) except -1:
+        cdef object handle = self.handle
+        self.close()
+        return self._loop.report("A descriptor can no longer be watched", error, handle, None,
+                                 None)
 
     cdef int op_done(self, Op *op) except -1:
         cdef bint late = self.leaving
@@ -106,7 +110,7 @@ cdef class Watcher(OpOwner):
         elif op.result == 0:
             self._loop.push(self.handle)
         elif op.result != -ECANCELED:
-            self.again()
+            self.fail(system_error(-op.result))     # where the system says so later
         return 0
 
     def close(self):

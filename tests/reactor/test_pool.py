@@ -78,7 +78,7 @@ def test_stats_and_repr_tell_the_counters() -> None:
     owner = BlockOwner(pool)
     owner.acquire()
     assert pool.stats() == {
-        "block_size": 128, "max_free": 3, "in_use": 1, "high_water": 1,
+        "block_size": 128, "max_free": 3, "in_use": 1, "high_water": 1, "aside": 0,
         "free": 0, "hits": 0, "misses": 1,
     }  # fmt: skip
     assert "128 bytes: 1 in use, 0 free, high water 1" in repr(pool)

@@ -9,7 +9,7 @@ from reactor.pollers import available_pollers, default_poller, new_poller
 
 def test_every_poller_says_why_it_is_not_there() -> None:
     found = available_pollers()
-    assert list(found) == ["epoll", "kqueue", "iocp", "simulated"]
+    assert list(found) == ["epoll", "kqueue", "iocp", "uring", "simulated"]
     assert found["simulated"] == ""
     for name, reason in found.items():
         assert reason == "" or name in reason
