@@ -10,7 +10,11 @@ The figure is CPU time per message of the side under test, user and system.  A r
 peer's CPU time divided by ours in the same round: above 1 is where we win.  Of the others the
 best counts, with whichever malloc served it better; ours counts with malloc as it comes.
 
-usage: python benchmarks/loop_echo.py [--quick] [--json FILE] [--only WORD ...]
+usage: python benchmarks/loop_echo.py [--quick] [--rounds N] [--minutes N] [--peers NAME,NAME]
+           [--only WORD ...] [--json FILE] [--table FILE.md]
+
+With ``--minutes`` each cell gets its share of that time: as many rounds as fit, three at least,
+of fewer messages where three would not fit.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -28,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-from loop_peers import CALLS, PEERS, WITHOUT_TLS
+from loop_peers import CALLS, PEERS, WITHOUT_TLS, all_descriptors
 
 HERE = Path(__file__).resolve().parent
 OPPOSITE = "aiofastnet"
@@ -39,6 +44,9 @@ MESSAGES = {
     "TCP": {1024: 16_000, 10_240: 10_000, 102_400: 2_500},
     "TLS": {1024: 12_000, 10_240: 6_000, 102_400: 1_200},
 }
+LEAST_ROUNDS = 3
+SETUP_SECONDS = {"TCP": 0.001, "TLS": 0.006}  # of a connection, about
+MANY = 1000  # so many connections are opened with the better malloc of each peer only
 CALL_COUNTS = {
     "call_soon + run": 500_000,
     "call_later + cancel": 1_000_000,
@@ -138,11 +146,33 @@ class Cell:
         return text
 
 
+def name_of(kind: str, carrier: str, side: str, size: str, connections: int) -> str:
+    """Return what a cell of echo is called."""
+    label = "" if kind == "echo" else f"{kind} "
+    return f"{label}{carrier} {side} {size} x {connections}"
+
+
+def plan(
+    seconds: float, of_round: float, count: int, *, most_rounds: int, least: int
+) -> tuple[int, int]:
+    """Return how many rounds of how many messages fit into *seconds*.
+
+    A round of *count* messages took *of_round* seconds; fewer than *least* are not to be.
+    """
+    if seconds == math.inf:
+        return most_rounds, count
+    fit = seconds / of_round
+    if fit < LEAST_ROUNDS:
+        return LEAST_ROUNDS, max(least, int(count * fit / LEAST_ROUNDS))
+    return min(int(fit), most_rounds), count
+
+
 class Benchmark:
     """All cells, measured in order."""
 
     def __init__(self, options: argparse.Namespace, certificate: str) -> None:
         self.options = options
+        self.began = time.monotonic()
         self.cells: list[Cell] = []
         peers = options.peers.split(",")
         self.under_test = [
@@ -158,16 +188,63 @@ class Benchmark:
         """Return whether a cell is to be measured."""
         return all(word in name for word in self.options.only)
 
+    def rows(self) -> list[tuple[str, str, int]]:
+        """Return what kind of echo is measured over what, at how many connections."""
+        numbers = (1, 100) if self.options.quick else (1, 100, 1000)
+        return [
+            (kind, carrier, connections)
+            for kind, carrier in itertools.product(("echo", "streams"), ("TCP", "TLS"))
+            for connections in (numbers if kind == "echo" else (1, 100))
+        ]
+
+    def better(self, processes: list[Process], cells: str) -> list[Process]:
+        """Return one process of each peer: that whose malloc served it better in those cells.
+
+        Of ours the one with malloc as it comes.  All where nothing was measured.
+        """
+        measured = [cell for cell in self.cells if cell.name.startswith(cells)]
+        if not measured:
+            return processes
+        best: dict[str, Process] = {}
+        for process in processes:
+            other = best.setdefault(process.peer, process)
+            if (
+                process.peer != "reactor"
+                and statistics.median(
+                    cell.median(process.name) / cell.median(other.name) for cell in measured
+                )
+                < 1
+            ):
+                best[process.peer] = process
+        return list(best.values())
+
+    def share(self) -> float:
+        """Return how many seconds the next cell may take."""
+        names = [*CALLS]
+        for kind, carrier, connections in self.rows():
+            for side, size in itertools.product(("client", "server"), SIZES):
+                names.append(name_of(kind, carrier, side, size, connections))
+        seen = {cell.name for cell in self.cells}
+        names = [name for name in names if self.wanted(name) and name not in seen]
+        opening = sum(
+            SETUP_SECONDS[carrier] * connections * len(PEERS) * 2
+            for kind, carrier, connections in self.rows()
+            if any(name_of(kind, carrier, "client", size, connections) in names for size in SIZES)
+        )
+        end = self.began + self.options.minutes * 60 - opening
+        return (end - time.monotonic()) / max(1, len(names))
+
     def echo(self, kind: str, carrier: str, connections: int) -> None:
         """Measure the cells of all sizes, client side and server side."""
         tls = carrier == "TLS"
-        processes = [p for p in self.under_test if not (tls and p.peer in WITHOUT_TLS)]
         for side in ("client", "server"):
-            label = "" if kind == "echo" else f"{kind} "
-            names = {size: f"{label}{carrier} {side} {size} x {connections}" for size in SIZES}
+            processes = [p for p in self.under_test if not (tls and p.peer in WITHOUT_TLS)]
+            names = {size: name_of(kind, carrier, side, size, connections) for size in SIZES}
             sizes = [size for size in SIZES if self.wanted(names[size])]
             if not sizes:
                 continue
+            if connections >= MANY:
+                processes = self.better(processes, f"{carrier} {side} ")
             ends = []
             for process in processes:
                 server, client = process, self.opposite
@@ -193,24 +270,45 @@ class Benchmark:
                     ]
                 )
             for size in sizes:
-                cell = Cell(names[size])
                 count = MESSAGES[carrier][SIZES[size]] // (8 if self.options.quick else 2)
-                for round_ in range(-1, self.options.rounds):
-                    for key, (process, _, client, _, _) in zip(keys, ends, strict=True):
-                        before = process.ask("cpu")["cpu"]
-                        result = client.ask(
-                            "echo", key=key, size=SIZES[size], count=max(count, connections)
-                        )
-                        after = process.ask("cpu")["cpu"]
-                        if round_ >= 0:
-                            cell.add(
-                                process,
-                                [b - a for a, b in zip(before, after, strict=True)],
-                                result["messages"],
-                            )
-                self.done(cell)
+                self.echo_cell(
+                    Cell(names[size]),
+                    [(key, end[0], end[2]) for key, end in zip(keys, ends, strict=True)],
+                    SIZES[size],
+                    max(count, connections),
+                    connections,
+                )
             for key, (_, _, client, _, _) in zip(keys, ends, strict=True):
                 client.ask("disconnect", key=key)
+
+    def echo_cell(
+        self,
+        cell: Cell,
+        ends: list[tuple[int, Process, Process]],
+        size: int,
+        count: int,
+        least: int,
+    ) -> None:
+        """Measure one cell: a round that is not counted, then those that are."""
+        seconds = self.share()
+        rounds, at = 1, -1
+        while at < rounds:
+            began = time.monotonic()
+            first = at % len(ends)  # nobody is always the first
+            for key, process, client in ends[first:] + ends[:first]:
+                before = process.ask("cpu")["cpu"]
+                result = client.ask("echo", key=key, size=size, count=count)
+                after = process.ask("cpu")["cpu"]
+                if at >= 0:
+                    cpu = [b - a for a, b in zip(before, after, strict=True)]
+                    cell.add(process, cpu, result["messages"])
+            if at < 0:
+                took = time.monotonic() - began
+                rounds, count = plan(
+                    seconds - took, took, count, most_rounds=self.options.rounds, least=least
+                )
+            at += 1
+        self.done(cell)
 
     def calls(self) -> None:
         """Measure the calls of a loop; aiofastnet has none of its own."""
@@ -219,11 +317,24 @@ class Benchmark:
                 continue
             cell = Cell(what)
             count = CALL_COUNTS[what] // (5 if self.options.quick else 1)
-            for _ in range(self.options.rounds):
+            seconds = self.share()
+            rounds, at = 1, 0
+            while at < rounds:
+                began = time.monotonic()
                 for process in self.under_test:
                     if process.peer != "aiofastnet":
                         result = process.ask("call", what=what, count=count)
                         cell.add(process, result["cpu"], count)
+                if at == 0:
+                    # of no fewer calls: what a million timers cost depends on their number
+                    rounds, _ = plan(
+                        seconds,
+                        time.monotonic() - began,
+                        count,
+                        most_rounds=self.options.rounds,
+                        least=count,
+                    )
+                at += 1
             self.done(cell)
 
     def done(self, cell: Cell) -> None:
@@ -233,11 +344,10 @@ class Benchmark:
 
     def run(self) -> None:
         """Measure everything."""
+        self.began = time.monotonic()
         self.calls()
-        numbers = (1, 100) if self.options.quick else (1, 100, 1000)
-        for kind, carrier in itertools.product(("echo", "streams"), ("TCP", "TLS")):
-            for connections in numbers if kind == "echo" else (1, 100):
-                self.echo(kind, carrier, connections)
+        for kind, carrier, connections in self.rows():
+            self.echo(kind, carrier, connections)
 
     def report(self) -> dict[str, Any]:
         """Return everything for the file."""
@@ -259,16 +369,85 @@ class Benchmark:
         }
 
 
+def sum_up(cells: list[Cell]) -> str:
+    """Return what the echo cells with Protocols came to, in a sentence."""
+    echoes = [
+        statistics.median(c.ratios(c.best())) for c in cells if c.name.startswith(("TCP", "TLS"))
+    ]
+    if not echoes:
+        return "no echo with Protocols was measured"
+    lost = sum(ratio < 1.0 for ratio in echoes)
+    return (
+        f"echo: median x{statistics.median(echoes):.2f}, least x{min(echoes):.2f}; "
+        f"{lost} of {len(echoes)} cells below 1.0"
+    )
+
+
+def markdown(cells: list[Cell], report: dict[str, Any], verdict: str) -> str:
+    """Return the table, with what it was measured on."""
+    versions = ", ".join(report["versions"].values())
+    lines = [
+        "# Loops compared",
+        "",
+        "Written by `python benchmarks/loop_echo.py --table`; do not edit.  CPU microseconds of",
+        "one message, or of one call, user and system, median of the rounds.  The ratio is the CPU",
+        "time of the best of the others divided by ours in the same round, median (least to most):",
+        "above 1 is where we win.  Of a call it is uvloop's, and 2 is wanted.",
+        "",
+        f"Commit {report['commit']}, {report['when']}, {report['openssl']}, load of the machine",
+        f"{report['load'][0]:.1f}.  {versions}.",
+        "",
+        f"{verdict}.",
+        "",
+        "| cell | rounds | user | system | ratio | best of the others | "
+        + " | ".join(peer for peer in report["versions"] if peer != "reactor")
+        + " |",
+        "|---|---:|---:|---:|---:|---|" + "---:|" * (len(report["versions"]) - 1),
+    ]
+    for cell in cells:
+        rounds = cell.rounds["reactor"]
+        user, system = (statistics.median(part) for part in zip(*rounds, strict=True))
+        best = cell.best()
+        if cell.name in CALLS:
+            uvloop = [name for name in cell.rounds if name.startswith("uvloop")]
+            best = min(uvloop, key=cell.median) if uvloop else best
+        ratios = cell.ratios(best)
+        theirs = [
+            f"{min(medians):.2f}" if medians else ""
+            for medians in (
+                [cell.median(name) for name in cell.rounds if name.startswith(peer)]
+                for peer in report["versions"]
+                if peer != "reactor"
+            )
+        ]
+        figures = [
+            cell.name,
+            str(len(rounds)),
+            f"{user:.2f}",
+            f"{system:.2f}",
+            f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+            best,
+            *theirs,
+        ]
+        lines.append(f"| {' | '.join(figures)} |")
+    return "\n".join([*lines, ""])
+
+
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less than a minute")
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="take so long, to a minute or two"
+    )
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--only", nargs="*", default=[], help="words that a cell's name has")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--table", type=Path, help="write the table, in Markdown")
     options = parser.parse_args()
     options.rounds = options.rounds or (5 if options.quick else 9)
+    all_descriptors()
     ca = trustme.CA()
     issued = ca.issue_cert("localhost").private_key_and_cert_chain_pem.bytes()
     with tempfile.NamedTemporaryFile(suffix=".pem") as certificate:
@@ -278,20 +457,13 @@ def main() -> None:
         print(f"{'cell':38} {'user':>7} {'system':>7}  best of the others / ours (min-max)")
         benchmark.run()
     report = benchmark.report()
-    echoes = [
-        statistics.median(c.ratios(c.best()))
-        for c in benchmark.cells
-        if c.name.startswith(("TCP", "TLS"))
-    ]
-    if echoes:
-        lost = sum(ratio < 1.0 for ratio in echoes)
-        print(
-            f"echo: median x{statistics.median(echoes):.2f}, least x{min(echoes):.2f}; "
-            f"{lost} of {len(echoes)} cells below 1.0"
-        )
+    verdict = sum_up(benchmark.cells)
+    print(verdict)
     print(report["commit"], report["openssl"], report["versions"], "load", report["load"])
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
+    if options.table:
+        options.table.write_text(markdown(benchmark.cells, report, verdict))
     for process in [*benchmark.under_test, benchmark.opposite]:
         process.end()
 

@@ -47,6 +47,12 @@ def version_of(peer: str) -> str:
     return " + ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
 
+def all_descriptors() -> None:
+    """Let this process, and those that it starts, have all the descriptors that it may."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def cpu_seconds() -> list[float]:
     """Return this process's CPU time, user and system."""
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -28,3 +28,7 @@ cdef class BlockPool:
     cdef void set_aside(self) noexcept
     # Hand a block back. It must come from this pool and nobody may touch it afterwards.
     cdef void release(self, char *block) noexcept
+
+
+# Called when a receive was large: others will be, too.
+cdef void expect_large_objects() noexcept

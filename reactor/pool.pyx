@@ -38,6 +38,25 @@ cdef extern from *:
 
 POISONS = bool(CYR_POISONS)
 
+cdef enum:
+    LARGE_BYTES = 4_194_304
+
+cdef bint expects_large = False
+
+
+cdef void expect_large_objects() noexcept:
+    """Let malloc keep the memory of large objects from one to the next, process-wide.
+
+    glibc's gives the end of its heap back to the system whenever 128 KiB of it are free, and maps
+    what is larger than that, until a mapped piece was freed: then it takes that size for usual
+    (mallopt(3), M_MMAP_THRESHOLD).  Without, a message of 100 KiB costs some ten page faults.
+    The piece is never written to, so it takes no memory; other systems are none the worse.
+    """
+    global expects_large
+    if not expects_large:
+        expects_large = True
+        PyMem_RawFree(PyMem_RawMalloc(LARGE_BYTES))
+
 
 cdef class BlockPool:
     """Blocks of *block_size* bytes, of which at most *max_free* are kept while unused.

@@ -32,6 +32,7 @@ from libc.string cimport memcpy, memset
 from reactor.addresses cimport ADDRESS_MAX, unpack_address
 from reactor.buffers cimport WriteQueue
 from reactor.core cimport Reactor, enlist, unlist
+from reactor.pool cimport expect_large_objects
 from reactor.pollers.contract cimport (
     OP_DONE, OP_IDLE, OP_NOWAIT, OP_PENDING, OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, Op,
 )
@@ -59,11 +60,7 @@ cdef tuple QUIET = (BrokenPipeError, ConnectionResetError, ConnectionAbortedErro
 
 cdef enum:
     KEEP_WHOLE = 16_384                 # below this a remainder is copied, not referenced
-    # Below the first, a receive is copied out of a block.  What is not copied is of a block's size
-    # at most, and of the second's where that does: glibc's malloc asks the system for what is
-    # larger than 128 KiB, until the first such piece is freed whole.
-    OBJECT_FLOOR = 65_536
-    SMALL_OBJECT = 122_880
+    OBJECT_FLOOR = 65_536               # below this a receive is copied out of a block
 
 
 cdef StreamTransport new_stream(Reactor loop, intptr_t fd, object protocol, object sock,
@@ -267,8 +264,7 @@ cdef class StreamTransport(Transport):
             self.object_bytes = 0
             return
         self.object_bytes = self._loop.pool.block_size      # the most that one receive takes
-        if count < SMALL_OBJECT < self.object_bytes:
-            self.object_bytes = SMALL_OBJECT
+        expect_large_objects()
 
     cdef int go_on(self) except -1:
         """Receive what comes next, or let the connection go."""

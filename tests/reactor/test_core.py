@@ -74,6 +74,52 @@ def test_cancelled_handle_does_not_run(loop: EventLoop) -> None:
     assert isinstance(handles[0], Handle)
 
 
+def test_handle_that_somebody_keeps_serves_no_other_callback(loop: EventLoop) -> None:
+    seen: list[str] = []
+    kept = loop.call_soon(seen.append, "kept")
+    turn(loop, 1)
+    others = [loop.call_soon(seen.append, "other") for _ in range(3)]
+    assert kept not in others
+    kept.cancel()
+    turn(loop, 1)
+    assert seen == ["kept", "other", "other", "other"]
+
+
+def test_handle_that_its_own_callback_cancelled_is_not_used_again(loop: EventLoop) -> None:
+    handles: list[asyncio.Handle] = []
+    handles.append(loop.call_soon(lambda: handles.pop().cancel()))
+    turn(loop, 1)
+    assert not handles
+    seen: list[int] = []
+    for at in range(3):  # one of these has the memory of the first
+        loop.call_soon(seen.append, at)
+    turn(loop, 1)
+    assert seen == [0, 1, 2]
+
+
+def test_handle_that_was_run_in_debug_mode_tells_no_later_one_where_it_was_made(
+    loop: EventLoop,
+) -> None:
+    loop.set_debug(True)
+    loop.call_soon(loop.set_debug, False)
+    turn(loop, 1)
+    handle: Any = loop.call_soon(str)
+    assert not handle._source_traceback
+    turn(loop, 1)
+
+
+def test_handle_in_waiting_keeps_nothing_alive(loop: EventLoop) -> None:
+    class Callback:
+        def __call__(self, argument: object) -> None: ...
+
+    callback, argument = Callback(), Callback()
+    watched = [weakref.ref(callback), weakref.ref(argument)]
+    loop.call_soon(callback, argument)
+    del callback, argument
+    turn(loop, 1)
+    assert [each() for each in watched] == [None, None]
+
+
 def test_cancelled_handle_lets_its_callback_go(loop: EventLoop) -> None:
     class Big:
         def method(self) -> None:
