@@ -434,7 +434,10 @@ cdef class UringPoller(ReadinessPoller):
     cdef int begin(self, Ticket *ticket) noexcept:
         """Write the entry of what a ticket is for; 0 or -errno."""
         cdef Op *op = ticket.op
+        cdef bint shared = self.shared
         cdef Entry *entry = self.next_entry()
+        if self.shared != shared:
+            return 0                    # the ring was left, and this one begun with all others
         if entry == NULL:
             return -ENOMEM
         ticket.place = self.ring.filled
@@ -481,8 +484,9 @@ cdef class UringPoller(ReadinessPoller):
     cdef void revoke_again(self) noexcept:
         """Ask for all tickets that are to come back, as a cancel found no place in the ring."""
         cdef Ticket *ticket = self.out
+        cdef bint shared = self.shared
         self.unasked = False
-        while ticket != NULL and not self.unasked:
+        while ticket != NULL and not self.unasked and self.shared == shared:
             if ticket.op == NULL or ticket.op.flags & OP_CANCELLED:
                 self.revoke(ticket)
             ticket = ticket.next
@@ -647,6 +651,9 @@ cdef class UringPoller(ReadinessPoller):
             return
         if result == -ECANCELED and not op.flags & OP_CANCELLED:
             # Whose thread has ended; or on a ring that is given up.
+            if block != NULL:
+                self.put_on_shelf(block)
+                block = NULL
             if self.moving or self.begin(ticket) == 0:
                 return
         self.return_ticket(ticket)
@@ -713,7 +720,10 @@ cdef class UringPoller(ReadinessPoller):
             self.signals_watched = self.watch(self.signal_fds[0], SIGNAL_MARK)
 
     cdef bint watch(self, int fd, uint64_t mark) noexcept:
+        cdef bint shared = self.shared
         cdef Entry *entry = self.next_entry()
+        if self.shared != shared:
+            return True                 # the ring was left, and this watched on the new one
         if entry == NULL:
             return False
         entry.opcode = CODE_POLL_ADD

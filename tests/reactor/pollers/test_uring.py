@@ -326,6 +326,23 @@ def test_ring_is_of_the_thread_that_waits_not_of_the_one_that_made_it(
     assert not harness.poller.shared
 
 
+def test_another_thread_finds_the_ring_full() -> None:
+    with UringHarness(entries=1) as harness:
+        pairs = [harness.pair() for _ in range(5)]
+        in_thread(lambda: harness.probe.wait(0))
+        ops = [harness.probe.receive(two) for _, two in pairs]
+        for op in ops:
+            assert op.submit()
+        assert harness.poller.shared
+        for one, _ in pairs:
+            os.write(one, b"x")
+        harness.run(*ops)
+        assert [op.results for op in ops] == 5 * [[1]]
+        harness.probe.wake()
+        assert harness.probe.wait(None) == []
+        assert harness.probe.wait(0) == []
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_another_thread_closes_it(shared: bool) -> None:
     with UringHarness(shared=shared) as harness:
