@@ -9,7 +9,7 @@ from reactor.pollers.contract cimport Op, OpOwner
 
 cdef class Connector(OpOwner):
     cdef readonly Reactor _loop
-    cdef readonly object future     # done when connected, failed or closed
+    cdef readonly object future     # done when connected, failed or closed; None once taken
     cdef readonly object address    # the peer's, as getaddrinfo(3) gave it
     cdef Op op
     cdef Address peer

@@ -101,6 +101,7 @@ cdef class Connector(OpOwner):
     cdef intptr_t take(self) noexcept:
         cdef intptr_t fd = self.fd
         self.fd = -1
+        self.future = None              # we are its result: a cycle
         return fd
 
     def close(self):

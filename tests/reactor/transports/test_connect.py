@@ -28,6 +28,7 @@ from reactor import (
 from reactor.eventloop import EventLoop
 from reactor.resolver import AddressInfo
 from reactor.testing import listen
+from reactor.transports.tcp import Connector
 
 
 class Names(Resolver):
@@ -211,6 +212,23 @@ def failure(loop: EventLoop, work: Any) -> Any:
     raise AssertionError("it did not fail")
 
 
+def garbage_of(loop: EventLoop, scenario: Callable[[], Any]) -> list[Any]:
+    """Return what of a connection the collector alone can free once *scenario* is over."""
+    loop.run_until_complete(scenario())  # what only the first one makes
+    gc.collect()
+    gc.disable()
+    try:
+        loop.run_until_complete(scenario())
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        kinds = (BaseException, asyncio.Future, asyncio.BaseTransport, Connector)
+        return [each for each in gc.garbage if isinstance(each, kinds)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
 def test_name_without_an_address(loop: EventLoop) -> None:
     cause = socket.gaierror(socket.EAI_NONAME, "no such name")
     error = failure(loop, connect(Protocol, "no.example", 80, resolver=Names(error=cause)))
@@ -237,19 +255,17 @@ def test_failure_that_is_forgotten_is_freed_without_the_collector(
         with pytest.raises(ConnectRefusedError):
             await connect(Protocol, "name", 1, resolver=Names(*addresses))
 
-    loop.run_until_complete(main())  # what only the first one makes
-    gc.collect()
-    gc.disable()
-    try:
-        loop.run_until_complete(main())
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        left = [each for each in gc.garbage if isinstance(each, BaseException | asyncio.Future)]
-        assert not left
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
+    assert not garbage_of(loop, main)
+
+
+def test_connection_that_is_over_is_freed_without_the_collector(loop: EventLoop) -> None:
+    async def main() -> None:
+        place = await site(loop)
+        transport, _ = await connect(Protocol, "name", place.port, resolver=Names("127.0.0.1"))
+        transport.abort()
+        await place.close()
+
+    assert not garbage_of(loop, main)
 
 
 def test_local_address_that_is_not_ours() -> None:
