@@ -216,6 +216,14 @@ class EventLoop(Reactor, _Cold):
         watcher.close()
         return True
 
+    def _forget(self, fd: int) -> None:
+        """Drop what was kept to watch a descriptor again, which is a transport's from now on."""
+        self._transports.pop(fd, None)
+        for watchers in (self._readers, self._writers):
+            watcher = watchers.get(fd)
+            if watcher is not None and watcher.handle is None:
+                del watchers[fd]
+
     # SelectorEventLoop's own names: its sock_* methods, pipes and signals call these four.
 
     def _add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> Handle:

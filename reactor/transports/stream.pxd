@@ -47,6 +47,7 @@ cdef class StreamTransport(Transport):
     cdef int begin(self) except -1
     cdef int made(self) except -1
     cdef int start(self) except -1
+    cdef int let_socket_go(self) except -1
     cdef void set_peer(self, const void *address, int size) noexcept
 
     cdef int enter(self, StreamState state) except -1

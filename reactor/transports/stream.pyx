@@ -41,6 +41,7 @@ from reactor.transports.transport cimport RECEIVER_BUFFER, Transport
 import logging
 import socket
 import warnings
+import weakref
 from asyncio import SendfileNotAvailableError, constants
 from asyncio.trsock import TransportSocket
 
@@ -51,6 +52,7 @@ cdef extern from "errno.h" nogil:
         ECANCELED
 
 cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *value)
     # declared without "except": there is a way without it
     PyObject *allocate_bytes "PyBytes_FromStringAndSize"(const char *start, Py_ssize_t size)
     int shrink_bytes "_PyBytes_Resize"(PyObject **data, Py_ssize_t size) except -1
@@ -124,7 +126,22 @@ cdef class StreamTransport(Transport):
             self._loop.enqueue(self._start, (), None)
 
     def _start(self):
+        self.let_socket_go()
         self.start()
+
+    cdef int let_socket_go(self) except -1:
+        """Keep the descriptor without the Python socket, if nobody else has that by now.
+
+        It is two fifths of what an idle connection takes.  Whoever asks for it gets another.
+        """
+        cdef object sock = self.sock
+        if (type(sock) is socket.socket and self.fd >= 0
+                and Py_REFCNT(<PyObject *>sock) == 2        # this attribute's and ours
+                and not weakref.getweakrefcount(sock)):
+            self._loop._forget(self.fd)                     # nobody knows it: nobody watches it
+            self.sock = None
+            sock.detach()
+        return 0
 
     cdef int enter(self, StreamState state) except -1:
         if state <= self.state:
@@ -589,6 +606,7 @@ cdef class StreamTransport(Transport):
             if self.sock is None:
                 try:
                     self.sock = socket.socket(fileno=self.fd)   # which closes it from now on
+                    self.sock.setblocking(False)                # it is; now the object knows
                 except OSError:
                     return None                                 # simulated: not the system's
             if self.socket_view is None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import struct
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -542,5 +544,103 @@ def test_connection_refuses_what_cannot_work(real: EventLoop) -> None:
             for call in calls:
                 with pytest.raises(ValueError, match=r"\w"):
                     await call()
+
+    real.run_until_complete(main())
+
+
+# -- whose the socket is -------------------------------------------------------------------------
+
+
+def test_connection_keeps_no_socket_object_that_nobody_has(real: EventLoop) -> None:
+    async def main() -> None:
+        before = count_connected()
+        server = await real.create_server(asyncio.Protocol, HERE, 0)
+        host, port = server.sockets[0].getsockname()
+        link, _ = await real.create_connection(asyncio.Protocol, host, port)
+        await asyncio.sleep(0)  # one pass
+        assert count_connected() == before
+        number = link._sock_fd  # type: ignore[attr-defined]
+        assert number not in {*real._readers, *real._writers, *real._transports}
+        sock = link.get_extra_info("socket")
+        assert sock.fileno() == number
+        assert sock.getpeername() == (host, port) == link.get_extra_info("peername")
+        assert sock.getsockname() == link.get_extra_info("sockname")
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            real.add_reader(number, print)
+        link.close()
+        await asyncio.sleep(0)
+        assert sock.fileno() == -1
+        server.close()
+
+    real.run_until_complete(main())
+
+
+def count_connected() -> int:
+    """Return how many connected sockets are Python objects."""
+    count = 0
+    for each in gc.get_objects():
+        if type(each) is socket.socket and each.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                each.getpeername()
+                count += 1
+    return count
+
+
+def test_socket_that_its_maker_keeps_stays_his_until_the_end(real: EventLoop) -> None:
+    async def main() -> None:
+        one, two = socket.socketpair()
+        one.setblocking(False)
+        link, _ = await real.create_connection(asyncio.Protocol, sock=one)
+        await asyncio.sleep(0)
+        assert one.fileno() == link.get_extra_info("socket").fileno() >= 0
+        link.close()
+        await asyncio.sleep(0)
+        assert one.fileno() == -1
+        two.close()
+
+    real.run_until_complete(main())
+
+
+def test_socket_that_is_watched_over_weakly_is_not_taken_away(real: EventLoop) -> None:
+    async def main() -> None:
+        pair = [*socket.socketpair()]
+        pair[0].setblocking(False)
+        watched = weakref.ref(pair[0])
+        link, _ = await real.create_connection(asyncio.Protocol, sock=pair.pop(0))
+        await asyncio.sleep(0)
+        sock = watched()
+        assert sock is not None
+        assert sock.fileno() >= 0
+        link.close()
+        await asyncio.sleep(0)
+        pair[0].close()
+
+    real.run_until_complete(main())
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_file_is_sent_over_a_connection_without_a_socket_object(
+    real: EventLoop, tmp_path: Path, debug: bool
+) -> None:
+    content = bytes(range(256)) * 400
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    real.set_debug(debug)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with path.open("rb") as file:
+            assert await real.sendfile(writer.transport, file, fallback=False) == len(content)
+        assert await reader.readexactly(len(content)) == content
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, HERE, 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        with path.open("rb") as file:
+            assert await reader.readexactly(len(content)) == content
+            assert await real.sendfile(writer.transport, file, fallback=False) == len(content)
+        assert not await reader.read()
+        writer.close()
+        server.close()
 
     real.run_until_complete(main())
