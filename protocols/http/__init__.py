@@ -28,10 +28,11 @@ from protocols.http.auth import (
     NetrcError,
     PasswordAuth,
 )
-from protocols.http.client import AsyncClient, ClientClosedError
+from protocols.http.client import AsyncClient
 from protocols.http.cookies import CookieConflictError, CookieJar
 from protocols.http.errors import (
     BodyConsumedError,
+    ClientClosedError,
     DecodingError,
     HTTPError,
     IncompleteResponseError,

@@ -28,7 +28,7 @@ from protocols.http.calls import Calls, Prepared, let_go
 from protocols.http.codings import accept_encoding
 from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar, CookieSource
-from protocols.http.errors import HTTPError, InvalidHeader
+from protocols.http.errors import ClientClosedError, InvalidHeader
 from protocols.http.headers import Headers
 from protocols.http.journey import Journey
 from protocols.http.limits import (
@@ -64,13 +64,9 @@ from protocols.http.streams import StreamBlock, held
 from protocols.http.timeouts import Timeout, check_seconds
 from protocols.http.url import URL
 from protocols.http.watching import OnInformational, OnProgress
-from reactor import ConnectionManager, Endpoint, EventLoop
+from reactor import ConnectionManager, Endpoint, EventLoop, PoolClosedError
 
-__all__ = ["AsyncClient", "ClientClosedError", "Default"]
-
-
-class ClientClosedError(HTTPError, RuntimeError):
-    """A request was made after the client was closed."""
+__all__ = ["AsyncClient", "Default"]
 
 
 Answer = tuple[ClientConnection, Response]
@@ -595,9 +591,12 @@ class AsyncClient(Calls):
         manager = self._manager
         deadline = deadline_ns / 1e9 if deadline_ns else None
         while True:
-            connection = await manager.acquire(
-                self._factory(request.url), endpoint, deadline=deadline, fresh=retries > 0
-            )
+            try:
+                connection = await manager.acquire(
+                    self._factory(request.url), endpoint, deadline=deadline, fresh=retries > 0
+                )
+            except PoolClosedError:
+                raise ClientClosedError("the client was closed") from None
             was_used = connection.exchanges > 0
             try:
                 body = request.body
@@ -674,7 +673,7 @@ class AsyncClient(Calls):
         return self._manager
 
     async def aclose(self) -> None:
-        """Close every connection.  Requests from now on raise ``ClientClosedError``.
+        """Close every connection.  Requests without one get ``ClientClosedError`` from now on.
 
         Raises ``RuntimeError`` on another loop than the client's, unless that is closed.
         """

@@ -5,6 +5,7 @@ Invariant: what a user of the client sees about a peer carries host, port and ph
 the sans-I/O codecs raise knows no endpoint and is wrapped in one place, `response_error`.
 
     HTTPError
+      ClientClosedError        RuntimeError       the client was closed before or meanwhile
       InvalidURL               ValueError         a URL that cannot be requested
       InvalidHeader            ValueError         a string that may not enter a request head
       RedirectError                               a redirect that cannot be followed
@@ -38,6 +39,7 @@ from reactor.errors import ConnectError, EndpointError, endpoint_error
 __all__ = [
     "BodyConsumedError",
     "BodySizeError",
+    "ClientClosedError",
     "DecodingError",
     "HTTPError",
     "IncompleteResponseError",
@@ -64,6 +66,10 @@ __all__ = [
 
 class HTTPError(Exception):
     """The base of every error that ``protocols.http`` raises on its own account."""
+
+
+class ClientClosedError(HTTPError, RuntimeError):
+    """The client was closed: before the request, or while it had no connection yet."""
 
 
 class InvalidURL(HTTPError, ValueError):

@@ -28,6 +28,7 @@ from protocols.http.calls import let_go
 from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar
 from protocols.http.errors import (
+    ClientClosedError,
     ProxyAuthenticationError,
     RedirectError,
     RedirectLoop,
@@ -53,7 +54,7 @@ from protocols.http.sending import drain, is_stale, upload
 from protocols.http.timeouts import Timeout, acquire_in_phases
 from protocols.http.url import URL
 from protocols.http.watching import WatchedBody, Watcher
-from reactor import Endpoint, EndpointError
+from reactor import Endpoint, EndpointError, PoolClosedError
 
 __all__ = ["Journey"]
 
@@ -250,14 +251,17 @@ class Journey:
                 endpoint.host, endpoint.port, settings.limits, settings.max_body_bytes
             )
 
-        if self._waits:
-            return await acquire_in_phases(
-                settings.manager, factory, endpoint,
-                timeout=self._timeout, deadline=self._deadline, fresh=fresh,
-            )  # fmt: skip
-        return await settings.manager.acquire(
-            factory, endpoint, deadline=self._deadline, fresh=fresh
-        )
+        try:
+            if self._waits:
+                return await acquire_in_phases(
+                    settings.manager, factory, endpoint,
+                    timeout=self._timeout, deadline=self._deadline, fresh=fresh,
+                )  # fmt: skip
+            return await settings.manager.acquire(
+                factory, endpoint, deadline=self._deadline, fresh=fresh
+            )
+        except PoolClosedError:
+            raise ClientClosedError("the client was closed") from None
 
     async def _carry(self, connection: ClientConnection, request: Request, head: bytes) -> Response:
         """Send a request over a connection, watched if it is to be."""

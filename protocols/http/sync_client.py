@@ -28,8 +28,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
 from protocols.http.calls import Call
-from protocols.http.client import AsyncClient, ClientClosedError
+from protocols.http.client import AsyncClient
 from protocols.http.cookies import CookieJar
+from protocols.http.errors import ClientClosedError
 from protocols.http.headers import Headers
 from protocols.http.request import Request
 from protocols.http.response import Response

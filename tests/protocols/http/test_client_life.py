@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import reactor
-from protocols.http import AsyncClient, ClientClosedError
+from protocols.http import AsyncClient, ClientClosedError, Timeout
 from reactor import ConnectionLostError
 from tests.peers.scripted import Authority, Server, on_reactor, run, serving, serving_in_thread
 from tests.peers.scripts import always_ok, says_nothing
@@ -73,10 +73,11 @@ def test_client_whose_loop_was_closed_can_still_be_closed() -> None:
     assert "closed" in repr(client)
 
 
+@pytest.mark.parametrize("timeout", [20.0, Timeout(total=20.0, pool=20.0)], ids=["total", "phases"])
 @on_reactor
-async def test_close_ends_what_is_under_way() -> None:
+async def test_close_ends_what_is_under_way(timeout: float | Timeout) -> None:
     async with serving(says_nothing) as server:
-        client = AsyncClient(max_per_host=1)
+        client = AsyncClient(max_per_host=1, timeout=timeout)
         under_way = asyncio.ensure_future(client.get(server.url()))
         waiting = asyncio.ensure_future(client.get(server.url()))
         await until(lambda: counts(client) == {**NOTHING, "leased": 1, "waiting": 1})
@@ -84,8 +85,23 @@ async def test_close_ends_what_is_under_way() -> None:
         await client.aclose()
         with pytest.raises(ConnectionLostError):
             await under_way
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(ClientClosedError):
             await waiting
+        assert counts(client) == NOTHING
+
+
+@pytest.mark.parametrize("timeout", [20.0, Timeout(total=20.0, pool=20.0)], ids=["total", "phases"])
+@on_reactor
+async def test_close_ends_a_request_whose_connection_is_being_opened(
+    timeout: float | Timeout,
+) -> None:
+    async with serving(says_nothing) as server:
+        client = AsyncClient(timeout=timeout)
+        opening = asyncio.ensure_future(client.get(f"https://127.0.0.1:{server.port}/"))
+        await until(lambda: counts(client) == {**NOTHING, "opening": 1})
+        await client.aclose()
+        with pytest.raises(ClientClosedError):
+            await opening
         assert counts(client) == NOTHING
 
 
