@@ -42,6 +42,7 @@ TESTS: dict[str, str] = {
     f"{KEYS}::test_unix_path_keeps_the_factorys_own_errors_and_the_deadline": UNIX,
     "protocols/http/test_auth.py::test_a_file_that_others_may_touch_is_refused": POSIX,
     "protocols/http/adapters/test_httpx.py::test_unix_socket_is_the_way": UNIX,
+    "protocols/http/test_cookies_of_callers.py::test_the_file_is_for_its_owner_alone": POSIX,
     "protocols/http/test_client_safety.py::test_unix_socket_answers_for_all_hosts": UNIX,
     "protocols/http/test_client_safety.py::test_path_that_the_system_would_cut_raises": UNIX,
     f"{FETCH}::test_signal_removes_partial_files_and_says_what_was_done": SIGNALS,
@@ -53,7 +54,6 @@ TESTS: dict[str, str] = {
     ),
     "protocols/http/test_streams.py::"
     "test_handler_of_a_signal_may_close_the_response_that_is_being_read": POSIX,
-    f"{TURNS}::test_interrupt_while_waiting_alone_leaves_nothing_behind": POSIX,
     f"{TURNS}::test_signal_handler_may_not_call_the_client_that_waits": POSIX,
     "reactor/manager/test_blocking.py::"
     "test_child_process_is_refused_its_parents_manager_and_disturbs_it_not": FORK,

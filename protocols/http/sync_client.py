@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
@@ -43,6 +44,10 @@ from reactor import new_event_loop
 __all__ = ["Client"]
 
 T = TypeVar("T")
+
+# How long a thread sleeps before it looks whether it was interrupted: no signal ends the wait for
+# a lock on Windows.  Elsewhere one does, and the sleep (-1) has no limit.
+SLEEP_SECONDS = 0.1 if sys.platform == "win32" else -1
 
 
 async def _nothing() -> None:
@@ -194,7 +199,8 @@ class Client(Turns):
             if call.begun is None:
                 self._enter(call, closes=closes)
                 if not call.leads:
-                    call.wake.acquire()
+                    while not call.wake.acquire(timeout=SLEEP_SECONDS):
+                        pass  # whatever interrupts is raised here
             else:
                 # nothing is called in between: the lead is the call's, or was not handed over
                 call.leads = True

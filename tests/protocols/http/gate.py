@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -76,7 +77,8 @@ def interrupted_by(action: Callable[[], None]) -> Iterator[None]:
     """Raise KeyboardInterrupt in the main thread once *action* has returned in another.
 
     A signal that comes just before a lock or the kernel is waited for does not end that wait,
-    in CPython as everywhere; so it is sent until it has been seen, and seen once.
+    in CPython as everywhere; so it is sent until it has been seen, and seen once.  On Windows it
+    is raised in the other thread, as a console's Ctrl-C is.
     """
     main = threading.main_thread().ident
     assert main is not None
@@ -90,7 +92,10 @@ def interrupted_by(action: Callable[[], None]) -> Iterator[None]:
     def run() -> None:
         action()
         while not seen.wait(0.01):
-            signal.pthread_kill(main, signal.SIGINT)
+            if sys.platform == "win32":
+                signal.raise_signal(signal.SIGINT)
+            else:
+                signal.pthread_kill(main, signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, handler)
     thread = threading.Thread(target=run)

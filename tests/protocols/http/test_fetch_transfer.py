@@ -373,7 +373,8 @@ async def test_netrc_is_read_when_it_is_asked_for(
     netrc = here / ".netrc"
     netrc.write_text("machine 127.0.0.1 login ann password secret\n")
     netrc.chmod(0o600)
-    monkeypatch.setenv("HOME", str(here))
+    for name in ("HOME", "USERPROFILE"):  # Windows has the second one
+        monkeypatch.setenv(name, str(here))
     async with serving(echo) as server:
         assert (await fetch(server.url("/basic"))).status == 1
         assert (await fetch("--netrc", server.url("/basic"))).status == 0
