@@ -30,9 +30,12 @@ FILES: dict[str, str] = {
     "programs": "the programs' servers are Debian's",
     "protocols/http/test_against_httpbin.py": "the server's process ends by a signal of POSIX's",
     "reactor/pollers/test_epoll.py": "epoll is Linux's",
+    "reactor/pollers/test_kqueue.py": "kqueue is the BSDs' and macOS'",
     "reactor/test_eventloop_processes.py": "pipes and children of POSIX systems: "
     "test_eventloop_windows.py has those of Windows",
     "reactor/test_eventloop_servers.py": UNIX,
+    "reactor/transports/test_tls_sessions.py": "sessions are resumed by OpenSSL's own functions, "
+    "which are not looked for on Windows",
 }
 
 # Tests, by file and name.

@@ -189,7 +189,7 @@ cdef class Poller:
     # End the sending direction: the peer reads its end. 0 or -errno (shutdown(2)).
     cdef int shut_down(self, intptr_t fd) noexcept
     # Whether a receive would find something: 0 for nothing, 1 for bytes or the end, -errno for
-    # a failure, which is then told. Takes no byte; sees none that a pending receive took.
+    # a failure, which is then told. Takes no byte; may see none that a pending receive took.
     cdef int peek(self, intptr_t fd) noexcept
     # An int option of the socket; 0 or -errno (setsockopt(2)).
     cdef int set_option(self, intptr_t fd, int level, int name, int value) noexcept

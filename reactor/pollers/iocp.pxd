@@ -71,6 +71,7 @@ cdef class IocpPoller(Poller):
     cdef void came_back(self, Ticket *ticket, OpList *done) noexcept
     cdef int reap(self, DWORD timeout_ms, OpList *done) noexcept
     cdef void abandon(self, Slot *slot) noexcept
+    cdef bint has_come(self, Slot *slot) noexcept
     cdef int watch_wakers(self) noexcept
     cdef void close_wakers(self) noexcept
     cdef void drain_wakers(self) noexcept

@@ -56,7 +56,7 @@ from reactor.pollers.winsock cimport (
     FILE_SKIP_SET_EVENT_ON_HANDLE, GetLastError, GetQueuedCompletionStatusEx, HANDLE, INFINITE,
     INVALID_HANDLE_VALUE, INVALID_SOCKET, InterlockedExchange, MSG_PEEK, OUR_KEY,
     OVERLAPPED_ENTRY, PostQueuedCompletionStatus, SD_SEND, SOCKET, SOCK_STREAM, SOL_SOCKET,
-    SO_UPDATE_CONNECT_CONTEXT, SetFileCompletionNotificationModes, ULONG, WAIT_TIMEOUT,
+    SO_UPDATE_CONNECT_CONTEXT, STATUS_PENDING, SetFileCompletionNotificationModes, ULONG, WAIT_TIMEOUT,
     WSAECONNRESET, WSAGetLastError, WSARecv, WSASend, WSA_IO_PENDING, accept, bind,
     bind_wildcard, closesocket, connect, counter_ns, errno_of, failure_of, getpeername,
     getsockname, is_stream, load_calls, open_afd, open_socket_handle, prepare_accepted, recv,
@@ -343,7 +343,18 @@ cdef class IocpPoller(Poller):
         if recv(<SOCKET>fd, &byte, 1, MSG_PEEK) >= 0:
             return 1
         error = errno_of(WSAGetLastError())
-        return 0 if error == EAGAIN else -error
+        if error != EAGAIN:
+            return -error
+        return self.has_come(self.slot_of(fd))
+
+    cdef bint has_come(self, Slot *slot) noexcept:
+        """Whether the receive that waits on a socket is over, and its packet on its way.
+
+        It has taken what came, if it has a block: nobody else would see those bytes.
+        """
+        if slot == NULL or slot.reader == NULL:
+            return False
+        return (<Ticket *>slot.reader.detail).overlapped.Internal != <size_t>STATUS_PENDING
 
     cdef int set_option(self, intptr_t fd, int level, int name, int value) noexcept:
         if setsockopt(<SOCKET>fd, level, name, <const char *>&value, sizeof(value)):

@@ -57,15 +57,20 @@ def closing(loop: EventLoop) -> Iterator[EventLoop]:
     assert reported == []
 
 
+def loop_on(poller: str) -> EventLoop:
+    """Return a loop on a poller of the system's, by its name in ``POLLERS``."""
+    if poller == "speed":
+        return EventLoop(new_poller(optimization="speed"))
+    return EventLoop(new_poller(poller))
+
+
 @pytest.fixture(params=POLLERS)
 def loop(request: pytest.FixtureRequest) -> Iterator[EventLoop]:
     """Return a loop on each poller, in line and deferred."""
     if request.param in SIMULATED:
         yield from closing(simulated_loop(**SIMULATED[request.param]))
-    elif request.param == "speed":
-        yield from closing(EventLoop(new_poller(optimization="speed")))
     else:
-        yield from closing(EventLoop(new_poller(request.param)))
+        yield from closing(loop_on(request.param))
 
 
 @pytest.fixture

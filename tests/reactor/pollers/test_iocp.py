@@ -50,6 +50,26 @@ def test_receive_that_waits_has_a_block_only_for_speed(optimization: str, blocks
         assert op.data == b"some"
 
 
+@pytest.mark.parametrize("optimization", ["scale", "speed"])
+@pytest.mark.parametrize("what", ["bytes", "end"])
+def test_peek_tells_of_what_a_receive_that_waits_was_given(optimization: str, what: str) -> None:
+    with SystemHarness("iocp", optimization) as harness:
+        one, two = harness.pair()
+        op = harness.probe.receive(two)
+        op.submit()
+        assert harness.probe.peek(two) == 0
+        if what == "bytes":
+            send_all(harness, one, b"some")
+        else:
+            harness.probe.shut_down(one)
+        while not harness.probe.peek(two):  # but no wait for packets
+            pass
+        assert op.state == "pending"
+        harness.run(op)
+        assert op.data == (b"some" if what == "bytes" else b"")
+        assert harness.probe.peek(two) == (what == "end")
+
+
 def test_bytes_that_came_before_a_cancel_are_kept_for_speed() -> None:
     with SystemHarness("iocp", "speed") as harness:
         one, two = harness.pair()

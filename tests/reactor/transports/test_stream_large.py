@@ -19,7 +19,7 @@ from reactor.pollers import new_poller
 from reactor.pollers.simulated import SimulatedPoller
 from reactor.pool import POISONS
 from reactor.testing import simulated_loop
-from tests.reactor.conftest import POLLERS, SIMULATED, closing
+from tests.reactor.conftest import POLLERS, SIMULATED, closing, loop_on
 from tests.reactor.recorder import (
     KINDS,
     AsyncioRecorder,
@@ -54,7 +54,7 @@ def loop(request: pytest.FixtureRequest) -> Iterator[EventLoop]:
     if request.param in SIMULATED:
         yield from closing(simulated_loop(**{**WIDE, **SIMULATED[request.param]}))
     else:
-        yield from closing(EventLoop(new_poller(request.param)))
+        yield from closing(loop_on(request.param))
 
 
 def roomy(loop: EventLoop, one: Any = None, two: Any = None) -> tuple[Any, Any]:
