@@ -14,8 +14,8 @@ from pathlib import Path
 from Cython.Build import cythonize
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("reactor", "protocols", "tests", "examples")
-KEPT = {".py", ".pyi", ".pxd", ".typed", ".dict", ""}
+COPIED = ("reactor", "protocols", "tests", "examples", "docs")
+KEPT = {".py", ".pyi", ".pxd", ".typed", ".dict", ".md", ""}
 
 
 def main(tree: Path) -> None:
@@ -41,7 +41,8 @@ def main(tree: Path) -> None:
                 target = tree / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, target)
-    shutil.copy2("pyproject.toml", tree / "pyproject.toml")
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
+        shutil.copy2(name, tree / name)
     for extension in made:
         module = tree / Path(*extension.name.split("."))
         print(extension.sources[0], f"{module}.pyd")

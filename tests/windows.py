@@ -19,6 +19,8 @@ FORK = "no fork on Windows"
 POSIX = "counts on files, terminals, limits or signals of POSIX systems"
 SIGNALS = "no signal can be sent to a child on Windows"
 
+EXAMPLES = "test_examples.py"
+PACKAGING = "test_packaging.py"
 FETCH = "protocols/http/test_fetch.py"
 TURNS = "protocols/http/test_turns.py"
 KEYS = "reactor/manager/test_keys.py"
@@ -35,6 +37,7 @@ FILES: dict[str, str] = {
     "reactor/test_eventloop_processes.py": "pipes and children of POSIX systems: "
     "test_eventloop_windows.py has those of Windows",
     "reactor/test_eventloop_servers.py": UNIX,
+    "soak": "its server ends with its standard input, which cannot be watched on Windows",
     "reactor/transports/test_tls_sessions.py": "sessions are resumed by OpenSSL's own functions, "
     "which are not looked for on Windows",
 }
@@ -56,6 +59,11 @@ TESTS: dict[str, str] = {
     "protocols/http/test_fetch_input.py::test_failing_read_is_raised_once_and_ends_the_source": (
         "opens a directory, which Windows refuses"
     ),
+    f"{EXAMPLES}::test_client_gets_its_text_back_from_the_server": SIGNALS,
+    f"{EXAMPLES}::test_client_gets_its_text_back_over_tls": SIGNALS,
+    f"{EXAMPLES}::test_follower_comes_back_to_a_server_that_goes_and_comes": SIGNALS,
+    f"{EXAMPLES}::test_driver_of_the_docs_talks_to_the_echo_server": SIGNALS,
+    f"{EXAMPLES}::test_client_names_a_port_where_nobody_listens": SIGNALS,
     "protocols/http/test_streams.py::"
     "test_handler_of_a_signal_may_close_the_response_that_is_being_read": POSIX,
     f"{TURNS}::test_signal_handler_may_not_call_the_client_that_waits": POSIX,
@@ -74,7 +82,15 @@ TESTS: dict[str, str] = {
 }
 
 # The same, but only under Wine: what it does otherwise than Windows.
-WINE: dict[str, str] = {}
+WINE: dict[str, str] = {
+    f"{PACKAGING}::{name}": "nothing is installed there: the tests run on a tree"
+    for name in (
+        "test_ci_calls_the_second_command_of_the_readme",
+        "test_changelog_tells_of_the_installed_version",
+        "test_installed_version_is_that_of_the_tree",
+        "test_console_script_is_installed_and_its_function_exists",
+    )
+}
 
 
 def files_to_run(chosen: list[str]) -> list[str]:
