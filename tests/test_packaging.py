@@ -46,8 +46,10 @@ def test_readme_has_one_command_to_run_and_one_to_test() -> None:
 
 
 def test_ci_calls_the_second_command_of_the_readme() -> None:
-    lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert f"    {readme_commands()[1]}" in lines
+    script = (ROOT / ".ci" / "run").read_text()
+    installation, _, tests = readme_commands()[1].rpartition(" && ")
+    assert f"installed() {{ {installation}; }}" in script
+    assert f"\n    {tests} >" in script
 
 
 def test_changelog_tells_of_the_installed_version() -> None:
