@@ -190,7 +190,8 @@ cdef inline int keep_spare(Handle handle) except -1:
     """Keep a handle that was run, unless somebody else has it (the caller has one reference)."""
     global spare_count
     if (spare_count < MAX_SPARE and Py_REFCNT(<PyObject *>handle) == 1 and type(handle) is Handle
-            and not handle._cancelled and handle._source_traceback is None):
+            and not handle._cancelled and handle._callback is None
+            and handle._source_traceback is None):
         Py_INCREF(handle)
         spare[spare_count] = <PyObject *>handle
         spare_count += 1

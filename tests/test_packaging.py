@@ -49,7 +49,7 @@ def test_ci_calls_the_second_command_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     installation, _, tests = readme_commands()[1].rpartition(" && ")
     assert f"installed() {{ {installation}; }}" in script
-    assert f"\n    {tests} >" in script
+    assert f"\n    {tests} 2>&1 |" in script
 
 
 def test_changelog_tells_of_the_installed_version() -> None:

@@ -61,6 +61,7 @@ from reactor.pollers.readiness cimport ReadinessPoller, Slot
 from reactor.pool cimport BlockPool
 
 import os
+import sys
 
 cdef extern from "errno.h" nogil:
     enum:
@@ -140,6 +141,8 @@ def why_not():
     global works
     if works:
         return ""
+    if sys.byteorder != "little":
+        return "uring is for little-endian machines: poll's bits are in another order elsewhere"
     error = ring_open(&ring, 2, 4, ONE_THREADS)
     if error == -EINVAL:
         error = ring_open(&ring, 2, 4, ANY_THREADS)
@@ -484,12 +487,14 @@ cdef class UringPoller(ReadinessPoller):
     cdef void revoke_again(self) noexcept:
         """Ask for all tickets that are to come back, as a cancel found no place in the ring."""
         cdef Ticket *ticket = self.out
+        cdef Ticket *following
         cdef bint shared = self.shared
         self.unasked = False
         while ticket != NULL and not self.unasked and self.shared == shared:
+            following = ticket.next     # to ask may free the ticket: move()
             if ticket.op == NULL or ticket.op.flags & OP_CANCELLED:
                 self.revoke(ticket)
-            ticket = ticket.next
+            ticket = following
 
     cdef void watch_anew(self, Op *op) noexcept:
         """Watch the present user of the op's number."""
@@ -575,7 +580,8 @@ cdef class UringPoller(ReadinessPoller):
         self.harvest(&old, &self.arrived)
         self.moving = False
         ring_close(&old)
-        self.shelf_tail = 0             # as the new ring begins to count
+        # as the new ring begins to count; there may be no block to put
+        self.shelf_tail = self.shelf.tail = 0
         for number in range(self.places):
             if self.blocks[number] != NULL:
                 shelf_put(self.shelf, self.places - 1, &self.shelf_tail, self.blocks[number],

@@ -38,6 +38,7 @@ from reactor.pollers.contract cimport (
 )
 from reactor.transports.transport cimport RECEIVER_BUFFER, Transport
 
+import _socket
 import logging
 import socket
 import warnings
@@ -58,6 +59,7 @@ cdef extern from "Python.h":
     int shrink_bytes "_PyBytes_Resize"(PyObject **data, Py_ssize_t size) except -1
 
 cdef object logger = logging.getLogger("asyncio")
+cdef object detach = _socket.socket.detach
 cdef tuple QUIET = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
 cdef enum:
@@ -126,8 +128,10 @@ cdef class StreamTransport(Transport):
             self._loop.enqueue(self._start, (), None)
 
     def _start(self):
-        self.let_socket_go()
-        self.start()
+        try:
+            self.let_socket_go()
+        finally:                        # an exit leaves the loop, not the connection
+            self.start()
 
     cdef int let_socket_go(self) except -1:
         """Keep the descriptor without the Python socket, if nobody else has that by now.
@@ -139,8 +143,8 @@ cdef class StreamTransport(Transport):
                 and Py_REFCNT(<PyObject *>sock) == 2        # this attribute's and ours
                 and not weakref.getweakrefcount(sock)):
             self._loop._forget(self.fd)                     # nobody knows it: nobody watches it
+            detach(sock)                # in C, where no signal's handler closes the descriptor
             self.sock = None
-            sock.detach()
         return 0
 
     cdef int enter(self, StreamState state) except -1:

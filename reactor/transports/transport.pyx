@@ -185,16 +185,26 @@ cdef class Transport(OpOwner):
         return True
 
     cdef bint deliver_buffered(self, const char *data, Py_ssize_t size) except -1:
-        """Copy bytes that are in a block already into the protocol's own buffers."""
+        """Copy bytes that are in a block already into the protocol's own buffers.
+
+        An exit between two of them ends the connection: what is left has no place to wait, and
+        nothing may come after a gap.
+        """
         cdef Py_buffer view
         cdef Py_ssize_t part
         while size:
-            if not self.open_buffer(&view, size):
-                return False
-            part = min(view.len, size)
-            memcpy(view.buf, data, part)
-            if not self.close_buffer(&view, part):
-                return False
+            part = 0
+            try:
+                if not self.open_buffer(&view, size):
+                    return False
+                part = min(view.len, size)
+                memcpy(view.buf, data, part)
+                if not self.close_buffer(&view, part):
+                    return False
+            except BaseException:
+                if size > part:
+                    self.abort_with(ConnectionAbortedError("the loop was left with bytes unread"))
+                raise
             data += part
             size -= part
             if self.protocol is None or self.is_closing():

@@ -120,6 +120,24 @@ def test_handle_in_waiting_keeps_nothing_alive(loop: EventLoop) -> None:
     assert [each() for each in watched] == [None, None]
 
 
+def test_handle_whose_callback_turned_debug_mode_on_and_failed_keeps_nothing_alive(
+    loop: EventLoop,
+) -> None:
+    class Callback:
+        def __call__(self) -> None:
+            loop.set_debug(True)
+            raise OSError("on purpose")
+
+    loop.set_exception_handler(lambda *_: None)
+    callback = Callback()
+    watched = weakref.ref(callback)
+    loop.call_soon(callback)
+    del callback
+    turn(loop, 1)
+    loop.set_debug(False)
+    assert watched() is None
+
+
 def test_cancelled_handle_lets_its_callback_go(loop: EventLoop) -> None:
     class Big:
         def method(self) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import socket
 import struct
 import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, Self
 
 import pytest
@@ -575,6 +577,23 @@ def test_connection_keeps_no_socket_object_that_nobody_has(real: EventLoop) -> N
     real.run_until_complete(main())
 
 
+class Collector(asyncio.Protocol):
+    """Keeps what comes."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.heard = asyncio.Event()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        self.heard.set()
+
+
 def count_connected() -> int:
     """Return how many connected sockets are Python objects."""
     count = 0
@@ -584,6 +603,42 @@ def count_connected() -> int:
                 each.getpeername()
                 count += 1
     return count
+
+
+@pytest.mark.parametrize("function", ["_forget", "detach"])
+def test_interrupt_while_the_socket_is_let_go_costs_no_connection(
+    real: EventLoop, function: str
+) -> None:
+    """A handler of Python's runs when a function written in Python begins."""
+    protocol = Collector()
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    number = near.fileno()
+    box = [near]
+    del near
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_name == function:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    async def main() -> None:
+        await real.create_connection(lambda: protocol, sock=box.pop())
+        sys.setprofile(interrupt)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        sys.setprofile(None)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        real.run_until_complete(main())
+    sys.setprofile(None)
+    os.fstat(number)
+    far.send(b"hello")
+    real.run_until_complete(protocol.heard.wait())
+    assert protocol.data == b"hello"
+    protocol.transport.abort()
+    real.run_until_complete(asyncio.sleep(0))
+    far.close()
 
 
 def test_socket_that_its_maker_keeps_stays_his_until_the_end(real: EventLoop) -> None:

@@ -307,3 +307,31 @@ def test_exit_inside_a_callback_leaves_the_loop_and_loses_nothing(
     run(lambda: one.lost and two.lost)
     assert left == 1
     finish(loop, one, two, *(end for ends in others for end in ends))
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_exit_between_two_buffers_of_one_block_ends_the_connection(
+    loop: EventLoop, kind: type[BaseException]
+) -> None:
+    """What is left in the block has no place to wait, and nothing may come after a gap."""
+
+    class Small(BufferRecorder):
+        size = 10
+
+    def leave(_: Any) -> None:
+        del two.hooks["data_received"]
+        raise kind
+
+    one, first = connected(loop)
+    two = Small(**hooks("data_received", leave))
+    two.connection_made(first.link)
+    turn(loop)
+    first.link.set_protocol(two)  # while a receive for the other one is under way
+    one.link.write(b"0123456789abcdefghij")
+    with pytest.raises(kind):
+        until(loop, lambda: two.data)
+    one.link.write(b"after the gap")
+    until(loop, lambda: one.lost and two.lost)
+    assert two.data == b"0123456789"
+    assert isinstance(two.lost[0], ConnectionAbortedError)
+    finish(loop, one)

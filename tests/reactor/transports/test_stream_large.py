@@ -256,6 +256,7 @@ def test_large_messages_are_not_in_new_memory_each_time() -> None:
     done = subprocess.run(
         [sys.executable, "-c", MANY_LARGE_MESSAGES],
         env=environment,
+        timeout=100,
         capture_output=True,
         text=True,
         check=False,
