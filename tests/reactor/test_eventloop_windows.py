@@ -210,7 +210,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_ends_a_loop_that_sleeps() -> None:
     """As the console's own thread does it: C's signal handler runs on another thread."""
     ended = subprocess.run(
-        [sys.executable, "-c", SERVES, "raise"],
+        [sys.executable, "-P", "-c", SERVES, "raise"],
         stdout=subprocess.PIPE,
         timeout=30,
         check=False,
@@ -222,7 +222,7 @@ def test_ctrl_c_ends_a_loop_that_sleeps() -> None:
 def test_ctrl_break_of_the_console_reaches_the_handler() -> None:
     program = "import signal; signal.signal(signal.SIGBREAK, signal.default_int_handler)\n" + SERVES
     with subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-P", "-c", program],
         stdout=subprocess.PIPE,
         creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,  # type: ignore[attr-defined,unused-ignore]
     ) as child:

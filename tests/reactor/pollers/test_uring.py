@@ -479,7 +479,7 @@ def test_refusal_is_told_with_its_reason_and_epoll_is_there_instead(
 ) -> None:
     """Refused by a real filter, in a child: EPERM is what containers answer."""
     child = subprocess.run(
-        [sys.executable, "-c", REFUSED, str(number)],
+        [sys.executable, "-P", "-c", REFUSED, str(number)],
         env={**os.environ, "REACTOR_POLLER": "uring"},
         capture_output=True,
         text=True,

@@ -254,7 +254,7 @@ reactor.run(main())
 def test_large_messages_are_not_in_new_memory_each_time() -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     done = subprocess.run(
-        [sys.executable, "-c", MANY_LARGE_MESSAGES],
+        [sys.executable, "-P", "-c", MANY_LARGE_MESSAGES],
         env=environment,
         timeout=100,
         capture_output=True,
