@@ -35,6 +35,7 @@ BSD = ("darwin", "freebsd", "netbsd", "openbsd", "dragonfly")
 # Modules that exist on some kinds of platform only, as prefixes of ``sys.platform``.
 PLATFORMS_OF_MODULE: dict[str, tuple[str, ...]] = {
     "reactor.pollers.epoll": ("linux",),
+    "reactor.pollers.eventfd": ("linux",),
     "reactor.pollers.iocp": ("win32",),
     "reactor.pollers.kqueue": BSD,
     "reactor.pollers.readiness": ("linux", *BSD),

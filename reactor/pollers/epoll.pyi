@@ -1,8 +1,8 @@
 from typing import Self, final
 
-from reactor.pollers.readiness import ReadinessPoller
+from reactor.pollers.eventfd import EventfdPoller
 from reactor.pool import BlockPool
 
 @final
-class EpollPoller(ReadinessPoller):
+class EpollPoller(EventfdPoller):
     def __new__(cls, pool: BlockPool) -> Self: ...

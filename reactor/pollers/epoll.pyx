@@ -23,8 +23,8 @@ Some facts about epoll, as measured and as used here:
   before it does; EINTR ends neither wait. What CPython's handler writes to the wake-up
   descriptor does (``set_wakeup_fd`` in the signal module's documentation).
 
-Owns: the epoll descriptor, the wake-up eventfd and pipe; an op's way is ``readiness.pyx``'s.  May
-not touch: Python objects other than through an op's owner count; call-backs.
+Owns: the epoll descriptor; an op's way is ``readiness.pyx``'s, what wakes is ``eventfd.pyx``'s.
+May not touch: Python objects other than through an op's owner count; call-backs.
 """
 
 cimport cython
@@ -34,14 +34,10 @@ from libc.errno cimport EEXIST, ENOENT, errno
 from libc.stdint cimport INT32_MAX, int64_t, intptr_t, uint32_t, uint64_t
 
 from reactor.pollers.contract cimport OpList, op_splice
-from reactor.pollers.posix_sockets cimport close_descriptor, peek_now
-from reactor.pollers.readiness cimport ReadinessPoller, Slot, become_ready
+from reactor.pollers.eventfd cimport EventfdPoller
+from reactor.pollers.posix_sockets cimport close_descriptor
+from reactor.pollers.readiness cimport Slot, become_ready
 from reactor.pool cimport BlockPool
-
-cdef extern from "fcntl.h" nogil:
-    enum:
-        O_CLOEXEC
-        O_NONBLOCK
 
 cdef extern from "sys/epoll.h" nogil:
     enum:
@@ -62,17 +58,6 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
 
-cdef extern from "sys/eventfd.h" nogil:
-    enum:
-        EFD_CLOEXEC
-        EFD_NONBLOCK
-    int eventfd(unsigned int initval, int flags)
-
-cdef extern from "unistd.h" nogil:
-    int pipe2(int *fds, int flags)
-    Py_ssize_t read(int fd, void *buffer, size_t length)
-    Py_ssize_t write(int fd, const void *buffer, size_t length)
-
 cdef enum:
     BATCH = 1024                # events fetched at once; 12 KiB
 
@@ -89,23 +74,21 @@ cdef inline int wait_now(int epoll_fd, epoll_event *events, int timeout_ms) noex
 
 
 @cython.final
-cdef class EpollPoller(ReadinessPoller):
+cdef class EpollPoller(EventfdPoller):
     """epoll(7) behind the completion contract.  Lends receives blocks of *pool*.
 
     Raises ``OSError`` when the process or the system is out of descriptors.
     """
 
     def __cinit__(self, BlockPool pool not None):
-        self.epoll_fd = self.wake_fd = -1
+        self.epoll_fd = -1
         self.events = PyMem_RawMalloc(BATCH * sizeof(epoll_event))
         if self.events == NULL:
             raise MemoryError("no memory for epoll's events")
         self.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll_fd < 0:
             PyErr_SetFromErrno(OSError)
-        self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        if self.wake_fd < 0:
-            PyErr_SetFromErrno(OSError)
+        self.open_wake_fd()
         if self.watch_wakeups(self.wake_fd, WAKE_MARK) < 0:
             PyErr_SetFromErrno(OSError)
         self.mind_forks()
@@ -146,27 +129,6 @@ cdef class EpollPoller(ReadinessPoller):
                            events[at].events, done)
         return 0
 
-    cdef void wake(self) noexcept nogil:
-        cdef uint64_t one = 1
-        write(self.wake_fd, &one, sizeof(one))
-
-    cdef intptr_t wakeup_fd(self) noexcept:
-        cdef int error = 0
-        if self.signal_fds[1] < 0:
-            if pipe2(self.signal_fds, O_CLOEXEC | O_NONBLOCK) < 0:
-                return -errno
-            if self.watch_wakeups(self.signal_fds[0], SIGNAL_MARK) < 0:
-                error = -errno
-                close_descriptor(self.signal_fds[0])
-                close_descriptor(self.signal_fds[1])
-                self.signal_fds[0] = self.signal_fds[1] = -1
-        return error if error else self.signal_fds[1]
-
-    # -- descriptors -----------------------------------------------------------------
-
-    cdef int peek(self, intptr_t fd) noexcept:
-        return 0 if self.is_calm(fd) else peek_now(fd)
-
     # -- inside ----------------------------------------------------------------------
 
     cdef bint is_calm(self, intptr_t fd) noexcept:
@@ -186,10 +148,11 @@ cdef class EpollPoller(ReadinessPoller):
     cdef void disown(self) noexcept:
         if self.epoll_fd >= 0:
             close_descriptor(self.epoll_fd)
-        if self.wake_fd >= 0:
-            close_descriptor(self.wake_fd)
-        self.epoll_fd = self.wake_fd = -1
-        ReadinessPoller.disown(self)
+        self.epoll_fd = -1
+        EventfdPoller.disown(self)
+
+    cdef int watch_signals(self) noexcept:
+        return -errno if self.watch_wakeups(self.signal_fds[0], SIGNAL_MARK) < 0 else 0
 
     cdef int watch_wakeups(self, int fd, uint64_t mark) noexcept:
         cdef epoll_event event
@@ -222,10 +185,6 @@ cdef class EpollPoller(ReadinessPoller):
                 return -errno
         slot.interest = wanted
         return 0
-
-    cdef void drain(self, int fd) noexcept:
-        cdef char taken[64]             # what is left ends the next wait as well
-        read(fd, taken, sizeof(taken))
 
     cdef void ready(self, intptr_t fd, uint32_t generation, uint32_t bits,
                     OpList *done) noexcept:

@@ -2,7 +2,9 @@
 
 from libc.stdint cimport intptr_t, uint32_t
 
-from reactor.pollers.contract cimport OP_DONE, Op, OpList, Poller, op_append
+from reactor.pollers.contract cimport (
+    OP_ACCEPT, OP_DONE, OP_READABLE, OP_RECEIVE, Op, OpList, Poller, op_append,
+)
 
 
 cdef enum:                      # interest in a descriptor; the bits are epoll's own
@@ -28,6 +30,9 @@ cdef class ReadinessPoller(Poller):
     # Set the interest of a descriptor, for the system and in its slot; 0 or -errno. The same
     # as before is told once more.
     cdef int tell(self, intptr_t fd, Slot *slot, uint32_t wanted) noexcept
+    # See that the system watches for what an op wants, which is about to enter its slot; 0 or
+    # -errno. By itself it tells of the interest.
+    cdef int expect(self, Op *op, Slot *slot) noexcept
     # Close the poller's own descriptors.
     cdef void disown(self) noexcept
 
@@ -44,6 +49,10 @@ cdef class ReadinessPoller(Poller):
     cdef int park(self, Op *op) noexcept
     cdef void finish_cancelled(self, Op *op, OpList *done) noexcept
     cdef void cancel_pending(self, Slot *slot, OpList *done) noexcept
+
+
+cdef inline bint reads(const Op *op) noexcept nogil:
+    return op.kind == OP_RECEIVE or op.kind == OP_ACCEPT or op.kind == OP_READABLE
 
 
 cdef inline void become_ready(Op **place, OpList *done) noexcept nogil:

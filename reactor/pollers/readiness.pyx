@@ -17,7 +17,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from reactor.pollers.contract cimport (
     OP_ACCEPT, OP_CANCELLED, OP_CONNECT, OP_DONE, OP_IDLE, OP_NOWAIT, OP_PENDING,
-    OP_READABLE, OP_RECEIVE, OP_SEND, OP_TRY, Op, OpList, OpState, Poller, hold,
+    OP_RECEIVE, OP_SEND, OP_TRY, Op, OpList, OpState, Poller, hold,
     op_append, op_splice,
 )
 from reactor.pollers.posix_sockets cimport (
@@ -54,10 +54,6 @@ def disown_all():
 os.register_at_fork(after_in_child=disown_all)
 
 
-cdef inline bint reads(const Op *op) noexcept nogil:
-    return op.kind == OP_RECEIVE or op.kind == OP_ACCEPT or op.kind == OP_READABLE
-
-
 cdef class ReadinessPoller(Poller):
     """The contract over ``tell`` and ``wait``.  Lends receives blocks of *pool*."""
 
@@ -72,6 +68,16 @@ cdef class ReadinessPoller(Poller):
 
     cdef int tell(self, intptr_t fd, Slot *slot, uint32_t wanted) noexcept:
         return -EBADF
+
+    cdef int expect(self, Op *op, Slot *slot) noexcept:
+        cdef uint32_t wanted
+        if reads(op):
+            wanted = READ | (WRITE if slot.writer != NULL else 0)
+        else:
+            wanted = WRITE | (READ if slot.reader != NULL else 0)
+        if (slot.interest & wanted) == wanted:
+            return 0
+        return self.tell(op.fd, slot, wanted)
 
     cdef void disown(self) noexcept:
         if self.signal_fds[0] >= 0:
@@ -267,20 +273,14 @@ cdef class ReadinessPoller(Poller):
         """Put the op into its slot and see that the system watches for it; 0 or -errno."""
         cdef int error = self.make_room(op.fd)
         cdef Slot *slot
-        cdef uint32_t wanted
         if error < 0:
             return error
         slot = &self.slots[op.fd]
         if (slot.reader if reads(op) else slot.writer) != NULL:
             return -EEXIST
-        if reads(op):
-            wanted = READ | (WRITE if slot.writer != NULL else 0)
-        else:
-            wanted = WRITE | (READ if slot.reader != NULL else 0)
-        if (slot.interest & wanted) != wanted:
-            error = self.tell(op.fd, slot, wanted)
-            if error < 0:
-                return error
+        error = self.expect(op, slot)
+        if error < 0:
+            return error
         if reads(op):
             slot.reader = op
         else:

@@ -3,9 +3,10 @@
 from libc.stdint cimport int64_t, intptr_t, uint16_t, uint32_t, uint64_t
 
 from reactor.pollers.contract cimport Op, OpList
+from reactor.pollers.eventfd cimport EventfdPoller
 from reactor.pollers.io_uring cimport Entry, Ring, Shelf
 from reactor.pollers.posix_sockets cimport msghdr
-from reactor.pollers.readiness cimport ReadinessPoller, Slot
+from reactor.pollers.readiness cimport Slot
 
 
 cdef struct Ticket:             # what the system has of an op, until it gives it back
@@ -16,14 +17,13 @@ cdef struct Ticket:             # what the system has of an op, until it gives i
     msghdr message              # of a send that gathers
 
 
-cdef class UringPoller(ReadinessPoller):
+cdef class UringPoller(EventfdPoller):
     cdef Ring ring
     cdef readonly bint shared   # any thread may enter the ring, for what that costs
     cdef bint enabled           # the ring belongs to a thread, or to all
     cdef bint moving            # completions are read from a ring that is given up
     cdef bint unasked           # a cancel is still to be asked for
     cdef unsigned int entries, completions
-    cdef int wake_fd            # beside signal_fds: an eventfd does not take single bytes
     cdef bint wake_watched, signals_watched
     cdef OpList arrived         # done between two waits, for the next
     cdef Ticket *out            # tickets that the system has
@@ -55,10 +55,8 @@ cdef class UringPoller(ReadinessPoller):
     cdef void watch_anew(self, Op *op) noexcept
     cdef void abandon(self, Slot *slot) noexcept
     cdef bint has_news(self) noexcept
-    cdef bint is_calm(self, intptr_t fd) noexcept
     cdef void watch_wakeups(self) noexcept
     cdef bint watch(self, int fd, uint64_t mark) noexcept
-    cdef void drain(self, int fd) noexcept
     cdef void put_on_shelf(self, char *block) noexcept
     cdef char *take_from_shelf(self, uint32_t number) noexcept
     cdef void stock(self) noexcept

@@ -1,12 +1,12 @@
 from typing import Self, final
 
-from reactor.pollers.readiness import ReadinessPoller
+from reactor.pollers.eventfd import EventfdPoller
 from reactor.pool import BlockPool
 
 def why_not() -> str: ...
 
 @final
-class UringPoller(ReadinessPoller):
+class UringPoller(EventfdPoller):
     shared: bool
     def __new__(
         cls,

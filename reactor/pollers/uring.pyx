@@ -29,9 +29,9 @@ Some facts about io_uring, as measured and as used here:
   does ``attach`` here, which asks.
 * A forked child has the ring's memory and descriptor: both are let go of as it begins.
 
-Owns: the ring, the tickets, the shelf, the wake-up eventfd and pipe; the calls on sockets and an
-op's late half are ``readiness.pyx``'s.  May not touch: Python objects other than through an op's
-owner count; call-backs.
+Owns: the ring, the tickets, the shelf; the calls on sockets and an op's late half are
+``readiness.pyx``'s, what wakes is ``eventfd.pyx``'s.  May not touch: Python objects other than
+through an op's owner count; call-backs.
 Invariant: a ticket is in ``out`` exactly while the kernel may complete it; after each call of
 io_uring_enter but a mere submission no completion is left unread.
 """
@@ -44,9 +44,9 @@ from libc.string cimport memset
 from posix.stat cimport S_ISDIR, S_ISREG, fstat, struct_stat
 
 from reactor.pollers.contract cimport (
-    OP_CANCELLED, OP_CONNECT, OP_DONE, OP_PENDING, OP_RECEIVE, OP_SEND, OP_WRITABLE, Op,
-    OpList, op_append, op_splice,
+    OP_CANCELLED, OP_DONE, OP_PENDING, OP_RECEIVE, OP_SEND, Op, OpList, op_append, op_splice,
 )
+from reactor.pollers.eventfd cimport EventfdPoller
 from reactor.pollers.io_uring cimport (
     CAME_WITH_BUFFER, CAME_WITH_MORE, CANCEL_ALL, CANCEL_ANY, CODE_CANCEL, CODE_POLL_ADD,
     CODE_RECEIVE, CODE_SEND, CODE_SENDMSG, Completion, ENTER_GETEVENTS, ENTRY_BUFFER_SELECT,
@@ -56,8 +56,8 @@ from reactor.pollers.io_uring cimport (
     SQ_TASKRUN, Shelf, load, ring_close, ring_enable, ring_enter, ring_entry, ring_open,
     shelf_map, shelf_put, shelf_register, shelf_unmap, store,
 )
-from reactor.pollers.posix_sockets cimport MSG_NOSIGNAL, close_descriptor, close_now, peek_now
-from reactor.pollers.readiness cimport ReadinessPoller, Slot
+from reactor.pollers.posix_sockets cimport MSG_NOSIGNAL, close_now
+from reactor.pollers.readiness cimport ReadinessPoller, Slot, reads
 from reactor.pool cimport BlockPool
 
 import os
@@ -73,26 +73,10 @@ cdef extern from "errno.h" nogil:
         ENOSYS
         ETIME
 
-cdef extern from "fcntl.h" nogil:
-    enum:
-        O_CLOEXEC
-        O_NONBLOCK
-
 cdef extern from "poll.h" nogil:
     enum:
         POLLIN
         POLLOUT
-
-cdef extern from "sys/eventfd.h" nogil:
-    enum:
-        EFD_CLOEXEC
-        EFD_NONBLOCK
-    int eventfd(unsigned int initval, int flags)
-
-cdef extern from "unistd.h" nogil:
-    int pipe2(int *fds, int flags)
-    Py_ssize_t read(int fd, void *buffer, size_t length)
-    Py_ssize_t write(int fd, const void *buffer, size_t length)
 
 cdef enum:
     ANSWERED = 0x100            # an op's flag: the kernel made its call, the result is in
@@ -160,10 +144,6 @@ def why_not():
     return ""
 
 
-cdef inline bint reads(const Op *op) noexcept nogil:
-    return op.kind != OP_SEND and op.kind != OP_CONNECT and op.kind != OP_WRITABLE
-
-
 cdef inline bint transfers(const Op *op) noexcept nogil:
     """True of an op whose call the kernel makes; of another it tells when to make it."""
     return op.kind == OP_RECEIVE or op.kind == OP_SEND
@@ -176,7 +156,7 @@ cdef inline int wait_now(Ring *ring, int64_t timeout_ns) noexcept nogil:
 
 
 @cython.final
-cdef class UringPoller(ReadinessPoller):
+cdef class UringPoller(EventfdPoller):
     """io_uring(7) behind the completion contract.  Lends receives blocks of *pool*.
 
     Args:
@@ -194,7 +174,7 @@ cdef class UringPoller(ReadinessPoller):
                   unsigned int completions=4096, unsigned int places=64, bint shared=False):
         cdef int error
         cdef unsigned int number
-        self.ring.fd = self.wake_fd = -1
+        self.ring.fd = -1
         self.entries = entries
         self.completions = completions
         self.places = self.vacant_count = places
@@ -213,17 +193,15 @@ cdef class UringPoller(ReadinessPoller):
             error = self.open_ring()
         if error < 0:
             raise OSError(-error, os.strerror(-error))
-        self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        if self.wake_fd < 0:
-            error = errno
-            raise OSError(error, os.strerror(error))
+        self.open_wake_fd()
         self.mind_forks()
 
     def __dealloc__(self):
         cdef Ticket *ticket
         cdef unsigned int number
         cdef bint written = self.shared and self.out != NULL
-        self.disown()
+        if self.blocks != NULL:         # else it was never made
+            self.disown()
         while self.spare != NULL:
             ticket = self.spare
             self.spare = ticket.next
@@ -295,15 +273,6 @@ cdef class UringPoller(ReadinessPoller):
         else:
             self.pool.release(block)
 
-    cdef void wake(self) noexcept nogil:
-        cdef uint64_t one = 1
-        write(self.wake_fd, &one, sizeof(one))
-
-    cdef intptr_t wakeup_fd(self) noexcept:
-        if self.signal_fds[1] < 0 and pipe2(self.signal_fds, O_CLOEXEC | O_NONBLOCK) < 0:
-            return -errno
-        return self.signal_fds[1]
-
     cdef void close(self, OpList *done) noexcept:
         cdef Ticket *ticket
         cdef Ticket *following
@@ -371,32 +340,29 @@ cdef class UringPoller(ReadinessPoller):
         return close_now(fd)
 
     cdef int peek(self, intptr_t fd) noexcept:
-        return 0 if self.is_calm(fd) else peek_now(fd)
+        cdef int found = EventfdPoller.peek(self, fd)
+        cdef Op *reader = self.slots[fd].reader if 0 <= fd < self.slot_count else NULL
+        if found != 0 or reader == NULL or not self.shared or self.ring.fd < 0:
+            return found
+        # On a ring of all threads the kernel makes calls between two of ours: it may have
+        # received what nobody else will see.
+        self.harvest(&self.ring, &self.arrived)
+        if reader.state != OP_DONE:
+            return 0
+        return <int>reader.result if reader.flags & ANSWERED and reader.result < 0 else 1
 
     # -- beginning and cancelling ------------------------------------------------------
 
-    cdef int park(self, Op *op) noexcept:
+    cdef int expect(self, Op *op, Slot *slot) noexcept:
         """Write the op's entry; 0 or -errno."""
-        cdef int error = self.make_room(op.fd)
-        cdef Slot *slot
-        cdef Ticket *ticket
-        if error < 0:
-            return error
-        slot = &self.slots[op.fd]
-        if (slot.reader if reads(op) else slot.writer) != NULL:
-            return -EEXIST
-        ticket = self.take_ticket(op)
+        cdef Ticket *ticket = self.take_ticket(op)
+        cdef int error
         if ticket == NULL:
             return -ENOMEM
         error = self.begin(ticket)
         if error < 0:
             self.return_ticket(ticket)
-            return error
-        if reads(op):
-            slot.reader = op
-        else:
-            slot.writer = op
-        return 0
+        return error
 
     cdef Ticket *take_ticket(self, Op *op) noexcept:
         """Return a ticket for *op*, out from now on; or NULL."""
@@ -711,10 +677,7 @@ cdef class UringPoller(ReadinessPoller):
     cdef void disown(self) noexcept:
         if self.ring.fd >= 0:
             ring_close(&self.ring)
-        if self.wake_fd >= 0:
-            close_descriptor(self.wake_fd)
-        self.wake_fd = -1
-        ReadinessPoller.disown(self)
+        EventfdPoller.disown(self)
 
     # -- wake-ups --------------------------------------------------------------------
 
@@ -738,11 +701,6 @@ cdef class UringPoller(ReadinessPoller):
         entry.length = POLL_MULTISHOT
         entry.user_data = mark
         return True
-
-    cdef void drain(self, int fd) noexcept:
-        cdef char taken[512]            # more than there ever is: what is left ends no wait
-        if fd >= 0:
-            read(fd, taken, sizeof(taken))
 
     # -- the shelf -------------------------------------------------------------------
 

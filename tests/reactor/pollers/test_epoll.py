@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import socket
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reactor.testing.poller_harness import SystemHarness, fill, receive_all, send_all
-from reactor.testing.poller_suite import PollerSuite
+from tests.reactor.pollers.system_suite import SystemSuite
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 
@@ -22,33 +21,10 @@ def harness() -> Iterator[SystemHarness]:
         yield harness
 
 
-class TestEpoll(PollerSuite):
-    pass
-
-
-@pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4096
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"only {hard} descriptors")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_more_events_than_one_batch_are_all_served(
-    harness: SystemHarness, many_descriptors: None
-) -> None:
-    pairs = [socket.socketpair() for _ in range(1300)]
-    fds = [(harness.adopt(one), harness.adopt(two)) for one, two in pairs]
-    ops = [harness.probe.receive(two) for _, two in fds]
-    for op in ops:
-        op.submit()
-    for one, _ in fds:
-        os.write(one, b"x")
-    harness.run(*ops)
-    assert all(op.results == [1] for op in ops)
+class TestEpoll(SystemSuite):
+    @staticmethod
+    def make() -> SystemHarness:
+        return SystemHarness("epoll")
 
 
 def test_regular_file_is_eperm(harness: SystemHarness, tmp_path: Path) -> None:
@@ -59,30 +35,6 @@ def test_regular_file_is_eperm(harness: SystemHarness, tmp_path: Path) -> None:
     assert not op.submit()
     assert op.result == -errno.EPERM
     assert harness.probe.poller.live_ops == 0
-
-
-def test_peek_at_a_watched_descriptor_is_right_whatever_came_for_others(
-    harness: SystemHarness,
-) -> None:
-    """It asks epoll first, which answers for all and must lose none of what it tells."""
-    ones, twos = zip(*(harness.pair() for _ in range(4)), strict=True)
-    ops = [harness.probe.receive(two) for two in twos[:3]]  # nobody waits at the last
-    for op in ops:
-        op.submit()
-    assert [harness.probe.peek(two) for two in twos] == [0, 0, 0, 0]
-    os.write(ones[3], b"unwatched")
-    assert [harness.probe.peek(two) for two in twos] == [0, 0, 0, 1]
-    os.write(ones[0], b"x")
-    assert [harness.probe.peek(two) for two in twos] == [1, 0, 0, 1]
-    os.write(ones[1], b"y")  # after epoll has told of another
-    assert [harness.probe.peek(two) for two in twos] == [1, 1, 0, 1]
-    harness.run(*ops[:2])
-    assert [op.results for op in ops] == [[1], [1], []]
-    assert [harness.probe.peek(two) for two in twos] == [0, 0, 0, 1]
-    os.write(ones[2], b"z")  # after the next wait
-    assert [harness.probe.peek(two) for two in twos] == [0, 0, 1, 1]
-    harness.run(ops[2])
-    assert harness.probe.peek(twos[2]) == 0
 
 
 def test_spurious_readiness_is_swallowed(harness: SystemHarness) -> None:
@@ -185,16 +137,3 @@ def test_descriptors_are_close_on_exec_and_non_blocking(harness: SystemHarness) 
     for number in (fd, harness.keep(accept.result)):
         assert not os.get_inheritable(number)
         assert not os.get_blocking(number)
-
-
-@pytest.mark.parametrize("left", [0, 1])
-def test_poller_without_descriptors_raises_and_leaks_nothing(left: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open(os.devnull, os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + left, hard))
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            SystemHarness("epoll")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -4,7 +4,6 @@ On Linux it runs over ``tests/kqueue_on_epoll`` where that was built in (``tox -
 """
 
 import os
-import resource
 import socket
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ import pytest
 
 from reactor.pollers import available_pollers
 from reactor.testing.poller_harness import SystemHarness, fill, receive_all, send_all
-from reactor.testing.poller_suite import PollerSuite
+from tests.reactor.pollers.system_suite import SystemSuite
 
 if reason := available_pollers()["kqueue"]:
     pytest.skip(reason, allow_module_level=True)
@@ -24,27 +23,10 @@ def harness() -> Iterator[SystemHarness]:
         yield harness
 
 
-class TestKqueue(PollerSuite):
-    pass
-
-
-def test_more_events_than_one_batch_are_all_served(harness: SystemHarness) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 4096:
-        pytest.skip(f"only {hard} descriptors")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
-    try:
-        pairs = [socket.socketpair() for _ in range(700)]
-        fds = [(harness.adopt(one), harness.adopt(two)) for one, two in pairs]
-        ops = [harness.probe.receive(two) for _, two in fds]
-        for op in ops:
-            op.submit()
-        for one, _ in fds:
-            os.write(one, b"x")
-        harness.run(*ops)
-        assert all(op.results == [1] for op in ops)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+class TestKqueue(SystemSuite):
+    @staticmethod
+    def make() -> SystemHarness:
+        return SystemHarness("kqueue")
 
 
 def test_spurious_readiness_is_swallowed(harness: SystemHarness) -> None:
@@ -88,16 +70,3 @@ def test_descriptors_are_close_on_exec_and_non_blocking(harness: SystemHarness) 
     for number in (fd, harness.keep(accept.result)):
         assert not os.get_inheritable(number)
         assert not os.get_blocking(number)
-
-
-@pytest.mark.parametrize("left", [0, 1])
-def test_poller_without_descriptors_raises_and_leaks_nothing(left: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open(os.devnull, os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + left, hard))
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            SystemHarness("kqueue")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 from reactor.pollers import available_pollers
 from reactor.pool import BlockPool
 from reactor.testing.poller_harness import Harness, SystemHarness, receive_all, send_all
-from reactor.testing.poller_suite import PollerSuite
+from tests.reactor.pollers.system_suite import SystemSuite
 
 if reason := available_pollers()["uring"]:
     pytest.skip(reason, allow_module_level=True)
@@ -46,17 +45,18 @@ def harness() -> Iterator[UringHarness]:
         yield harness
 
 
-class TestUring(PollerSuite):
-    pass
+class TestUring(SystemSuite):
+    @staticmethod
+    def make() -> UringHarness:
+        return UringHarness()
 
 
-class TestSmallUring(PollerSuite):
+class TestSmallUring(SystemSuite):
     """Where the ring is always full, completions overflow and the shelf is empty."""
 
-    @pytest.fixture
-    def harness(self) -> Iterator[UringHarness]:
-        with UringHarness(**SMALL) as harness:
-            yield harness
+    @staticmethod
+    def make() -> UringHarness:
+        return UringHarness(**SMALL)
 
 
 def in_thread(run: Callable[[], object]) -> None:
@@ -245,7 +245,7 @@ def test_number_that_was_closed_under_a_watch_is_not_deaf(harness: UringHarness)
     near.close()
 
 
-# -- what may be watched, and looked at ------------------------------------------------
+# -- what may be watched ------------------------------------------------
 
 
 def test_regular_file_is_eperm(harness: UringHarness, tmp_path: Path) -> None:
@@ -256,31 +256,6 @@ def test_regular_file_is_eperm(harness: UringHarness, tmp_path: Path) -> None:
         assert harness.probe.attach(fd, fresh=False) == -errno.EPERM
         os.close(fd)
     assert harness.probe.attach(fd, fresh=False) == -errno.EBADF
-
-
-def test_peek_at_a_watched_descriptor_is_right_whatever_came_for_others(
-    harness: UringHarness,
-) -> None:
-    """The kernel says for all at once whether it has anything to do."""
-    ones, twos = zip(*(harness.pair() for _ in range(4)), strict=True)
-    ops = [harness.probe.receive(two) for two in twos[:3]]  # nobody waits at the last
-    for op in ops:
-        op.submit()
-    for _ in range(2):  # before the kernel has taken the entries, and after
-        assert [harness.probe.peek(two) for two in twos] == [0, 0, 0, 0]
-        harness.probe.wait(0)
-    os.write(ones[3], b"unwatched")
-    harness.until(lambda: harness.probe.peek(twos[3]) == 1)  # the network's own time
-    assert [harness.probe.peek(two) for two in twos] == [0, 0, 0, 1]
-    os.write(ones[0], b"x")
-    harness.until(lambda: harness.probe.peek(twos[0]) == 1)
-    assert [harness.probe.peek(two) for two in twos] == [1, 0, 0, 1]
-    os.write(ones[1], b"y")
-    harness.until(lambda: harness.probe.peek(twos[1]) == 1)
-    assert [harness.probe.peek(two) for two in twos] == [1, 1, 0, 1]
-    harness.run(*ops[:2])
-    assert [op.results for op in ops] == [[1], [1], []]
-    assert [harness.probe.peek(two) for two in twos] == [0, 0, 0, 1]
 
 
 # -- threads and processes -------------------------------------------------------------
@@ -421,17 +396,11 @@ def test_forked_child_leaves_the_ring_to_its_parent(harness: UringHarness) -> No
     assert op.results == [1]
 
 
-@pytest.mark.parametrize("left", [0, 1])
-def test_poller_without_descriptors_raises_and_leaks_nothing(left: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open(os.devnull, os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + left, hard))
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            UringHarness()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def test_poller_that_cannot_be_made_closes_nobody_elses_descriptor() -> None:
+    before = os.fstat(0)
+    with pytest.raises(TypeError):
+        UringPoller(None)  # type: ignore[arg-type]
+    assert os.fstat(0) == before
 
 
 # -- where the system refuses ----------------------------------------------------------
