@@ -15,6 +15,7 @@ from reactor import Resolver
 from reactor.eventloop import EventLoop
 from reactor.limits import FAILED_ADDRESS_SECONDS, MAX_ADDRESSES, MAX_FAILED_ADDRESSES
 from reactor.resolver import AddressInfo, interleave, numeric, race
+from tests.virtual_time import pass_time
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -507,7 +508,7 @@ def test_last_address_is_waited_for_without_a_limit(simulated: Callable[..., Eve
 
     async def game(track: Track) -> None:
         task = track.race(1)
-        await asyncio.sleep(100)
+        await pass_time(100)
         assert not task.done()
         track.attempts[0].future.set_result(None)
         await task

@@ -29,6 +29,7 @@ from reactor.eventloop import EventLoop
 from reactor.resolver import AddressInfo
 from reactor.testing import listen
 from reactor.transports.tcp import Connector
+from tests.virtual_time import pass_time
 
 
 class Names(Resolver):
@@ -89,7 +90,8 @@ class Site:
 async def rest() -> None:
     loop: Any = asyncio.get_running_loop()
     if hasattr(loop.poller, "advance"):
-        await asyncio.sleep(0.01)
+        await pass_time(0.01)
+        return
     for _ in range(8):
         await asyncio.sleep(0)
 
@@ -189,11 +191,11 @@ def test_loser_that_connects_in_the_same_moment_is_closed(
             there.port,
             resolver=Names("10.0.0.1", "10.0.0.2"),
         )
-        await asyncio.sleep(3)
+        await pass_time(3)
         clients = [each for each in network.connections if each.remote[1] == there.port]
         assert len(clients) == 1
         transport.abort()
-        await asyncio.sleep(1)
+        await pass_time(1)
         await there.close()
 
     loop.run_until_complete(main())
