@@ -50,8 +50,7 @@ def test_protocol_is_paused_above_the_high_mark_and_resumed_at_the_low_one(
     one.link.write(b"x" * 1000)
     assert one.events.count("pause_writing") == 1
     two.link.resume_reading()
-    until(loop, lambda: len(two.data) == total + 1011)
-    turn(loop)
+    until(loop, lambda: len(two.data) == total + 1011 and one.events[-1] == "resume_writing")
     assert one.events == ["connection_made", "pause_writing", "resume_writing"]
     assert one.link.get_write_buffer_size() == 0
     finish(loop, one, two)
