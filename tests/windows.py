@@ -38,8 +38,6 @@ FILES: dict[str, str] = {
     "test_eventloop_windows.py has those of Windows",
     "reactor/test_eventloop_servers.py": UNIX,
     "soak": "its server ends with its standard input, which cannot be watched on Windows",
-    "reactor/transports/test_tls_sessions.py": "sessions are resumed by OpenSSL's own functions, "
-    "which are not looked for on Windows",
 }
 
 # Tests, by file and name.
@@ -73,8 +71,6 @@ TESTS: dict[str, str] = {
     "test_reader_of_a_number_that_was_closed_does_not_deafen_a_new_connection": (
         "counts on the lowest free number to be given out"
     ),
-    "reactor/transports/test_tls_engines.py::"
-    "test_an_interpreter_with_a_shared_openssl_has_the_direct_engine": "no ldd on Windows",
     "reactor/transports/test_watcher.py::"
     "test_descriptor_that_cannot_be_watched_on_is_reported_once": (
         "watches a pipe; on Windows only sockets can be"

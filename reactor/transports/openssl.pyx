@@ -6,13 +6,13 @@ into Python for each, and without copies into and out of memory BIOs.  Three doc
 interfaces are enough for that, and no layout of anybody's structures is assumed:
 
 * dlsym(3) on the handle of the ``_ssl`` extension module finds the functions of exactly the
-  library with which that is linked.
+  library with which that is linked; on Windows its table of imports does.
 * CRYPTO_get_ex_new_index(3): OpenSSL tells a call-back of each SSL object as it is made.
   So the one that a call of ``wrap_bio`` makes is known.
 * BIO_meth_new(3): a source and sink of our own, put in the place of the two memory BIOs.
 
-Where one of them is missing (another operating system, a library that is linked statically,
-LibreSSL) ``available()`` is false, and so it is when a probe finds anything unexpected.
+Where one of them is missing (a library that is linked statically, LibreSSL) ``available()`` is
+false, and so it is when a probe finds anything unexpected.
 
 Owns: the table of functions; a spare piece of memory for output.  May not touch: transports,
 protocols, Python's ``_ssl`` objects.
@@ -27,13 +27,41 @@ import sys
 
 cdef extern from *:
     """
-    #if defined(_WIN32)     /* nothing is called there, and GCC's thread storage wants a DLL */
-    #  define CYR_THREAD
-    static void *cyr_open_library(const char *path) { (void)path; return NULL; }
+    #if defined(_WIN32)
+    #  define WIN32_LEAN_AND_MEAN
+    #  include <windows.h>
+    static void *cyr_open_library(const char *path)
+    {
+        WCHAR wide[1024];
+        if (!MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 1024)) return NULL;
+        return (void *)GetModuleHandleW(wide);
+    }
+    /* Goes through the libraries that *library* imports from.  The loader has written into it
+       where each import is, which tells of a library that it is this one, whatever its name. */
     static void *cyr_find(void *library, const char *name)
-    { (void)library; (void)name; return NULL; }
+    {
+        char *base = (char *)library;
+        IMAGE_NT_HEADERS *head = (void *)(base + ((IMAGE_DOS_HEADER *)library)->e_lfanew);
+        DWORD imports =
+            head->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_IMPORT].VirtualAddress;
+        IMAGE_IMPORT_DESCRIPTOR *import = (void *)(base + imports);
+        FARPROC found = NULL;
+        for (; imports && import->Name && !found; import++) {
+            ULONG_PTR first = *(ULONG_PTR *)(base + import->FirstThunk);
+            HMODULE imported;
+            if (GetModuleHandleExA(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS
+                                   | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
+                                   (LPCSTR)first, &imported))
+                found = GetProcAddress(imported, name);
+        }
+        return (void *)(ULONG_PTR)found;
+    }
+    static DWORD cyr_slot = TLS_OUT_OF_INDEXES;     /* GCC's __thread would want a DLL of its */
+    static int cyr_prepare(void)
+    { cyr_slot = TlsAlloc(); return cyr_slot != TLS_OUT_OF_INDEXES; }
+    static void *cyr_captured(void) { return TlsGetValue(cyr_slot); }
+    static void cyr_capture(void *value) { TlsSetValue(cyr_slot, value); }
     #else
-    #  define CYR_THREAD __thread
     #  include <dlfcn.h>
     #  ifndef RTLD_NOLOAD
     #    define RTLD_NOLOAD 0
@@ -41,28 +69,32 @@ cdef extern from *:
     static void *cyr_open_library(const char *path)
     { return dlopen(path, RTLD_NOW | RTLD_NOLOAD); }
     static void *cyr_find(void *library, const char *name) { return dlsym(library, name); }
+    static __thread void *cyr_value;
+    static int cyr_prepare(void) { return 1; }
+    static void *cyr_captured(void) { return cyr_value; }
+    static void cyr_capture(void *value) { cyr_value = value; }
     #endif
-    static CYR_THREAD void *cyr_captured;   /* the SSL object that was made last */
-    static CYR_THREAD int cyr_captures;     /* how many were made; negative: nobody counts */
+    /* A thread's value: NULL while nobody looks, else the SSL object that was made, or */
+    static char cyr_none, cyr_many;
     static int cyr_on_new_ssl(void *parent, void *ptr, void *ad, int index, long argl,
                               void *argp)
     {
         (void)ptr; (void)ad; (void)index; (void)argl; (void)argp;
-        if (cyr_captures >= 0) { cyr_captured = parent; cyr_captures++; }
+        if (cyr_captured()) cyr_capture(cyr_captured() == &cyr_none ? parent : &cyr_many);
         return 1;
     }
-    static void cyr_begin_capture(void) { cyr_captured = NULL; cyr_captures = 0; }
+    static void cyr_begin_capture(void) { cyr_capture(&cyr_none); }
     static void *cyr_end_capture(void)
     {
-        void *captured = cyr_captures == 1 ? cyr_captured : NULL;
-        cyr_captures = -1;
-        cyr_captured = NULL;
-        return captured;
+        void *captured = cyr_captured();
+        cyr_capture(NULL);
+        return captured == &cyr_none || captured == &cyr_many ? NULL : captured;
     }
     typedef int (*cyr_new_func)(void *, void *, void *, int, long, void *);
     """
     void *cyr_open_library(const char *path) noexcept
     void *cyr_find(void *library, const char *name) noexcept
+    bint cyr_prepare() noexcept
     void cyr_begin_capture() noexcept
     void *cyr_end_capture() noexcept
     ctypedef int (*cyr_new_func)(void *, void *, void *, int, long, void *) noexcept nogil
@@ -184,7 +216,8 @@ cdef bint set_up():
     if not find_all(library, NAMES, <void **>&openssl):
         return False
     resumes = find_all(library, SESSION_NAMES, <void **>&resuming)
-    cyr_end_capture()
+    if not cyr_prepare():
+        return False
     if openssl.CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, NULL, cyr_on_new_ssl, NULL,
                                        NULL) < 0:
         return False
