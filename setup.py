@@ -39,6 +39,7 @@ PLATFORMS_OF_MODULE: dict[str, tuple[str, ...]] = {
     "reactor.pollers.iocp": ("win32",),
     "reactor.pollers.kqueue": BSD,
     "reactor.pollers.readiness": ("linux", *BSD),
+    "reactor.pollers.ring": ("linux",),
     "reactor.pollers.uring": ("linux",),
 }
 

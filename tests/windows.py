@@ -34,6 +34,7 @@ FILES: dict[str, str] = {
     "reactor/pollers/test_epoll.py": "epoll is Linux's",
     "reactor/pollers/test_kqueue.py": "kqueue is the BSDs' and macOS'",
     "reactor/pollers/test_uring.py": "io_uring is Linux's",
+    "reactor/pollers/test_uring_receives.py": "io_uring is Linux's",
     "reactor/test_eventloop_processes.py": "pipes and children of POSIX systems: "
     "test_eventloop_windows.py has those of Windows",
     "reactor/test_eventloop_servers.py": UNIX,

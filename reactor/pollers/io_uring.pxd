@@ -281,6 +281,7 @@ cdef enum:                      # of io_uring_enter(2)
 
     POLL_MULTISHOT = 1          # in length
     POLL_FIRST = 1              # in ioprio, of a receive or a send
+    RECEIVE_MULTISHOT = 2       # in ioprio, of a receive
     CANCEL_ALL = 1              # in op_flags
     CANCEL_ANY = 4
 

@@ -1,13 +1,14 @@
 from typing import Self, final
 
-from reactor.pollers.eventfd import EventfdPoller
+from reactor.pollers.ring import RingPoller
+from reactor.pollers.ring import why_not as why_not
 from reactor.pool import BlockPool
 
-def why_not() -> str: ...
-
 @final
-class UringPoller(EventfdPoller):
-    shared: bool
+class UringPoller(RingPoller):
+    standing: int
+    @property
+    def held(self) -> int: ...
     def __new__(
         cls,
         pool: BlockPool,
@@ -16,4 +17,5 @@ class UringPoller(EventfdPoller):
         completions: int = 4096,
         places: int = 64,
         shared: bool = False,
+        stands_from: int = 2,
     ) -> Self: ...

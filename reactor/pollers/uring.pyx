@@ -37,40 +37,38 @@ io_uring_enter but a mere submission no completion is left unread.
 """
 
 cimport cython
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from cpython.mem cimport PyMem_RawFree
 from libc.errno cimport EAGAIN, EBADF, EBUSY, EEXIST, EINTR, ENOBUFS, ENOMEM, EPERM, errno
 from libc.stdint cimport int32_t, int64_t, intptr_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.stat cimport S_ISDIR, S_ISREG, fstat, struct_stat
 
 from reactor.pollers.contract cimport (
-    OP_CANCELLED, OP_DONE, OP_PENDING, OP_RECEIVE, OP_SEND, Op, OpList, op_append, op_splice,
+    OP_CANCELLED, OP_DONE, OP_PENDING, OP_READABLE, OP_RECEIVE, OP_SEND, Op, OpList, op_append,
+    op_splice,
 )
-from reactor.pollers.eventfd cimport EventfdPoller
 from reactor.pollers.io_uring cimport (
     CAME_WITH_BUFFER, CAME_WITH_MORE, CANCEL_ALL, CANCEL_ANY, CODE_CANCEL, CODE_POLL_ADD,
-    CODE_RECEIVE, CODE_SEND, CODE_SENDMSG, Completion, ENTER_GETEVENTS, ENTRY_BUFFER_SELECT,
-    ENTRY_SKIP_SUCCESS, Entry, FEAT_CQE_SKIP, FEAT_EXT_ARG, FEAT_FAST_POLL, FEAT_NODROP,
-    FEAT_SUBMIT_STABLE, POLL_FIRST, POLL_MULTISHOT, Ring, SETUP_COOP_TASKRUN, SETUP_DEFER_TASKRUN,
-    SETUP_R_DISABLED, SETUP_SINGLE_ISSUER, SETUP_SUBMIT_ALL, SETUP_TASKRUN_FLAG, SQ_OVERFLOW,
-    SQ_TASKRUN, Shelf, load, ring_close, ring_enable, ring_enter, ring_entry, ring_open,
-    shelf_map, shelf_put, shelf_register, shelf_unmap, store,
+    CODE_RECEIVE, CODE_SEND, CODE_SENDMSG, ENTER_GETEVENTS, ENTRY_BUFFER_SELECT, Entry, POLL_FIRST,
+    RECEIVE_MULTISHOT, Ring, ring_enable, ring_enter, shelf_register,
 )
-from reactor.pollers.posix_sockets cimport MSG_NOSIGNAL, close_now
+from reactor.pollers.posix_sockets cimport MSG_NOSIGNAL, close_now, msghdr
 from reactor.pollers.readiness cimport ReadinessPoller, Slot, reads
+from reactor.pollers.ring cimport CANCEL_MARK, RingPoller, Ticket
+from reactor.pollers.shelf cimport (
+    Held, clear_shelf, drop_held, free_shelf, has_held, hold_block, lacks_blocks, open_shelf,
+    put_block, serve, show_again, show_block, stock_shelf, take_block,
+)
+from reactor.pollers.table cimport make_entry
 from reactor.pool cimport BlockPool
 
 import os
-import sys
+
+from reactor.pollers.ring import why_not
 
 cdef extern from "errno.h" nogil:
     enum:
-        EBADFD
         ECANCELED
-        EINVAL
-        EMFILE
-        ENFILE
-        ENOSYS
         ETIME
 
 cdef extern from "poll.h" nogil:
@@ -80,73 +78,20 @@ cdef extern from "poll.h" nogil:
 
 cdef enum:
     ANSWERED = 0x100            # an op's flag: the kernel made its call, the result is in
-    MAX_SPARE = 1024            # tickets that are kept; 96 KiB
-    FIRST_BLOCKS = 8            # on the shelf, while that is enough
+    MOST_HELD = 4               # blocks for one descriptor, before its receive is ended
+    END_TRIES = 4               # to end a receive; the second succeeds
     MOST_BYTES = 0x7FFFF000     # that one call transfers (read(2))
     CLOSE_MS = 5_000            # how long the system may take to give tickets back
-    NEEDED = FEAT_NODROP | FEAT_SUBMIT_STABLE | FEAT_FAST_POLL | FEAT_EXT_ARG | FEAT_CQE_SKIP
-    ONE_THREADS = SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN | SETUP_TASKRUN_FLAG | SETUP_R_DISABLED
-    ANY_THREADS = SETUP_COOP_TASKRUN | SETUP_TASKRUN_FLAG
-
-# What a completion names that is no ticket's.
-cdef uint64_t WAKE_MARK = 1
-cdef uint64_t SIGNAL_MARK = 2
-cdef uint64_t CANCEL_MARK = 3
-
-cdef bint works = False         # it did once in this process, so it does
-
-
-cdef str reason_for(int error):
-    """Return why io_uring_setup(2) failed with *error*, in words."""
-    cdef str setting = ""
-    if error == ENOSYS:
-        return "uring needs Linux 6.0 with io_uring, or a seccomp filter hides it (ENOSYS)"
-    if error == EINVAL:
-        return "uring needs Linux 6.0: this kernel's io_uring lacks what it uses (EINVAL)"
-    if error == EPERM:
-        try:
-            with open("/proc/sys/kernel/io_uring_disabled") as file:
-                setting = file.read().strip()
-        except OSError:
-            pass
-        if setting not in ("", "0"):
-            return f"uring is forbidden: the sysctl kernel.io_uring_disabled is {setting} (EPERM)"
-        return "uring is forbidden, by a seccomp filter or a security module (EPERM)"
-    if error == ENOMEM:
-        return "uring has no memory for its ring: ulimit -l (RLIMIT_MEMLOCK) may be low (ENOMEM)"
-    return f"uring does not work: {os.strerror(error)}"
-
-
-def why_not():
-    """Return why io_uring cannot be used by this process, or ``""``."""
-    cdef Ring ring
-    cdef Shelf *shelf
-    cdef int error
-    global works
-    if works:
-        return ""
-    if sys.byteorder != "little":
-        return "uring is for little-endian machines: poll's bits are in another order elsewhere"
-    error = ring_open(&ring, 2, 4, ONE_THREADS)
-    if error == -EINVAL:
-        error = ring_open(&ring, 2, 4, ANY_THREADS)
-    if error == 0:
-        if ring.features & NEEDED != NEEDED:
-            error = -EINVAL
-        else:
-            shelf = shelf_map(1)
-            error = -ENOMEM if shelf == NULL else shelf_register(&ring, shelf, 1)
-            ring_close(&ring)
-            shelf_unmap(shelf, 1)
-    if error < 0 and error != -EMFILE and error != -ENFILE:
-        return reason_for(-error)
-    works = error == 0
-    return ""
 
 
 cdef inline bint transfers(const Op *op) noexcept nogil:
     """True of an op whose call the kernel makes; of another it tells when to make it."""
     return op.kind == OP_RECEIVE or op.kind == OP_SEND
+
+
+cdef inline int peeked(int result) noexcept nogil:
+    """Return what a peek says of what a receive found."""
+    return result if result < 0 else 1
 
 
 @cython.profile(False)                  # a tracer would run the signal's handler in here, where
@@ -156,7 +101,7 @@ cdef inline int wait_now(Ring *ring, int64_t timeout_ns) noexcept nogil:
 
 
 @cython.final
-cdef class UringPoller(EventfdPoller):
+cdef class UringPoller(RingPoller):
     """io_uring(7) behind the completion contract.  Lends receives blocks of *pool*.
 
     Args:
@@ -165,61 +110,46 @@ cdef class UringPoller(EventfdPoller):
         completions: for which there is room before the kernel has to keep them.
         places: blocks on the shelf at most; a power of two.
         shared: any thread may enter the ring from the beginning.
+        stands_from: bufferless receives of a descriptor in a row until one stands.
 
     Raises ``OSError`` when the kernel refuses (``why_not`` says why), or the process or the
     system is out of descriptors.
     """
 
     def __cinit__(self, BlockPool pool not None, *, unsigned int entries=256,
-                  unsigned int completions=4096, unsigned int places=64, bint shared=False):
+                  unsigned int completions=4096, unsigned int places=64, bint shared=False,
+                  int stands_from=2):
         cdef int error
-        cdef unsigned int number
-        self.ring.fd = -1
-        self.entries = entries
-        self.completions = completions
-        self.places = self.vacant_count = places
-        self.wanted = min(<unsigned int>FIRST_BLOCKS, places)
-        self.shared = shared
-        self.blocks = <char **>PyMem_RawCalloc(places, sizeof(char *))
-        self.vacant = <uint16_t *>PyMem_RawCalloc(places, sizeof(uint16_t))
-        self.shelf = shelf_map(places)
-        if self.blocks == NULL or self.vacant == NULL or self.shelf == NULL:
+        self.stands_from = stands_from
+        if open_shelf(&self.shelf, places, pool.block_size) < 0:
             raise MemoryError("no memory for the shelf of blocks")
-        for number in range(places):
-            self.vacant[number] = number
-        error = self.open_ring()
-        if error == -EINVAL and not shared:
-            self.shared = True
-            error = self.open_ring()
+        error = self.open_first()
         if error < 0:
             raise OSError(-error, os.strerror(-error))
         self.open_wake_fd()
         self.mind_forks()
 
     def __dealloc__(self):
-        cdef Ticket *ticket
-        cdef unsigned int number
         cdef bint written = self.shared and self.out != NULL
-        if self.blocks != NULL:         # else it was never made
+        if self.shelf.shared != NULL:   # else it was never made
             self.disown()
-        while self.spare != NULL:
-            ticket = self.spare
-            self.spare = ticket.next
-            PyMem_RawFree(ticket)
-        if written:
-            return                      # the kernel may write to them: they stay
-        if self.blocks != NULL:
-            for number in range(self.places):
-                PyMem_RawFree(self.blocks[number])
-        PyMem_RawFree(self.blocks)
-        PyMem_RawFree(self.vacant)
-        shelf_unmap(self.shelf, self.places)
+        PyMem_RawFree(self.intakes)
+        if not written:                 # else the kernel may write to the blocks: they stay
+            free_shelf(&self.shelf)
+
+    @property
+    def held(self):
+        """Blocks that came before anybody asked for them."""
+        return self.shelf.held
 
     # -- ops -------------------------------------------------------------------------
 
     cdef void cancel(self, Op *op) noexcept:
         if op.state == OP_PENDING:
             if not op.flags & OP_CANCELLED:
+                if op.detail == NULL or (<Ticket *>op.detail).stands:
+                    self.leave(op)
+                    return
                 op.flags |= OP_CANCELLED
                 if self.ring.fd < 0:
                     self.answer(<Ticket *>op.detail, -ECANCELED, 0, &self.arrived)
@@ -239,10 +169,12 @@ cdef class UringPoller(EventfdPoller):
             return self.waited(-EBADF)
         if not (self.wake_watched and (self.signals_watched or self.signal_fds[0] < 0)):
             self.watch_wakeups()
+        if self.noted:
+            self.look_after_intakes()
         if self.unasked:
             self.revoke_again()
-        if self.ran_short or self.places - self.vacant_count < self.wanted:
-            self.stock()
+        if self.shelf.ran_short or lacks_blocks(&self.shelf):
+            stock_shelf(&self.shelf, self.pool)
         if timeout_ns == 0 or self.arrived.first != NULL:
             if self.shared or self.has_news():
                 count = self.enter(ENTER_GETEVENTS, 0, 0)
@@ -267,9 +199,9 @@ cdef class UringPoller(EventfdPoller):
         return ReadinessPoller.complete(self, op)
 
     cdef void give_back(self, char *block) noexcept:
-        if self.places - self.vacant_count < self.wanted and not self.closed:
+        if lacks_blocks(&self.shelf) and not self.closed:
             self.pool.set_aside()
-            self.put_on_shelf(block)
+            put_block(&self.shelf, block)
         else:
             self.pool.release(block)
 
@@ -277,19 +209,26 @@ cdef class UringPoller(EventfdPoller):
         cdef Ticket *ticket
         cdef Ticket *following
         cdef Entry *entry
+        cdef Op *op
+        cdef Py_ssize_t fd
         cdef int64_t until
         cdef int count
         if self.closed:
             return
         self.closed = True
         op_splice(done, &self.arrived)
+        for fd in range(self.intake_count):
+            op = self.slots[fd].reader
+            if op != NULL and op.detail == NULL:
+                self.slots[fd].reader = NULL
+                self.finish_cancelled(op, done)
         ticket = self.out
         while ticket != NULL:
             following = ticket.next
             if ticket.op != NULL:
                 ticket.op.flags |= OP_CANCELLED
-                if self.foreign:
-                    self.answer(ticket, -ECANCELED, 0, done)
+            if self.foreign:
+                self.answer(ticket, -ECANCELED, 0, done)
             ticket = following
         if not self.foreign:
             until = self.now_ns() + <int64_t>CLOSE_MS * 1_000_000
@@ -306,7 +245,8 @@ cdef class UringPoller(EventfdPoller):
             op_splice(done, &self.arrived)
         self.disown()
         if self.out == NULL:
-            self.clear_shelf()
+            clear_shelf(&self.shelf, self.pool)
+            memset(self.intakes, 0, self.intake_count * sizeof(Intake))
 
     # -- descriptors -----------------------------------------------------------------
 
@@ -318,7 +258,7 @@ cdef class UringPoller(EventfdPoller):
             return error
         slot = &self.slots[fd]
         if fresh:
-            self.abandon(slot)
+            self.abandon(fd)
             return 0
         if fstat(<int>fd, &status) < 0:
             return -errno
@@ -329,19 +269,26 @@ cdef class UringPoller(EventfdPoller):
             self.watch_anew(slot.reader)
         if slot.writer != NULL and not transfers(slot.writer):
             self.watch_anew(slot.writer)
+        if slot.reader == NULL:
+            self.end_intake(&self.intakes[fd])
         return 0
 
     cdef void detach(self, intptr_t fd) noexcept:
-        if 0 <= fd < self.slot_count:
-            self.abandon(&self.slots[fd])
+        if 0 <= fd < self.intake_count:
+            self.abandon(fd)
 
     cdef int close_fd(self, intptr_t fd) noexcept:
         self.detach(fd)
         return close_now(fd)
 
     cdef int peek(self, intptr_t fd) noexcept:
-        cdef int found = EventfdPoller.peek(self, fd)
-        cdef Op *reader = self.slots[fd].reader if 0 <= fd < self.slot_count else NULL
+        cdef int found
+        cdef Op *reader = NULL
+        if 0 <= fd < self.intake_count:
+            if has_held(&self.intakes[fd].held):
+                return 1 if self.intakes[fd].held.count else peeked(self.intakes[fd].held.end)
+            reader = self.slots[fd].reader
+        found = RingPoller.peek(self, fd)
         if found != 0 or reader == NULL or not self.shared or self.ring.fd < 0:
             return found
         # On a ring of all threads the kernel makes calls between two of ours: it may have
@@ -349,59 +296,56 @@ cdef class UringPoller(EventfdPoller):
         self.harvest(&self.ring, &self.arrived)
         if reader.state != OP_DONE:
             return 0
-        return <int>reader.result if reader.flags & ANSWERED and reader.result < 0 else 1
+        return peeked(<int>reader.result) if reader.flags & ANSWERED else 1
 
     # -- beginning and cancelling ------------------------------------------------------
 
+    cdef bint attempt(self, Op *op) noexcept:
+        if ((op.kind == OP_RECEIVE or op.kind == OP_READABLE) and 0 <= op.fd < self.intake_count
+                and has_held(&self.intakes[op.fd].held)):
+            serve(&self.shelf, &self.intakes[op.fd].held, op, self.pool)
+            return True
+        return RingPoller.attempt(self, op)
+
+    cdef int make_room(self, intptr_t fd) noexcept:
+        cdef int error = RingPoller.make_room(self, fd)
+        if error < 0 or fd < self.intake_count:
+            return error
+        return make_entry(<void **>&self.intakes, &self.intake_count, sizeof(Intake), fd)
+
     cdef int expect(self, Op *op, Slot *slot) noexcept:
-        """Write the op's entry; 0 or -errno."""
-        cdef Ticket *ticket = self.take_ticket(op)
+        """See that the op is completed some time, by an entry of its own mostly; 0 or -errno."""
+        cdef bint bufferless = op.kind == OP_RECEIVE and op.buffer == NULL
+        cdef Intake *intake = &self.intakes[op.fd]
+        cdef Ticket *ticket
         cdef int error
+        if reads(op):
+            if (bufferless and intake.ticket != NULL and not intake.ticket.revoked
+                    and not has_held(&intake.held)):
+                intake.ticket.op = op
+                op.detail = intake.ticket
+                return 0
+            if not (bufferless and has_held(&intake.held)):
+                self.end_intake(intake)
+            if has_held(&intake.held):
+                op.detail = NULL        # the next wait serves it
+                self.note(op.fd)
+                return 0
+        ticket = self.take_ticket(op)
         if ticket == NULL:
             return -ENOMEM
+        if reads(op):
+            intake.streak = intake.streak + 1 if bufferless else 0
+            ticket.stands = intake.streak >= self.stands_from and not self.shared
         error = self.begin(ticket)
         if error < 0:
             self.return_ticket(ticket)
+        elif ticket.stands:
+            intake.ticket = ticket
+            self.standing += 1
         return error
 
-    cdef Ticket *take_ticket(self, Op *op) noexcept:
-        """Return a ticket for *op*, out from now on; or NULL."""
-        cdef Ticket *ticket = self.spare
-        if ticket != NULL:
-            self.spare = ticket.next
-            self.spare_count -= 1
-        else:
-            ticket = <Ticket *>PyMem_RawCalloc(1, sizeof(Ticket))
-            if ticket == NULL:
-                return NULL
-        ticket.op = op
-        ticket.before = NULL
-        ticket.next = self.out
-        if self.out != NULL:
-            self.out.before = ticket
-        self.out = ticket
-        op.detail = ticket
-        return ticket
-
-    cdef void return_ticket(self, Ticket *ticket) noexcept:
-        """The kernel does not have it any more."""
-        if ticket.before != NULL:
-            ticket.before.next = ticket.next
-        else:
-            self.out = ticket.next
-        if ticket.next != NULL:
-            ticket.next.before = ticket.before
-        if ticket.op != NULL:
-            ticket.op.detail = NULL
-        if self.spare_count >= MAX_SPARE:
-            PyMem_RawFree(ticket)
-            return
-        ticket.next = self.spare
-        self.spare = ticket
-        self.spare_count += 1
-
     cdef int begin(self, Ticket *ticket) noexcept:
-        """Write the entry of what a ticket is for; 0 or -errno."""
         cdef Op *op = ticket.op
         cdef bint shared = self.shared
         cdef Entry *entry = self.next_entry()
@@ -417,6 +361,8 @@ cdef class UringPoller(EventfdPoller):
             entry.ioprio = POLL_FIRST
             if op.buffer == NULL:
                 entry.flags = ENTRY_BUFFER_SELECT
+                if ticket.stands:
+                    entry.ioprio |= RECEIVE_MULTISHOT
             else:
                 entry.address = <uint64_t><size_t>op.buffer
                 entry.length = <uint32_t>min(op.length, MOST_BYTES)
@@ -439,29 +385,6 @@ cdef class UringPoller(EventfdPoller):
             entry.op_flags = POLLIN if reads(op) else POLLOUT
         return 0
 
-    cdef void revoke(self, Ticket *ticket) noexcept:
-        """Ask the kernel to give a ticket back."""
-        cdef Entry *entry = self.next_entry()
-        if entry == NULL:
-            self.unasked = True
-            return
-        entry.opcode = CODE_CANCEL
-        entry.flags = ENTRY_SKIP_SUCCESS
-        entry.address = <uint64_t><size_t>ticket
-        entry.user_data = CANCEL_MARK
-
-    cdef void revoke_again(self) noexcept:
-        """Ask for all tickets that are to come back, as a cancel found no place in the ring."""
-        cdef Ticket *ticket = self.out
-        cdef Ticket *following
-        cdef bint shared = self.shared
-        self.unasked = False
-        while ticket != NULL and not self.unasked and self.shared == shared:
-            following = ticket.next     # to ask may free the ticket: move()
-            if ticket.op == NULL or ticket.op.flags & OP_CANCELLED:
-                self.revoke(ticket)
-            ticket = following
-
     cdef void watch_anew(self, Op *op) noexcept:
         """Watch the present user of the op's number."""
         cdef Ticket *ticket = <Ticket *>op.detail
@@ -474,161 +397,155 @@ cdef class UringPoller(EventfdPoller):
         ticket.op = NULL
         self.revoke(ticket)
 
-    cdef void abandon(self, Slot *slot) noexcept:
+    cdef void abandon(self, intptr_t fd) noexcept:
         """Forget a user of a number; what it has pending comes back cancelled."""
+        cdef Slot *slot = &self.slots[fd]
+        cdef Intake *intake = &self.intakes[fd]
         cdef Op *reader = slot.reader
         cdef Op *writer = slot.writer
-        if reader == NULL and writer == NULL:
-            return
         slot.reader = slot.writer = NULL
         if reader != NULL:
             self.cancel(reader)
         if writer != NULL:
             self.cancel(writer)
-        self.flush()                    # the number may be closed next
+        self.end_intake(intake)
+        if reader != NULL or writer != NULL:
+            self.flush()                # the number may be closed next
+        drop_held(&self.shelf, &intake.held)
+        intake.streak = 0
 
-    # -- the ring --------------------------------------------------------------------
+    # -- receives that stand -----------------------------------------------------------
 
-    cdef int open_ring(self) noexcept:
-        """Open a ring of the kind that ``shared`` says, with the shelf; 0 or -errno."""
-        cdef unsigned int kind = ANY_THREADS if self.shared else ONE_THREADS
-        cdef int error = ring_open(&self.ring, self.entries, self.completions,
-                                   kind | SETUP_SUBMIT_ALL)
-        if error < 0:
-            return error
-        if self.ring.features & NEEDED != NEEDED:
-            error = -EINVAL
-        else:
-            error = shelf_register(&self.ring, self.shelf, self.places)
-        if error < 0:
-            ring_close(&self.ring)
-        self.enabled = self.shared
-        self.wake_watched = self.signals_watched = False
-        return error
+    cdef void leave(self, Op *op) noexcept:
+        """Cancel an op that has no request of its own: nothing has come for it."""
+        if op.detail != NULL:
+            (<Ticket *>op.detail).op = NULL
+            op.detail = NULL
+        if self.slots[op.fd].reader == op:
+            self.slots[op.fd].reader = NULL
+        self.finish_cancelled(op, &self.arrived)
+        self.note(op.fd)
 
-    cdef int enter(self, unsigned int flags, unsigned int wait_for, int64_t timeout_ns) noexcept:
-        """io_uring_enter(2) with the GIL held; what it returned, or -errno."""
-        cdef int count = 0
-        if self.ring.fd < 0:
-            return -EBADF
-        if not self.enabled:
-            count = ring_enable(&self.ring)
-            if count < 0:
-                return count
-            self.enabled = True
-        count = ring_enter(&self.ring, flags, wait_for, timeout_ns)
-        if count == -EEXIST:
-            count = self.move()
-            if count == 0:
-                count = ring_enter(&self.ring, flags, wait_for, timeout_ns)
-        return count
+    cdef void note(self, intptr_t fd) noexcept:
+        """Have the next wait look at what is received for a descriptor."""
+        cdef Intake *intake = &self.intakes[fd]
+        if not intake.noted:
+            intake.noted = True
+            intake.following = self.noted
+            self.noted = fd + 1
 
-    cdef int move(self) noexcept:
-        """Go over to a ring that any thread may enter; 0 or -errno.
+    cdef void look_after_intakes(self) noexcept:
+        """Serve who waits for what is held, and end the receives of who does not wait."""
+        cdef Py_ssize_t fd = self.noted - 1
+        cdef Py_ssize_t following
+        cdef Intake *intake
+        cdef Op *op
+        self.noted = 0
+        while fd >= 0:
+            intake = &self.intakes[fd]
+            following = intake.following - 1
+            intake.noted = False
+            op = self.slots[fd].reader
+            if op != NULL and op.detail == NULL:
+                self.slots[fd].reader = NULL
+                if has_held(&intake.held):
+                    serve(&self.shelf, &intake.held, op, self.pool)
+                else:                   # somebody else has had it
+                    op.result = self.park(op)
+                if op.result < 0 or self.slots[fd].reader == NULL:
+                    op.flags |= ANSWERED
+                    op.state = OP_DONE
+                    op_append(&self.arrived, op)
+                self.note(fd)
+            if intake.ticket != NULL and (op == NULL or intake.held.count >= MOST_HELD):
+                intake.ticket.revoked = True
+                self.revoke(intake.ticket)
+                self.note(fd)           # it is missed while it is about to receive
+            fd = following
 
-        The old one's thread is not here, so none of its requests goes on: what is complete is
-        read, all others are asked for again.
-        """
-        cdef Ring old = self.ring
+    cdef void end_intake(self, Intake *intake) noexcept:
+        """Have nothing more received for a descriptor than is asked for."""
+        cdef Ticket *ticket
+        cdef int tries = END_TRIES
+        while intake.ticket != NULL and tries:
+            intake.ticket.revoked = True
+            self.revoke(intake.ticket)
+            self.flush()
+            tries -= 1
+        ticket = intake.ticket
+        if ticket != NULL:              # a forked child's, or the kernel takes no entry
+            self.fell(ticket)
+            ticket.stands = True
+            ticket.fd = -1
+            self.unasked = True
+
+    cdef void fell(self, Ticket *ticket) noexcept:
+        if ticket.stands and ticket.fd >= 0 and self.intakes[ticket.fd].ticket == ticket:
+            self.intakes[ticket.fd].ticket = NULL
+            self.standing -= 1
+        ticket.stands = False
+
+    cdef void keep(self, Ticket *ticket, int result, uint32_t flags) noexcept:
+        """Hold what came for a descriptor while nobody asks."""
+        cdef Held *held
+        if not ticket.stands or ticket.fd < 0 or (flags & CAME_WITH_BUFFER and result <= 0):
+            if flags & CAME_WITH_BUFFER:
+                show_block(&self.shelf, <uint16_t>(flags >> 16))
+            return
+        held = &self.intakes[ticket.fd].held
+        if result > 0:
+            hold_block(&self.shelf, held, <uint16_t>(flags >> 16), <uint32_t>result)
+        elif result == -ENOBUFS:
+            self.shelf.ran_short = True
+        elif result not in (-ECANCELED, -EAGAIN, -EINTR):
+            held.ended = True
+            held.end = result
+        self.note(ticket.fd)
+
+    # -- the ring ----------------------------------------------------------------------
+
+    cdef int equip(self) noexcept:
+        return shelf_register(&self.ring, self.shelf.shared, self.shelf.count)
+
+    cdef void begin_again(self) noexcept:
         cdef Ticket *ticket
         cdef Ticket *following
-        cdef unsigned int number
-        cdef int error
-        if self.shared:
-            return -EEXIST
-        self.shared = True
-        error = self.open_ring()
-        if error < 0:
-            self.ring = old
-            self.shared = False
-            return error
-        self.moving = True
-        self.harvest(&old, &self.arrived)
-        self.moving = False
-        ring_close(&old)
-        # as the new ring begins to count; there may be no block to put
-        self.shelf_tail = self.shelf.tail = 0
-        for number in range(self.places):
-            if self.blocks[number] != NULL:
-                shelf_put(self.shelf, self.places - 1, &self.shelf_tail, self.blocks[number],
-                          <uint32_t>self.pool.block_size, <uint16_t>number)
+        show_again(&self.shelf)
         ticket = self.out
         while ticket != NULL:
             following = ticket.next
+            self.fell(ticket)
             if ticket.op == NULL:
                 self.return_ticket(ticket)
             elif ticket.op.flags & OP_CANCELLED or self.begin(ticket) < 0:
                 self.answer(ticket, -ECANCELED, 0, &self.arrived)
             ticket = following
-        self.watch_wakeups()
-        return 0
-
-    cdef Entry *next_entry(self) noexcept:
-        """Return an entry to be written, or NULL when the kernel takes none."""
-        cdef Entry *entry
-        if self.ring.fd < 0:
-            return NULL
-        entry = ring_entry(&self.ring)
-        if entry == NULL and not self.moving:
-            self.enter(0, 0, 0)
-            entry = ring_entry(&self.ring)
-        return entry
-
-    cdef void flush(self) noexcept:
-        """Have the kernel do what it was asked to."""
-        if self.enter(ENTER_GETEVENTS, 0, 0) >= 0:
-            self.harvest(&self.ring, &self.arrived)
-
-    cdef inline bint has_news(self) noexcept:
-        """True when the kernel has something to tell or to do, or we have for it."""
-        cdef Ring *ring = &self.ring
-        return (ring.filled != load(ring.sq_head) or load(ring.cq_tail) != ring.cq_head[0]
-                or load(ring.sq_flags) & <uint32_t>(SQ_OVERFLOW | SQ_TASKRUN))
-
-    cdef void harvest(self, Ring *ring, OpList *done) noexcept:
-        """Read all completions."""
-        cdef uint32_t head = ring.cq_head[0]
-        cdef uint32_t tail
-        cdef Completion *came
-        while True:
-            tail = load(ring.cq_tail)
-            while head != tail:
-                came = &ring.completions[head & ring.cq_mask]
-                head += 1
-                if came.user_data > CANCEL_MARK:
-                    self.answer(<Ticket *><size_t>came.user_data, came.result, came.flags, done)
-                elif came.user_data == WAKE_MARK:
-                    self.drain(self.wake_fd)
-                    self.wake_watched &= came.flags & CAME_WITH_MORE != 0
-                elif came.user_data == SIGNAL_MARK:
-                    self.drain(self.signal_fds[0])
-                    self.signals_watched &= came.flags & CAME_WITH_MORE != 0
-            store(ring.cq_head, head)
-            if self.moving or not load(ring.sq_flags) & <uint32_t>SQ_OVERFLOW:
-                return
-            if ring_enter(ring, ENTER_GETEVENTS, 0, 0) < 0:
-                return
 
     cdef void answer(self, Ticket *ticket, int result, uint32_t flags, OpList *done) noexcept:
-        """The kernel is through with a ticket."""
         cdef Op *op = ticket.op
+        cdef bint goes_on = flags & CAME_WITH_MORE != 0
         cdef Slot *slot
         cdef char *block = NULL
-        if flags & CAME_WITH_BUFFER:
-            block = self.take_from_shelf(flags >> 16)
         if op == NULL:
-            self.return_ticket(ticket)
-            if block != NULL:
-                self.put_on_shelf(block)
+            self.keep(ticket, result, flags)
+            if not goes_on:
+                self.return_ticket(ticket)
             return
+        if flags & CAME_WITH_BUFFER:
+            block = take_block(&self.shelf, <uint16_t>(flags >> 16))
         if result == -ECANCELED and not op.flags & OP_CANCELLED:
             # Whose thread has ended; or on a ring that is given up.
             if block != NULL:
-                self.put_on_shelf(block)
+                put_block(&self.shelf, block)
                 block = NULL
             if self.moving or self.begin(ticket) == 0:
                 return
-        self.return_ticket(ticket)
+        if goes_on:
+            ticket.op = NULL
+            op.detail = NULL
+            self.note(op.fd)
+        else:
+            self.return_ticket(ticket)
         slot = &self.slots[op.fd]
         if slot.reader == op:
             slot.reader = NULL
@@ -643,7 +560,7 @@ cdef class UringPoller(EventfdPoller):
         op.result = result
         if transfers(op):
             if result == -ENOBUFS and op.kind == OP_RECEIVE and op.buffer == NULL:
-                self.ran_short = True
+                self.shelf.ran_short = True
             elif result not in (-EAGAIN, -EINTR):
                 op.flags |= ANSWERED
         elif result < 0:
@@ -654,89 +571,9 @@ cdef class UringPoller(EventfdPoller):
                 op.length = self.pool.block_size
                 self.pool.lend()
             else:
-                self.put_on_shelf(block)
+                put_block(&self.shelf, block)
         if op.flags & OP_CANCELLED:
             if op.flags & ANSWERED and result != 0 and result != -ECANCELED:
                 op.flags &= ~OP_CANCELLED       # it was over before: its result stands
             else:
                 op.result = -ECANCELED
-
-    cdef bint is_calm(self, intptr_t fd) noexcept:
-        """True when the kernel says that nothing came for any request, *fd*'s among them."""
-        cdef Op *op
-        if self.shared or fd < 0 or fd >= self.slot_count:
-            return False
-        op = self.slots[fd].reader
-        if op == NULL or self.ring.fd < 0:
-            return False
-        # The kernel has taken the entry, and has nothing to do.
-        return (<int32_t>(load(self.ring.sq_head) - (<Ticket *>op.detail).place) >= 0
-                and load(self.ring.cq_tail) == self.ring.cq_head[0]
-                and not load(self.ring.sq_flags) & <uint32_t>(SQ_OVERFLOW | SQ_TASKRUN))
-
-    cdef void disown(self) noexcept:
-        if self.ring.fd >= 0:
-            ring_close(&self.ring)
-        EventfdPoller.disown(self)
-
-    # -- wake-ups --------------------------------------------------------------------
-
-    cdef void watch_wakeups(self) noexcept:
-        """See that the eventfd is watched, and the pipe if there is one."""
-        if not self.wake_watched:
-            self.wake_watched = self.watch(self.wake_fd, WAKE_MARK)
-        if not self.signals_watched and self.signal_fds[0] >= 0:
-            self.signals_watched = self.watch(self.signal_fds[0], SIGNAL_MARK)
-
-    cdef bint watch(self, int fd, uint64_t mark) noexcept:
-        cdef bint shared = self.shared
-        cdef Entry *entry = self.next_entry()
-        if self.shared != shared:
-            return True                 # the ring was left, and this watched on the new one
-        if entry == NULL:
-            return False
-        entry.opcode = CODE_POLL_ADD
-        entry.fd = fd
-        entry.op_flags = POLLIN
-        entry.length = POLL_MULTISHOT
-        entry.user_data = mark
-        return True
-
-    # -- the shelf -------------------------------------------------------------------
-
-    cdef void put_on_shelf(self, char *block) noexcept:
-        """Let the kernel have a block that is aside."""
-        cdef uint16_t number
-        self.vacant_count -= 1
-        number = self.vacant[self.vacant_count]
-        self.blocks[number] = block
-        shelf_put(self.shelf, self.places - 1, &self.shelf_tail, block,
-                  <uint32_t>self.pool.block_size, number)
-
-    cdef char *take_from_shelf(self, uint32_t number) noexcept:
-        """The kernel has taken a block: return it, still aside."""
-        cdef char *block = self.blocks[number]
-        self.blocks[number] = NULL
-        self.vacant[self.vacant_count] = <uint16_t>number
-        self.vacant_count += 1
-        return block
-
-    cdef void stock(self) noexcept:
-        """Put as many blocks on the shelf as are wanted there."""
-        cdef char *block
-        if self.ran_short:
-            self.ran_short = False
-            self.wanted = min(2 * self.wanted, self.places)
-        while self.places - self.vacant_count < self.wanted:
-            block = self.pool.acquire_aside()
-            if block == NULL:
-                return
-            self.put_on_shelf(block)
-
-    cdef void clear_shelf(self) noexcept:
-        """The ring is gone: give the pool its blocks back."""
-        cdef unsigned int number
-        for number in range(self.places):
-            if self.blocks[number] != NULL:
-                self.pool.lend()
-                self.pool.release(self.take_from_shelf(number))

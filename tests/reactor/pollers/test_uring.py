@@ -5,38 +5,28 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reactor.pollers import available_pollers
-from reactor.pool import BlockPool
-from reactor.testing.poller_harness import Harness, SystemHarness, receive_all, send_all
+from reactor.testing.poller_harness import receive_all, send_all
 from tests.reactor.pollers.system_suite import SystemSuite
 
 if reason := available_pollers()["uring"]:
     pytest.skip(reason, allow_module_level=True)
 
 from reactor.pollers.uring import UringPoller
-
-BLOCK_BYTES = 4096
+from tests.reactor.pollers.uring_harness import UringHarness, in_thread, open_descriptors
 
 # The least that the kernel makes, on a ring that any thread may enter.
 SMALL: dict[str, Any] = {"entries": 1, "completions": 2, "places": 1, "shared": True}
 
-
-class UringHarness(SystemHarness):
-    """io_uring with arguments of its own."""
-
-    def __init__(self, **options: Any) -> None:
-        Harness.__init__(self, UringPoller(BlockPool(BLOCK_BYTES, 4), **options))
-        poller = self.probe.poller
-        assert isinstance(poller, UringPoller)
-        self.poller = poller
-        self.blocks_ahead = min(8, options.get("places", 8))
+# Every receive without a buffer stands, on a shelf of its usual size and on the least.
+STANDING: dict[str, Any] = {"stands_from": 1}
+SMALL_STANDING: dict[str, Any] = {"entries": 1, "completions": 2, "places": 1, "stands_from": 1}
 
 
 @pytest.fixture
@@ -59,22 +49,20 @@ class TestSmallUring(SystemSuite):
         return UringHarness(**SMALL)
 
 
-def in_thread(run: Callable[[], object]) -> None:
-    """Run something in a thread, which has ended on return."""
-    failures: list[BaseException] = []
+class TestStandingUring(SystemSuite):
+    """Where bytes are received before anybody asks for them, from the first op on."""
 
-    def guarded() -> None:
-        try:
-            run()
-        except BaseException as error:
-            failures.append(error)
+    @staticmethod
+    def make() -> UringHarness:
+        return UringHarness(**STANDING)
 
-    thread = threading.Thread(target=guarded)
-    thread.start()
-    thread.join(30)
-    assert not thread.is_alive()
-    if failures:
-        raise failures[0]
+
+class TestSmallStandingUring(SystemSuite):
+    """The same where there is one block for all."""
+
+    @staticmethod
+    def make() -> UringHarness:
+        return UringHarness(**SMALL_STANDING)
 
 
 # -- what a ring has only so much of -------------------------------------------------
@@ -363,10 +351,6 @@ def test_another_thread_closes_it(shared: bool) -> None:
         in_thread(lambda: harness.probe.wait(0))
         harness.probe.close()
         assert [op.results for op in ops] == [[-errno.ECANCELED], [-errno.ECANCELED]]
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_forked_child_leaves_the_ring_to_its_parent(harness: UringHarness) -> None:
