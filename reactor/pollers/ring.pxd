@@ -13,6 +13,10 @@ cdef enum:                      # what a completion names that is no ticket's
     CANCEL_MARK = 3
 
 
+# Why io_uring cannot be used by this process, or "".
+cdef str refusal()
+
+
 cdef struct Ticket:             # what the system has of an op, until it gives it back
     Op *op                      # NULL once nobody waits for it
     Ticket *next                # among those that are out, or that are free

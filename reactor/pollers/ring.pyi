@@ -3,8 +3,6 @@ from typing import Any, Self
 from reactor.pollers.eventfd import EventfdPoller
 from reactor.pool import BlockPool
 
-def why_not() -> str: ...
-
 class RingPoller(EventfdPoller):
     shared: bool
     def __new__(

@@ -65,8 +65,7 @@ cdef str reason_for(int error):
     return f"uring does not work: {os.strerror(error)}"
 
 
-def why_not():
-    """Return why io_uring cannot be used by this process, or ``""``."""
+cdef str refusal():
     cdef Ring ring
     cdef Shelf *shelf
     cdef int error

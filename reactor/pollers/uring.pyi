@@ -1,8 +1,9 @@
 from typing import Self, final
 
 from reactor.pollers.ring import RingPoller
-from reactor.pollers.ring import why_not as why_not
 from reactor.pool import BlockPool
+
+def why_not() -> str: ...
 
 @final
 class UringPoller(RingPoller):

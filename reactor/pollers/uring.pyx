@@ -54,7 +54,7 @@ from reactor.pollers.io_uring cimport (
 )
 from reactor.pollers.posix_sockets cimport MSG_NOSIGNAL, close_now, msghdr
 from reactor.pollers.readiness cimport ReadinessPoller, Slot, reads
-from reactor.pollers.ring cimport CANCEL_MARK, RingPoller, Ticket
+from reactor.pollers.ring cimport CANCEL_MARK, RingPoller, Ticket, refusal
 from reactor.pollers.shelf cimport (
     Held, clear_shelf, drop_held, free_shelf, has_held, hold_block, lacks_blocks, open_shelf,
     put_block, serve, show_again, show_block, stock_shelf, take_block,
@@ -63,8 +63,6 @@ from reactor.pollers.table cimport make_entry
 from reactor.pool cimport BlockPool
 
 import os
-
-from reactor.pollers.ring import why_not
 
 cdef extern from "errno.h" nogil:
     enum:
@@ -82,6 +80,11 @@ cdef enum:
     END_TRIES = 4               # to end a receive; the second succeeds
     MOST_BYTES = 0x7FFFF000     # that one call transfers (read(2))
     CLOSE_MS = 5_000            # how long the system may take to give tickets back
+
+
+def why_not():
+    """Return why io_uring cannot be used by this process, or ``""``."""
+    return refusal()
 
 
 cdef inline bint transfers(const Op *op) noexcept nogil:
