@@ -280,6 +280,7 @@ cdef enum:                      # of io_uring_enter(2)
     CODE_RECEIVE = 27
 
     POLL_MULTISHOT = 1          # in length
+    PEER_ENDED = 0x2000         # in op_flags: POLLRDHUP; POLLHUP and POLLERR always are
     POLL_FIRST = 1              # in ioprio, of a receive or a send
     RECEIVE_MULTISHOT = 2       # in ioprio, of a receive
     CANCEL_ALL = 1              # in op_flags

@@ -23,8 +23,9 @@ cdef struct Ticket:             # what the system has of an op, until it gives i
     Ticket *before              # among those that are out
     uint32_t place              # the entry's number in the ring
     bint stands                 # a receive that goes on (multishot): ops come and go
-    bint revoked                # of one that stands: its end was asked for
-    intptr_t fd                 # of one that stands; -1 once the number is another's
+    bint guards                 # of a receive that stands: tells of the peer's end
+    bint revoked                # of these two: its end was asked for
+    intptr_t fd                 # of these two
     msghdr message              # of a send that gathers
 
 
@@ -50,13 +51,13 @@ cdef class RingPoller(EventfdPoller):
     cdef void begin_again(self) noexcept
     # The kernel is through with a ticket, or tells of one that stands.
     cdef void answer(self, Ticket *ticket, int result, uint32_t flags, OpList *done) noexcept
-    # A ticket stands no more.
+    # A ticket stands or guards no more.
     cdef void fell(self, Ticket *ticket) noexcept
 
     # -- for who derives from it ---------------------------------------------------------
     # Open a ring, of one thread's if there is such a thing; 0 or -errno.
     cdef int open_first(self) noexcept
-    # Return a ticket for an op, out from now on; or NULL.
+    # Return a ticket for an op, or for none, out from now on; or NULL.
     cdef Ticket *take_ticket(self, Op *op) noexcept
     # The kernel does not have it any more.
     cdef void return_ticket(self, Ticket *ticket) noexcept

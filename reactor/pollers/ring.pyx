@@ -135,14 +135,14 @@ cdef class RingPoller(EventfdPoller):
             if ticket == NULL:
                 return NULL
         ticket.op = op
-        ticket.fd = op.fd
-        ticket.stands = ticket.revoked = False
+        ticket.stands = ticket.guards = ticket.revoked = False
         ticket.before = NULL
         ticket.next = self.out
         if self.out != NULL:
             self.out.before = ticket
         self.out = ticket
-        op.detail = ticket
+        if op != NULL:
+            op.detail = ticket
         return ticket
 
     cdef void return_ticket(self, Ticket *ticket) noexcept:
@@ -154,7 +154,7 @@ cdef class RingPoller(EventfdPoller):
             ticket.next.before = ticket.before
         if ticket.op != NULL:
             ticket.op.detail = NULL
-        if ticket.stands:
+        if ticket.stands or ticket.guards:
             self.fell(ticket)
         if self.spare_count >= MAX_SPARE:
             PyMem_RawFree(ticket)
@@ -183,7 +183,7 @@ cdef class RingPoller(EventfdPoller):
             if ticket.op != NULL:
                 if ticket.op.flags & OP_CANCELLED:
                     self.revoke(ticket)
-            elif not ticket.stands or ticket.fd < 0:
+            elif not (ticket.stands or ticket.guards):
                 self.revoke(ticket)
             ticket = following
 

@@ -9,6 +9,7 @@ from reactor.pollers.shelf cimport BlockShelf, Held
 
 cdef struct Intake:             # of each descriptor; the table is indexed by it
     Ticket *ticket              # of the receive that stands, or NULL
+    Ticket *guard               # of what tells of the peer's end meanwhile, or NULL
     Held held                   # what it took before anybody asked
     int streak                  # bufferless receives in a row, while none stood
     bint noted                  # it is among those that the next wait looks at
@@ -29,5 +30,8 @@ cdef class UringPoller(RingPoller):
     cdef void leave(self, Op *op) noexcept
     cdef void note(self, intptr_t fd) noexcept
     cdef void look_after_intakes(self) noexcept
+    cdef void revoke_intake(self, Intake *intake) noexcept
     cdef void end_intake(self, Intake *intake) noexcept
+    cdef bint guard(self, intptr_t fd) noexcept
+    cdef void guarded(self, Ticket *ticket, int result) noexcept
     cdef void keep(self, Ticket *ticket, int result, uint32_t flags) noexcept

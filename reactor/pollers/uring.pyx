@@ -22,6 +22,17 @@ Some facts about io_uring, as measured and as used here:
   pool's blocks. When the shelf is empty the kernel says ENOBUFS, and the op is done as on
   epoll: it is known to be readable, and receives into one block as its owner hears of it. The
   shelf then has more blocks, up to its limit.
+* From the second in a row on such a receive *stands* (IORING_RECV_MULTISHOT): it goes on, ops come
+  and go. It may take bytes that nobody has asked for. They are held, in their order, with the
+  end or the failure after them, and are had first by whatever reads through the poller. What is
+  held of a connection, and what is on the shelf, is the shelf's: no more than it has places.
+* Since nothing is taken between two calls, and all completions are read after each, what is in the
+  socket comes after what is held. So only who reads past the poller must not have it stand: it
+  is ended by the wait that finds no op there, by whatever asks for readiness or brings memory of
+  its own, by a detach, and, for a while, where much is held.
+* A cancel misses a request that is just about to receive (ENOENT), and a multishot one then goes
+  on. So an end is asked for until it has come.
+* On a ring that any thread may enter bytes come at any time: no receive stands there.
 * Accepts and connects are readiness here: their calls are made by us. A connect to a UNIX path that
   says EAGAIN must say so at once; a multishot accept takes connections that nobody asked for.
 * Where completions find no room the kernel keeps them, and says so; they are fetched at once.
@@ -29,11 +40,11 @@ Some facts about io_uring, as measured and as used here:
   does ``attach`` here, which asks.
 * A forked child has the ring's memory and descriptor: both are let go of as it begins.
 
-Owns: the ring, the tickets, the shelf; the calls on sockets and an op's late half are
-``readiness.pyx``'s, what wakes is ``eventfd.pyx``'s.  May not touch: Python objects other than
-through an op's owner count; call-backs.
-Invariant: a ticket is in ``out`` exactly while the kernel may complete it; after each call of
-io_uring_enter but a mere submission no completion is left unread.
+Owns: what each ticket is for, and what is held for each descriptor; the ring is ``ring.pyx``'s, the
+shelf ``shelf.pxd``'s, the calls on sockets and an op's late half are ``readiness.pyx``'s.  May not
+touch: Python objects other than through an op's owner count; call-backs.
+Invariant: an op waits on a receive that stands only while nothing is held; and where an op waits for
+what is held, or a receive stands that nobody waits on, the next wait looks.
 """
 
 cimport cython
@@ -49,8 +60,8 @@ from reactor.pollers.contract cimport (
 )
 from reactor.pollers.io_uring cimport (
     CAME_WITH_BUFFER, CAME_WITH_MORE, CANCEL_ALL, CANCEL_ANY, CODE_CANCEL, CODE_POLL_ADD,
-    CODE_RECEIVE, CODE_SEND, CODE_SENDMSG, ENTER_GETEVENTS, ENTRY_BUFFER_SELECT, Entry, POLL_FIRST,
-    RECEIVE_MULTISHOT, Ring, ring_enable, ring_enter, shelf_register,
+    CODE_RECEIVE, CODE_SEND, CODE_SENDMSG, ENTER_GETEVENTS, ENTRY_BUFFER_SELECT, Entry, PEER_ENDED,
+    POLL_FIRST, RECEIVE_MULTISHOT, Ring, ring_enable, ring_enter, shelf_register,
 )
 from reactor.pollers.posix_sockets cimport MSG_NOSIGNAL, close_now, msghdr
 from reactor.pollers.readiness cimport ReadinessPoller, Slot, reads
@@ -77,6 +88,7 @@ cdef extern from "poll.h" nogil:
 cdef enum:
     ANSWERED = 0x100            # an op's flag: the kernel made its call, the result is in
     MOST_HELD = 4               # blocks for one descriptor, before its receive is ended
+    NEVER_AGAIN = -0x40000000   # such a streak ends with the descriptor
     END_TRIES = 4               # to end a receive; the second succeeds
     MOST_BYTES = 0x7FFFF000     # that one call transfers (read(2))
     CLOSE_MS = 5_000            # how long the system may take to give tickets back
@@ -321,25 +333,30 @@ cdef class UringPoller(RingPoller):
         cdef bint bufferless = op.kind == OP_RECEIVE and op.buffer == NULL
         cdef Intake *intake = &self.intakes[op.fd]
         cdef Ticket *ticket
+        cdef bint stands = False
         cdef int error
         if reads(op):
-            if (bufferless and intake.ticket != NULL and not intake.ticket.revoked
-                    and not has_held(&intake.held)):
-                intake.ticket.op = op
-                op.detail = intake.ticket
-                return 0
-            if not (bufferless and has_held(&intake.held)):
+            if bufferless and not has_held(&intake.held):
+                if intake.ticket != NULL and not intake.ticket.revoked:
+                    intake.ticket.op = op
+                    op.detail = intake.ticket
+                    return 0
+                if intake.ticket != NULL or (intake.guard != NULL and intake.guard.revoked):
+                    self.end_intake(intake)
+            elif not bufferless:
                 self.end_intake(intake)
             if has_held(&intake.held):
                 op.detail = NULL        # the next wait serves it
                 self.note(op.fd)
                 return 0
+            intake.streak = intake.streak + 1 if bufferless else 0
+            stands = (intake.streak >= self.stands_from and not self.shared
+                      and (intake.guard != NULL or self.guard(op.fd)))
         ticket = self.take_ticket(op)
         if ticket == NULL:
             return -ENOMEM
-        if reads(op):
-            intake.streak = intake.streak + 1 if bufferless else 0
-            ticket.stands = intake.streak >= self.stands_from and not self.shared
+        ticket.stands = stands
+        ticket.fd = op.fd
         error = self.begin(ticket)
         if error < 0:
             self.return_ticket(ticket)
@@ -460,38 +477,87 @@ cdef class UringPoller(RingPoller):
                     op.state = OP_DONE
                     op_append(&self.arrived, op)
                 self.note(fd)
-            if intake.ticket != NULL and (op == NULL or intake.held.count >= MOST_HELD):
-                intake.ticket.revoked = True
-                self.revoke(intake.ticket)
-                self.note(fd)           # it is missed while it is about to receive
+            if intake.ticket != NULL:
+                if op == NULL or intake.ticket.revoked or intake.held.count >= MOST_HELD:
+                    self.revoke_intake(intake)
+                    self.note(fd)       # it is missed while it is about to receive
+            elif intake.guard != NULL:
+                self.revoke_intake(intake)
+                self.note(fd)
             fd = following
+
+    cdef void revoke_intake(self, Intake *intake) noexcept:
+        """Ask the kernel to receive no more."""
+        if intake.ticket != NULL:
+            intake.ticket.revoked = True
+            self.revoke(intake.ticket)
+        if intake.guard != NULL:
+            intake.guard.revoked = True
+            self.revoke(intake.guard)
 
     cdef void end_intake(self, Intake *intake) noexcept:
         """Have nothing more received for a descriptor than is asked for."""
-        cdef Ticket *ticket
         cdef int tries = END_TRIES
-        while intake.ticket != NULL and tries:
-            intake.ticket.revoked = True
-            self.revoke(intake.ticket)
+        while tries and not (intake.ticket == NULL and intake.guard == NULL):
+            self.revoke_intake(intake)
             self.flush()
             tries -= 1
-        ticket = intake.ticket
-        if ticket != NULL:              # a forked child's, or the kernel takes no entry
-            self.fell(ticket)
-            ticket.stands = True
-            ticket.fd = -1
+        # Else it is a forked child's, or the kernel takes no entry.
+        if intake.ticket != NULL:
             self.unasked = True
+            self.fell(intake.ticket)
+        if intake.guard != NULL:
+            self.unasked = True
+            self.fell(intake.guard)
+
+    cdef bint guard(self, intptr_t fd) noexcept:
+        """Have the peer's end told apart; true when it will be."""
+        cdef Ticket *ticket = self.take_ticket(NULL)
+        cdef Entry *entry
+        if ticket == NULL:
+            return False
+        entry = self.next_entry()
+        if self.shared:
+            return False                # the ring was left, and the ticket returned
+        if entry == NULL:
+            self.return_ticket(ticket)
+            return False
+        entry.opcode = CODE_POLL_ADD
+        entry.fd = <int32_t>fd
+        entry.op_flags = PEER_ENDED
+        entry.user_data = <uint64_t><size_t>ticket
+        ticket.guards = True
+        ticket.fd = fd
+        self.intakes[fd].guard = ticket
+        return True
+
+    cdef void guarded(self, Ticket *ticket, int result) noexcept:
+        """The peer has ended, or a guard was told to go: no receive stands without."""
+        cdef Intake *intake = &self.intakes[ticket.fd]
+        if result != -ECANCELED:
+            intake.streak = NEVER_AGAIN
+        if intake.ticket != NULL:
+            intake.ticket.revoked = True
+            self.note(ticket.fd)
 
     cdef void fell(self, Ticket *ticket) noexcept:
-        if ticket.stands and ticket.fd >= 0 and self.intakes[ticket.fd].ticket == ticket:
-            self.intakes[ticket.fd].ticket = NULL
-            self.standing -= 1
-        ticket.stands = False
+        cdef Intake *intake
+        if ticket.stands or ticket.guards:
+            intake = &self.intakes[ticket.fd]
+            if intake.ticket == ticket:
+                intake.ticket = NULL
+                self.standing -= 1
+            if intake.guard == ticket:
+                intake.guard = NULL
+        ticket.stands = ticket.guards = False
 
     cdef void keep(self, Ticket *ticket, int result, uint32_t flags) noexcept:
-        """Hold what came for a descriptor while nobody asks."""
+        """Hold what came for a descriptor while nobody asks, or hear that its peer has ended."""
         cdef Held *held
-        if not ticket.stands or ticket.fd < 0 or (flags & CAME_WITH_BUFFER and result <= 0):
+        if ticket.guards:
+            self.guarded(ticket, result)
+            return
+        if not ticket.stands or (flags & CAME_WITH_BUFFER and result <= 0):
             if flags & CAME_WITH_BUFFER:
                 show_block(&self.shelf, <uint16_t>(flags >> 16))
             return
@@ -537,10 +603,11 @@ cdef class UringPoller(RingPoller):
         if flags & CAME_WITH_BUFFER:
             block = take_block(&self.shelf, <uint16_t>(flags >> 16))
         if result == -ECANCELED and not op.flags & OP_CANCELLED:
-            # Whose thread has ended; or on a ring that is given up.
+            # Whose thread has ended; or on a ring that is given up; or it stood and does not any more.
             if block != NULL:
                 put_block(&self.shelf, block)
                 block = NULL
+            self.fell(ticket)
             if self.moving or self.begin(ticket) == 0:
                 return
         if goes_on:

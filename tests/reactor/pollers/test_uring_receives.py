@@ -264,6 +264,34 @@ def test_failure_that_is_held_is_told_to_a_peek(harness: UringHarness) -> None:
     assert op.results == [1, -errno.ECONNRESET]
 
 
+@pytest.mark.parametrize("size", [1, BLOCK_BYTES, BLOCK_BYTES + 1])
+@pytest.mark.parametrize("stands", [True, False])
+@pytest.mark.parametrize("how", ["end", "reset", "unix"])
+def test_end_that_is_there_with_the_last_bytes_is_not_missed(
+    harness: UringHarness, how: str, stands: bool, size: int
+) -> None:
+    """A multishot receive of Linux 6.18 that finds both as it begins tells of the bytes only."""
+    one, two = harness.pair() if how != "unix" else map(harness.adopt, socket.socketpair())
+    op = harness.probe.receive(two)
+    if stands:
+        op.submit()
+        harness.probe.wait(0)
+    os.write(one, LONG[:size])
+    if how == "reset":
+        harness.reset(one)
+    else:
+        assert harness.probe.shut_down(one) == 0
+    if not stands:
+        op.submit()
+    for end in range(BLOCK_BYTES, size + BLOCK_BYTES, BLOCK_BYTES):
+        harness.run(op)
+        assert op.data == LONG[: min(end, size)]
+        op.submit()
+    harness.until(lambda: op.state == "idle")
+    assert op.result == (-errno.ECONNRESET if how == "reset" else 0)
+    assert op.data == LONG[:size]
+
+
 # -- who does not ask any more -------------------------------------------------------------
 
 
