@@ -32,6 +32,9 @@ Some facts about io_uring, as measured and as used here:
   its own, by a detach, and, for a while, where much is held.
 * A cancel misses a request that is just about to receive (ENOENT), and a multishot one then goes
   on. So an end is asked for until it has come.
+* A multishot receive that finds the end or a failure there with the last bytes may tell of the
+  bytes only, and then waits for ever (6.18: of a UNIX socket's end, and of a reset on TCP). So each
+  has a *guard*, a poll for the peer's end. When that tells, the receive stands no more.
 * On a ring that any thread may enter bytes come at any time: no receive stands there.
 * Accepts and connects are readiness here: their calls are made by us. A connect to a UNIX path that
   says EAGAIN must say so at once; a multishot accept takes connections that nobody asked for.
@@ -43,8 +46,8 @@ Some facts about io_uring, as measured and as used here:
 Owns: what each ticket is for, and what is held for each descriptor; the ring is ``ring.pyx``'s, the
 shelf ``shelf.pxd``'s, the calls on sockets and an op's late half are ``readiness.pyx``'s.  May not
 touch: Python objects other than through an op's owner count; call-backs.
-Invariant: an op waits on a receive that stands only while nothing is held; and where an op waits for
-what is held, or a receive stands that nobody waits on, the next wait looks.
+Invariant: an op waits on a receive that stands only while nothing is held; and where an op waits
+for what is held, or a receive stands that nobody waits on, the next wait looks.
 """
 
 cimport cython
@@ -603,7 +606,7 @@ cdef class UringPoller(RingPoller):
         if flags & CAME_WITH_BUFFER:
             block = take_block(&self.shelf, <uint16_t>(flags >> 16))
         if result == -ECANCELED and not op.flags & OP_CANCELLED:
-            # Whose thread has ended; or on a ring that is given up; or it stood and does not any more.
+            # Whose thread has ended; or on a ring that is given up; or who stood, and is not to.
             if block != NULL:
                 put_block(&self.shelf, block)
                 block = NULL
