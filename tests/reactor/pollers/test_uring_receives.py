@@ -356,6 +356,26 @@ def test_receive_is_ended_before_its_first_bytes_are_taken(harness: UringHarness
     assert receive_all(harness, two, len(LONG)) == LONG
 
 
+@pytest.mark.parametrize(("blocks", "stands"), [(3, 1), (6, 0)])
+def test_slow_reader_has_nothing_more_received_where_much_is_held(
+    harness: UringHarness, blocks: int, stands: int
+) -> None:
+    one, two, op = standing(harness)
+    data = random.Random(4).randbytes(blocks * BLOCK_BYTES)
+    os.write(one, data)
+    harness.run(op)
+    op.submit()
+    os.write(one, b"and more")
+    harness.run(op)
+    assert harness.poller.standing == stands
+    assert in_socket(two) == (b"" if stands else b"and more")
+    rest = len(data) + 8 - 2 * BLOCK_BYTES
+    assert op.data + receive_all(harness, two, rest) == data + b"and more"
+    send_all(harness, one, b"x")
+    assert receive_all(harness, two, 1) == b"x"
+    assert harness.poller.standing == 1
+
+
 @pytest.mark.parametrize("given", [None, 100])
 def test_flood_is_held_within_a_limit_and_others_are_served(given: int | None) -> None:
     """Neither who does not read nor who is slow has more than the shelf received."""
