@@ -264,7 +264,8 @@ cdef class UringPoller(RingPoller):
         self.disown()
         if self.out == NULL:
             clear_shelf(&self.shelf, self.pool)
-            memset(self.intakes, 0, self.intake_count * sizeof(Intake))
+            for fd in range(self.intake_count):
+                memset(&self.intakes[fd], 0, sizeof(Intake))
 
     # -- descriptors -----------------------------------------------------------------
 
