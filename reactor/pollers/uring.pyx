@@ -30,7 +30,7 @@ Some facts about io_uring, as measured and as used here:
   socket comes after what is held. So only who reads past the poller must not have it stand: it
   is ended by the wait that finds no op there, by whatever asks for readiness or brings memory of
   its own, by a detach, and, for a while, where much is held.
-* A cancel misses a request that is just about to receive (ENOENT), and a multishot one then goes
+* A cancel may miss a request that is just about to receive (ENOENT), and a multishot one then goes
   on. So an end is asked for until it has come.
 * A multishot receive that finds the end or a failure there with the last bytes may tell of the
   bytes only, and then waits for ever (6.18: of a UNIX socket's end, and of a reset on TCP). So each
@@ -484,7 +484,7 @@ cdef class UringPoller(RingPoller):
             if intake.ticket != NULL:
                 if op == NULL or intake.ticket.revoked or intake.held.count >= MOST_HELD:
                     self.revoke_intake(intake)
-                    self.note(fd)       # it is missed while it is about to receive
+                    self.note(fd)       # until it is back: a cancel may miss it
             elif intake.guard != NULL:
                 self.revoke_intake(intake)
                 self.note(fd)

@@ -345,7 +345,7 @@ def test_reader_that_goes_and_comes_again_asks_for_nothing_new(harness: UringHar
 
 
 def test_receive_is_ended_before_its_first_bytes_are_taken(harness: UringHarness) -> None:
-    """A request that is ready as it begins is missed by a cancel, and goes on."""
+    """A cancel may miss a request that is ready as it begins."""
     one, two = harness.pair()
     os.write(one, LONG)
     op = harness.probe.receive(two)
