@@ -97,6 +97,10 @@ MAX_TLS_SESSIONS_PER_PEER = 16
 # revoked, or that has ended since, still good for.
 TLS_SESSION_SECONDS = 3600
 
+# Certificates of authorities that servers have sent, some 5 KiB each: one object serves all
+# connections.  Most servers of the world share a few dozen.
+MAX_SHARED_CERTIFICATES = 64
+
 # Sealed bytes that are gathered for one send.  In two sends a 100 KiB message wakes its reader
 # twice, which costs a third more system time; a socket rarely takes more than this at once.
 TLS_FLUSH_BYTES = 262_144

@@ -44,6 +44,9 @@ cdef enum:
 # SSL_read and SSL_write; a number of bytes, or minus what SSL_get_error says.
 cdef int read_plain(void *connection, char *into, int room) noexcept
 cdef int write_plain(void *connection, const char *data, int size) noexcept
+# Between records: free what a handshake's message, such as a ticket, has left allocated for a
+# record that is never written. SSL_MODE_RELEASE_BUFFERS, which ssl sets, frees it after the next.
+cdef void free_buffers(void *connection) noexcept
 # The ssl.SSLError of a DIRECT_ERROR.
 cdef object openssl_error()
 
@@ -76,3 +79,17 @@ cdef bint was_resumed(const void *connection) noexcept
 # No more will come of a connection. Without this, one that ends without a close_notify of ours
 # spoils its session (SSL_set_shutdown(3)).
 cdef void end_quietly(void *connection) noexcept
+
+
+# -- the certificates that a peer has sent, where sessions_available() -------------------------
+
+# How many there are; the peer's own is the first. One of them, which the connection keeps; its DER,
+# or b"".
+cdef int count_sent(const void *connection) noexcept
+cdef void *sent_certificate(const void *connection, int at) noexcept
+cdef bytes encoded(const void *certificate)
+# Put another object for the same certificate in its place, in the chain as it was sent and in that
+# which was verified.
+cdef void replace_certificate(const void *connection, void *old, void *new) noexcept
+cdef void keep_certificate(void *certificate) noexcept
+cdef void free_certificate(void *certificate) noexcept

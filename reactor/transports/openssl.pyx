@@ -19,6 +19,7 @@ protocols, Python's ``_ssl`` objects.
 Invariant: a BIO's wire is there for as long as the BIO knows it; ``unplug`` cuts it.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from libc.string cimport memcpy
 
@@ -124,6 +125,7 @@ cdef struct Functions:
     int (*SSL_get_error)(const void *, int) noexcept nogil
     void *(*SSL_get_rbio)(const void *) noexcept nogil
     void (*SSL_set_bio)(void *, void *, void *) noexcept nogil
+    int (*SSL_free_buffers)(void *) noexcept nogil
     int (*CRYPTO_get_ex_new_index)(int, long, void *, cyr_new_func, void *, void *) noexcept nogil
     int (*BIO_get_new_index)() noexcept nogil
     void *(*BIO_meth_new)(int, const char *) noexcept nogil
@@ -145,10 +147,10 @@ cdef struct Functions:
 
 cdef tuple NAMES = (
     b"SSL_read", b"SSL_write", b"SSL_get_error", b"SSL_get_rbio", b"SSL_set_bio",
-    b"CRYPTO_get_ex_new_index", b"BIO_get_new_index", b"BIO_meth_new", b"BIO_meth_set_write",
-    b"BIO_meth_set_read", b"BIO_meth_set_ctrl", b"BIO_new", b"BIO_free", b"BIO_up_ref",
-    b"BIO_set_data", b"BIO_get_data", b"BIO_set_init", b"BIO_set_flags", b"BIO_clear_flags",
-    b"BIO_ctrl_pending", b"ERR_clear_error", b"ERR_peek_last_error",
+    b"SSL_free_buffers", b"CRYPTO_get_ex_new_index", b"BIO_get_new_index", b"BIO_meth_new",
+    b"BIO_meth_set_write", b"BIO_meth_set_read", b"BIO_meth_set_ctrl", b"BIO_new", b"BIO_free",
+    b"BIO_up_ref", b"BIO_set_data", b"BIO_get_data", b"BIO_set_init", b"BIO_set_flags",
+    b"BIO_clear_flags", b"BIO_ctrl_pending", b"ERR_clear_error", b"ERR_peek_last_error",
     b"ERR_reason_error_string",
 )
 
@@ -174,6 +176,10 @@ cdef struct SessionFunctions:
     const void *(*SSL_SESSION_get0_cipher)(const void *) noexcept nogil
     int (*X509_up_ref)(void *) noexcept nogil
     void (*X509_free)(void *) noexcept nogil
+    void *(*SSL_get_peer_cert_chain)(const void *) noexcept nogil
+    void *(*SSL_get0_verified_chain)(const void *) noexcept nogil
+    void *(*OPENSSL_sk_set)(void *, int, const void *) noexcept nogil
+    int (*i2d_X509)(const void *, unsigned char **) noexcept nogil
 
 cdef tuple SESSION_NAMES = (
     b"SSL_get1_session", b"SSL_set_session", b"SSL_session_reused", b"SSL_set_shutdown",
@@ -182,7 +188,8 @@ cdef tuple SESSION_NAMES = (
     b"SSL_get_verify_mode", b"SSL_get0_param", b"SSL_get_certificate", b"SSL_get_SSL_CTX",
     b"SSL_CTX_get_cert_store", b"X509_VERIFY_PARAM_get_flags", b"X509_STORE_get0_objects",
     b"OPENSSL_sk_num", b"OPENSSL_sk_value", b"SSL_get_ciphers", b"SSL_SESSION_get0_cipher",
-    b"X509_up_ref", b"X509_free",
+    b"X509_up_ref", b"X509_free", b"SSL_get_peer_cert_chain", b"SSL_get0_verified_chain",
+    b"OPENSSL_sk_set", b"i2d_X509",
 )
 
 cdef Functions openssl                  # in the order of NAMES
@@ -435,6 +442,10 @@ cdef int write_plain(void *connection, const char *data, int size) noexcept:
     return count if count > 0 else -openssl.SSL_get_error(connection, count)
 
 
+cdef void free_buffers(void *connection) noexcept:
+    openssl.SSL_free_buffers(connection)
+
+
 cdef object openssl_error():
     cdef unsigned long code = openssl.ERR_peek_last_error()
     cdef const char *text = openssl.ERR_reason_error_string(code) if code else NULL
@@ -515,3 +526,46 @@ cdef bint was_resumed(const void *connection) noexcept:
 
 cdef void end_quietly(void *connection) noexcept:
     resuming.SSL_set_shutdown(connection, BOTH_ENDED)
+
+
+# -- a peer's certificates -----------------------------------------------------------------------
+
+cdef int count_sent(const void *connection) noexcept:
+    return max(0, resuming.OPENSSL_sk_num(resuming.SSL_get_peer_cert_chain(connection)))
+
+
+cdef void *sent_certificate(const void *connection, int at) noexcept:
+    return resuming.OPENSSL_sk_value(resuming.SSL_get_peer_cert_chain(connection), at)
+
+
+cdef bytes encoded(const void *certificate):
+    cdef int size = resuming.i2d_X509(certificate, NULL)
+    cdef bytes der
+    cdef unsigned char *start
+    if size <= 0:
+        return b""
+    der = PyBytes_FromStringAndSize(NULL, size)
+    start = <unsigned char *>PyBytes_AS_STRING(der)
+    return der if resuming.i2d_X509(certificate, &start) == size else b""
+
+
+cdef void replace_certificate(const void *connection, void *old, void *new) noexcept:
+    replace_in(resuming.SSL_get_peer_cert_chain(connection), old, new)
+    replace_in(resuming.SSL_get0_verified_chain(connection), old, new)
+
+
+cdef void replace_in(void *chain, void *old, void *new) noexcept:
+    """A stack of certificates has a reference to each."""
+    cdef int at
+    for at in range(resuming.OPENSSL_sk_num(chain)):
+        if resuming.OPENSSL_sk_value(chain, at) == old and resuming.X509_up_ref(new):
+            resuming.OPENSSL_sk_set(chain, at, new)
+            resuming.X509_free(old)
+
+
+cdef void keep_certificate(void *certificate) noexcept:
+    resuming.X509_up_ref(certificate)
+
+
+cdef void free_certificate(void *certificate) noexcept:
+    resuming.X509_free(certificate)

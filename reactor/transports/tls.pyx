@@ -243,8 +243,7 @@ cdef class TLSProtocol(Protocol):
         return 0
 
     cdef str shown(self):
-        return ("new", "handshaking", "open", "flushing", "notified", "ended",
-                "lost")[<int>self.state]
+        return "new handshaking open flushing notified ended lost".split()[<int>self.state]
 
     def __repr__(self):
         side = "server" if self.server_side else "client"
@@ -407,6 +406,8 @@ cdef class TLSProtocol(Protocol):
                 self.app_transport.call_connection_made()
         finally:                        # an exit leaves the loop, not the connection
             self.wake_waiter(None)
+            if self.stream is not None and self.stream.sock is not None:
+                self.loop.enqueue(self.stream._start, (), None)     # lets the socket object go
         return 0
 
     cdef int wake_waiter(self, object error) except -1:
@@ -587,10 +588,9 @@ cdef class TLSProtocol(Protocol):
 
     def _resume(self):
         """Deliver what came in before reading was paused."""
-        if self.state != TLS_OPEN or self.reading != TLS_READ_ON:
-            return
-        self.bytes_received(NULL, 0)
-        if (self.lower_ended and self.state == TLS_OPEN and self.reading == TLS_READ_ON):
+        if self.state == TLS_OPEN and self.reading == TLS_READ_ON:
+            self.bytes_received(NULL, 0)
+        if self.lower_ended and self.state == TLS_OPEN and self.reading == TLS_READ_ON:
             self.truncated()
 
     # -- sending ---------------------------------------------------------------------

@@ -78,6 +78,7 @@ cdef class DirectEngine(TLSEngine):
     cdef Wire wire
     cdef void *ssl                  # the SSL object beneath session, or NULL
     cdef void *bio                  # ours
+    cdef bint is_client
     cdef bint ended                 # close_notify was read: what follows is dropped
     cdef bint resumes               # its session may be kept
     cdef bint broken                # the handshake or a record was bad

@@ -25,10 +25,11 @@ from libc.string cimport memset
 
 from reactor.transports.openssl cimport (
     DIRECT_END, DIRECT_WANT_READ, available, begin_capture, end_capture, end_quietly,
-    feed_wire, free_wire, lend_output, make_output_room, openssl_error, plug_in, read_plain,
-    settle_wire, unplug, write_plain,
+    feed_wire, free_buffers, free_wire, lend_output, make_output_room, openssl_error, plug_in,
+    read_plain, settle_wire, unplug, write_plain,
 )
 from reactor.transports.records cimport count_records, partial_record
+from reactor.transports.tls_chains cimport share_chain
 from reactor.transports.tls_sessions cimport Resumption
 
 import ssl
@@ -44,6 +45,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     SEALED_MORE = 512                   # what a record is longer than its plaintext, and more
+    OPENED_MORE = 128                   # the same of one that is not padded, at most
 
 cdef object ALL = 1 << 30               # more than any window has: read what fits
 
@@ -233,6 +235,8 @@ cdef class DirectEngine(TLSEngine):
         finally:
             self.unread = self.wire.input_size > 0
             self.collected = self.wire.output_size
+        if self.is_client:
+            share_chain(self.ssl)
         if self.resumption is not None:
             self.resumption.done(self.ssl)
             self.look_for_session()     # of TLS 1.2, which has come with the handshake
@@ -265,6 +269,7 @@ cdef class DirectEngine(TLSEngine):
 
     cdef Py_ssize_t open_record(self, char *into, Py_ssize_t room) except -4:
         cdef Py_ssize_t count
+        cdef Py_ssize_t size = self.wire.input_size
         if self.failure is not None:
             return RECORD_BAD
         count = read_plain(self.ssl, into, <int>min(room, <Py_ssize_t>INT_MAX))
@@ -274,9 +279,13 @@ cdef class DirectEngine(TLSEngine):
         if count > 0:
             if count < room:            # else there may be more of it
                 self.unread = self.wire.input_size > 0
+                if size - self.wire.input_size > count + OPENED_MORE:
+                    free_buffers(self.ssl)      # a ticket came before it, most likely
             return count
         if count == -DIRECT_WANT_READ:
             self.unread = 0
+            if partial_record(&self.records) == 0:
+                free_buffers(self.ssl)  # as what was read had no data in it
             return RECORD_NONE
         if count == -DIRECT_END:
             self.ended = True
@@ -346,6 +355,7 @@ cdef TLSEngine new_engine(object sslcontext, bint server_side, object server_hos
             captured = end_capture()
         if captured != NULL:
             direct.ssl = captured
+            direct.is_client = not server_side
             direct.bio = plug_in(captured, &direct.wire)
             if direct.bio != NULL:
                 direct.incoming = direct.outgoing = None

@@ -577,6 +577,30 @@ def test_connection_keeps_no_socket_object_that_nobody_has(real: EventLoop) -> N
     real.run_until_complete(main())
 
 
+def test_nor_does_a_connection_with_tls(real: EventLoop) -> None:
+    async def main() -> None:
+        before = count_connected()
+        server = await real.create_server(asyncio.Protocol, HERE, 0, ssl=server_default())
+        link, _ = await real.create_connection(
+            asyncio.Protocol,
+            *server.sockets[0].getsockname(),
+            ssl=client_default(),
+            server_hostname=HOST,
+        )
+        await asyncio.sleep(0)  # one pass
+        assert count_connected() == before
+        assert not {*real._readers, *real._writers, *real._transports}
+        sock = link.get_extra_info("socket")
+        assert sock.getpeername() == link.get_extra_info("peername")
+        link.abort()
+        await asyncio.sleep(0)
+        assert sock.fileno() == -1
+        server.close()
+        server.close_clients()
+
+    real.run_until_complete(main())
+
+
 class Collector(asyncio.Protocol):
     """Keeps what comes."""
 

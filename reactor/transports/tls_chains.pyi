@@ -1,0 +1,6 @@
+from typing import Any
+
+class SharedCertificate:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+def count_shared() -> int: ...
