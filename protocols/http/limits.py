@@ -34,6 +34,7 @@ __all__ = [
     "MAX_COOKIE_FILE_BYTES",
     "MAX_COOKIE_HEADER_BYTES",
     "MAX_DRAINED_BYTES",
+    "MAX_KEPT_HOSTS",
     "MAX_PASSWORDS_KEPT",
     "MAX_PASSWORD_QUESTIONS",
     "MAX_REDIRECTS",
@@ -49,6 +50,10 @@ __all__ = [
 # RFC 9110 section 4.1 asks for at least 8,000 octets; servers refuse long before 64 KiB.
 # The bound keeps the quadratic cases of IDNA mapping and percent-encoding out of reach.
 MAX_URL_LENGTH = 65_536
+
+# Hosts of URLs whose checked form is known, as they were written: an address costs as much to read
+# as the rest of its URL.
+MAX_KEPT_HOSTS = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

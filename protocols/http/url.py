@@ -21,6 +21,7 @@ segments are kept as they are, but for `URL.join`, where RFC 3986 section 5.2.4 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from typing import Final
@@ -28,7 +29,7 @@ from typing import Final
 import idna
 
 from protocols.http.errors import InvalidURL
-from protocols.http.limits import MAX_URL_LENGTH
+from protocols.http.limits import MAX_KEPT_HOSTS, MAX_URL_LENGTH
 
 __all__ = ["URL"]
 
@@ -330,6 +331,7 @@ def _ipv6(host: str) -> str:
         raise InvalidURL("host", f"{_shown(host)} is not an IPv6 address") from None
 
 
+@functools.lru_cache(MAX_KEPT_HOSTS)
 def _name(host: str) -> str:
     """Return a name or IPv4 address in the form in which it is resolved and compared."""
     if not host:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols.http import url
 from protocols.http.errors import InvalidURL
-from protocols.http.limits import MAX_URL_LENGTH
+from protocols.http.limits import MAX_KEPT_HOSTS, MAX_URL_LENGTH
 from protocols.http.url import URL
 
 
@@ -56,6 +57,15 @@ def test_ipv4_stays_as_it_is() -> None:
 def test_rfc5891_a_non_ascii_host_becomes_a_labels() -> None:
     assert URL("http://Bücher.example/").host == "xn--bcher-kva.example"
     assert URL("http://例え。テスト/").host == "xn--r8jz45g.xn--zckzah"
+
+
+def test_hosts_that_are_known_have_a_limit() -> None:
+    for number in range(MAX_KEPT_HOSTS + 1):
+        assert URL(f"http://127.1.{number // 256}.{number % 256}/").host.startswith("127.1.")
+    known = url._name.cache_info()
+    assert known.currsize == MAX_KEPT_HOSTS
+    assert URL("http://127.1.4.0/").host == "127.1.4.0"
+    assert url._name.cache_info().hits == known.hits + 1
 
 
 def test_a_name_may_end_in_a_dot_and_hold_underscores() -> None:
