@@ -353,7 +353,8 @@ cdef class UringPoller(RingPoller):
                 op.detail = NULL        # the next wait serves it
                 self.note(op.fd)
                 return 0
-            intake.streak = intake.streak + 1 if bufferless else 0
+            if intake.streak != NEVER_AGAIN:
+                intake.streak = min(intake.streak + 1, self.stands_from) if bufferless else 0
             stands = (intake.streak >= self.stands_from and not self.shared
                       and (intake.guard != NULL or self.guard(op.fd)))
         ticket = self.take_ticket(op)

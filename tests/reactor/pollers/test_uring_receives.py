@@ -292,6 +292,20 @@ def test_end_that_is_there_with_the_last_bytes_is_not_missed(
     assert op.data == LONG[:size]
 
 
+def test_no_receive_stands_again_where_the_peer_has_ended(harness: UringHarness) -> None:
+    one, two, op = standing(harness)
+    os.write(one, LONG)
+    assert harness.probe.shut_down(one) == 0
+    harness.run(op)
+    assert receive_all(harness, two, len(LONG) - BLOCK_BYTES) == LONG[BLOCK_BYTES:]
+    for given in (None, None, 10, None, None):
+        op = harness.probe.receive(two, given)
+        op.submit()
+        assert harness.poller.standing == 0
+        harness.run(op)
+        assert op.results == [0]
+
+
 # -- who does not ask any more -------------------------------------------------------------
 
 
