@@ -302,6 +302,9 @@ def test_a_file_that_is_closed_is_refused(path: Path) -> None:
         encode_body(content=file)
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "set_blocking"), reason="Windows has os.set_blocking from Python 3.12 on"
+)
 def test_a_file_that_has_nothing_yet_is_refused_when_that_is_met() -> None:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
