@@ -23,6 +23,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from libc.string cimport memcpy
 
+import os
 import ssl
 import sys
 
@@ -216,7 +217,7 @@ cdef bint set_up():
     path = getattr(sys.modules.get("_ssl"), "__file__", None)
     if path is None or not ssl.OPENSSL_VERSION.startswith("OpenSSL "):
         return False
-    encoded = path.encode()
+    encoded = os.fsencode(path)
     library = cyr_open_library(encoded)
     if library == NULL:
         return False

@@ -65,6 +65,33 @@ def shares_openssl() -> bool:
     return "libssl" in told.stdout
 
 
+IN_A_STRANGE_PLACE = """
+import _ssl, asyncio, ssl, reactor
+
+async def main():
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.create_connection(
+            asyncio.Protocol, host, port, ssl=ssl.create_default_context()
+        )
+    except OSError:
+        print("no handshake")
+    server.close()
+
+_ssl.__file__ = "/\\udcff" + _ssl.__file__
+reactor.run(main())
+"""
+
+
+def test_place_of_the_ssl_module_need_not_be_text() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", IN_A_STRANGE_PLACE], capture_output=True, text=True, check=False
+    )
+    assert (told.stdout, told.stderr) == ("no handshake\n", "")
+
+
 @pytest.mark.skipif(not shares_openssl(), reason="OpenSSL is linked statically")
 def test_an_interpreter_with_a_shared_openssl_has_the_direct_engine(loop: EventLoop) -> None:
     async def main() -> None:
