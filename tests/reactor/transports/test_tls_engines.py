@@ -87,7 +87,10 @@ reactor.run(main())
 
 def test_place_of_the_ssl_module_need_not_be_text() -> None:
     told = subprocess.run(
-        [sys.executable, "-c", IN_A_STRANGE_PLACE], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", IN_A_STRANGE_PLACE],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (told.stdout, told.stderr) == ("no handshake\n", "")
 
