@@ -41,7 +41,7 @@ from protocols.http.fetch_report import (
 from protocols.http.fetch_run import Discard, Fetcher, Pace, Sink
 from protocols.http.fetch_timings import table, time_resolution
 from protocols.http.headers import Headers
-from reactor import available_pollers, run
+from reactor import EventLoop, run
 
 __all__ = ["main"]
 
@@ -195,8 +195,11 @@ async def _demonstrate(options: Options, report: Report, interruption: Interrupt
 
 
 def _demo_opening(root: str) -> str:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, EventLoop)
+    poller = type(loop.poller).__name__.removesuffix("Poller").lower()
     lines = [
-        f"{PROGRAM} {version()}, {next(iter(available_pollers()))}, "
+        f"{PROGRAM} {version()}, {poller}, "
         f"{platform.python_implementation()} {platform.python_version()}",
         "",
         "No URL was given: this is a demonstration.  A server in this process and on this",

@@ -665,6 +665,16 @@ async def test_run_without_a_url_heeds_the_options() -> None:
     assert summary["connections"]["opened"] == 3
 
 
+WORKING = [name for name, why in reactor.available_pollers().items() if not why]
+
+
+@pytest.mark.parametrize("name", [name for name in WORKING if name != "simulated"])
+@on_reactor
+async def test_demonstration_names_the_poller_that_it_runs_on(name: str) -> None:
+    ended = await fetch("--concurrency=3", env={**os.environ, "REACTOR_POLLER": name})
+    assert f", {name}, " in ended.out.splitlines()[0]
+
+
 def demonstrate_on_a_terminal(environment: dict[str, str]) -> tuple[str, str]:
     """Return what the demonstration writes to standard output, a pipe, and to a terminal."""
     pty = pytest.importorskip("pty", reason="terminals of POSIX systems")
