@@ -20,6 +20,7 @@ import ssl
 import stat
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from protocols.http.fetch_run import Ask, Device, Sink, StandardOutput, checked_
 from protocols.http.headers import Headers, render_request_head
 from protocols.http.limits import MAX_REDIRECTS
 from protocols.http.proxies import Proxy
-from reactor import client_context
+from reactor import client_context, new_poller
 
 __all__ = ["Options", "parse", "version", "why"]
 
@@ -304,6 +305,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     """Return the command line, checked; exit with status 2 when it is wrong."""
     parser = _parser()
     given = parser.parse_args(arguments)
+    _check_poller(parser)
     _check_urls(parser, given)
     tls = None
     if given.ca_file is not None:
@@ -333,6 +335,16 @@ def parse(arguments: Sequence[str] | None) -> Options:
         quiet=given.quiet,
         keeps_stdout=given.output == "-",
     )
+
+
+def _check_poller(parser: argparse.ArgumentParser) -> None:
+    """Refuse a poller that the environment names and that is not to be had."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # which the loop's own will give
+            new_poller()
+    except (ValueError, RuntimeError) as error:
+        parser.error(f"REACTOR_POLLER: {error}")
 
 
 def _check_urls(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:

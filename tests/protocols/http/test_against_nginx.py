@@ -97,6 +97,7 @@ def test_file_of_one_gibibyte_takes_little_memory(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 @pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="sanitizers take memory of their own")
+@pytest.mark.timeout(240)  # 26 s alone, more than 60 beside other work
 def test_memory_does_not_grow_with_the_number_of_urls(nginx: Nginx, tmp_path: Path) -> None:
     peaks = []
     for count in (15_000, 45_000):

@@ -762,6 +762,18 @@ def test_bad_usage_is_named(
     assert "s3cret" not in last
 
 
+def test_poller_that_is_not_to_be_had_is_bad_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REACTOR_POLLER", "nonsense")
+    assert "REACTOR_POLLER: unknown poller 'nonsense'; there is " in usage_error(
+        capsys, "http://127.0.0.1:1/"
+    )
+    refused = next(name for name in reactor.available_pollers() if name not in WORKING)
+    monkeypatch.setenv("REACTOR_POLLER", refused)
+    assert "REACTOR_POLLER: " in usage_error(capsys, "http://127.0.0.1:1/")
+
+
 def test_bad_usage_creates_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     usage_error(capsys, "--output-dir", str(tmp_path / "out"), "nonsense")
     assert not (tmp_path / "out").exists()
