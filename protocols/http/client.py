@@ -16,6 +16,7 @@ success, error, cancellation.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import ssl
 from collections.abc import Callable, Coroutine
@@ -38,6 +39,7 @@ from protocols.http.limits import (
     MAX_BODY_BYTES,
     MAX_REDIRECTS,
     MAX_STALE_RETRIES,
+    PARSED_URLS,
     ResponseLimits,
 )
 from protocols.http.options import (
@@ -148,6 +150,9 @@ class AsyncClient(Calls):
             raise ValueError(f"max_redirects must not be negative, not {max_redirects}")
         self._base_url = (
             base_url if base_url is None or isinstance(base_url, URL) else URL(base_url)
+        )
+        self._parse = functools.lru_cache(PARSED_URLS)(
+            URL if self._base_url is None else self._base_url.below
         )
         self._params = None if params is None else encode_params(params)
         own = (("Accept", "*/*"), ("Accept-Encoding", accept_encoding()))
@@ -367,13 +372,15 @@ class AsyncClient(Calls):
         headers: HeaderSource | None,
         body: Body | None,
     ) -> Request:
-        if self._base_url is not None and not isinstance(url, URL):
-            target = self._base_url.below(url)
+        if isinstance(url, URL):
+            target = url
         else:
-            target = url if isinstance(url, URL) else URL(url)
-        query = extend_query(target.query, merge_params(self._params, params))
-        if query != target.query:
-            target = target.with_query(query)
+            parse = self._parse if type(url) is str else self._parse.__wrapped__
+            target = parse(url)
+        if params is not None or self._params is not None:
+            query = extend_query(target.query, merge_params(self._params, params))
+            if query != target.query:
+                target = target.with_query(query)
         fields = self._headers if headers is None else self._headers.merged_with(headers)
         if target.userinfo and "Authorization" not in fields:
             fields = fields.merged_with((("Authorization", _basic(target.userinfo)),))

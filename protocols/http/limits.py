@@ -41,6 +41,7 @@ __all__ = [
     "MAX_STALE_RETRIES",
     "MAX_URL_LENGTH",
     "MAX_ZSTD_WINDOW_LOG",
+    "PARSED_URLS",
     "PREPARED_REQUESTS",
     "SMALL_MEMBER_BYTES",
     "STREAM_HIGH_WATER_BYTES",
@@ -156,6 +157,9 @@ STREAM_HIGH_WATER_BYTES = 262_144
 # From the call to the last byte, where the caller names no time: long for an API, short for a
 # download, and better than a thread that hangs for ever behind a silent peer.
 DEFAULT_TIMEOUT_SECONDS = 60.0
+
+# URLs of requests with options of their own, each parsed once.
+PARSED_URLS = 512
 
 # Requests without headers of their own are rendered once; a crawler that never asks twice
 # for the same URL must not keep them all.  About 1 KiB each.

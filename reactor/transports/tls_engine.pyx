@@ -46,6 +46,7 @@ cdef extern from "Python.h":
 cdef enum:
     SEALED_MORE = 512                   # what a record is longer than its plaintext, and more
     OPENED_MORE = 128                   # the same of one that is not padded, at most
+    LABEL_BYTES = 63                    # of a name, between two dots, at most
 
 cdef object ALL = 1 << 30               # more than any window has: read what fits
 
@@ -59,6 +60,17 @@ cdef class Window:
         PyBuffer_FillInfo(view, self, self.start, self.size, False, flags)
 
 
+cdef object encoded(object name):
+    """Return a name as bytes where IDNA (RFC 3490) would leave it as it is, else as it is.
+
+    ``ssl`` takes both, and encodes text with Python's codec, which takes its time.
+    """
+    if (type(name) is str and (<str>name).isascii() and 0 < len(<str>name) <= LABEL_BYTES
+            and ".." not in name and not (<str>name).startswith(".")):
+        return (<str>name).encode("ascii")
+    return name
+
+
 cdef class TLSEngine:
     """One end of TLS; its arguments are those of ``ssl.SSLContext.wrap_bio``."""
 
@@ -68,7 +80,7 @@ cdef class TLSEngine:
         self.outgoing = ssl.MemoryBIO()
         self.ssl_object = sslcontext.wrap_bio(
             self.incoming, self.outgoing, server_side=server_side,
-            server_hostname=server_hostname, session=session)
+            server_hostname=encoded(server_hostname), session=session)
         # SSLObject.read and write only hand on to this one; a Python frame for each is a
         # tenth of what a small record costs.
         self.session = getattr(self.ssl_object, "_sslobj", self.ssl_object)

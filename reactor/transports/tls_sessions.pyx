@@ -45,6 +45,9 @@ from reactor.limits import MAX_TLS_SESSIONS, MAX_TLS_SESSIONS_PER_PEER, TLS_SESS
 
 # Those of ssl itself: truststore, for one, can put its own in their places.
 cdef object CONTEXT = ssl.SSLContext if ssl.SSLContext.__module__ == "ssl" else None
+# A context's options as the number that OpenSSL has.  ``SSLContext.options`` would make an
+# enumeration's member of it, which takes longer than all else that a key is made of.
+cdef object OPTIONS = ssl.SSLContext.__base__.options.__get__
 cdef object SSL_OBJECT = ssl.SSLObject if ssl.SSLObject.__module__ == "ssl" else None
 cdef Py_ssize_t PER_PEER = MAX_TLS_SESSIONS_PER_PEER
 cdef int64_t LONGEST_SECONDS = TLS_SESSION_SECONDS
@@ -268,5 +271,5 @@ def resumption(Reactor loop not None, host, port, sslcontext, server_hostname, *
     made.loop = loop
     made.key = (scope.endpoint, host, port, within, server_hostname, ref(sslcontext),
                 sslcontext.check_hostname, sslcontext.hostname_checks_common_name,
-                sslcontext.security_level, sslcontext.options)
+                sslcontext.security_level, OPTIONS(sslcontext))
     return made

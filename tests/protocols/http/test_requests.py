@@ -22,6 +22,7 @@ from protocols.http import (
     Timeout,
 )
 from protocols.http.errors import ResponseError
+from protocols.http.limits import PARSED_URLS
 from protocols.http.testing import MockTransport, ReceivedRequest, Reply
 from tests.peers.scripted import (
     OK,
@@ -214,6 +215,19 @@ def test_params_come_behind_the_urls_own_query() -> None:
     client = AsyncClient(params={"a": 1})
     request = client.build_request("GET", "http://a.example/?q", params=[("b", "x y"), ("b", "&")])
     assert request.url.query == "q&a=1&b=x+y&b=%26"
+
+
+@pytest.mark.parametrize("base", [None, "http://a.example/v1"])
+def test_text_that_was_a_url_before_is_not_read_anew(base: str | None) -> None:
+    client = AsyncClient(base_url=base)
+    first = client.build_request("GET", "http://b.example/c", headers={"X": "1"})
+    second = client.build_request("POST", "http://b.example/c", content=b"x")
+    octets = client.build_request("GET", b"http://b.example/c")  # type: ignore[arg-type]
+    assert first.url is second.url
+    assert first.url == octets.url
+    for index in range(2 * PARSED_URLS):
+        client.build_request("GET", f"http://b.example/{index}")
+    assert client.build_request("GET", "http://b.example/c").url is not first.url  # forgotten
 
 
 def test_params_of_a_request_take_the_place_of_the_clients_of_the_same_name() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import reactor
 from reactor.eventloop import EventLoop
+from reactor.transports.tls import TLSProtocol
 from tests.reactor.transports.tls_ends import (
     LARGE,
     VERSIONS,
@@ -52,6 +53,64 @@ async def opened_of(
     assert client.layer.direct == (client_kind == "direct")
     assert server.layer.direct == (server_kind == "direct")
     return client, server
+
+
+def named(make: Any, name: Any) -> Any:
+    """Return the name that the server is told, or the type of the error."""
+    try:
+        return make(name)
+    except (ValueError, TypeError) as error:
+        return type(error)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "peer.example",
+            "PEER.Example",
+            "peer.example.",
+            "127.0.0.1",
+            "::1",
+            "b\u00fccher.example",
+        ),
+        *(
+            "a" * 63,
+            "a" * 64,
+            f"{'a' * 40}.{'b' * 40}",
+            f"{'a' * 63}.example",
+            f"{'a' * 64}.example",
+        ),
+        *(".peer.example", "peer..example", ".", "..", "peer_1.example", "peer example", b"peer"),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_name_is_taken_as_the_ssl_module_takes_it(kind: str, name: str | bytes) -> None:
+    made = []
+
+    class Kept(ssl.SSLObject):
+        @classmethod
+        def _create(cls, *arguments: Any, **options: Any) -> Any:
+            made.append(super()._create(*arguments, **options))  # type: ignore[misc]
+            return made[-1]
+
+    context = of_kind(kind, for_client())
+    context.sslobject_class = Kept
+    loop = EventLoop()
+
+    def ours(name: Any) -> Any:
+        layer = TLSProtocol(loop, Recorder(loop), context, server_hostname=name)
+        assert layer.direct == (kind == "direct")
+        return made[-1].server_hostname
+
+    def theirs(name: Any) -> Any:
+        one, two = ssl.MemoryBIO(), ssl.MemoryBIO()
+        return context.wrap_bio(one, two, server_hostname=name).server_hostname
+
+    try:
+        assert named(ours, name) == named(theirs, name)
+    finally:
+        loop.close()
 
 
 def shares_openssl() -> bool:

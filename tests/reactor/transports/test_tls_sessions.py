@@ -360,9 +360,17 @@ def raise_level(tls: ssl.SSLContext) -> None:
     tls.set_ciphers(f"DEFAULT:@SECLEVEL={tls.security_level + 1}")
 
 
+def change_options(tls: ssl.SSLContext) -> None:
+    tls.options ^= ssl.OP_CIPHER_SERVER_PREFERENCE
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
-    "change", [change_flags, load_root, load_certificate, leave_common_names, raise_level]
+    "change",
+    [
+        *(change_flags, load_root, load_certificate, leave_common_names, raise_level),
+        change_options,
+    ],
 )
 def test_a_context_that_was_changed_begins_anew(
     real: EventLoop, version: ssl.TLSVersion, change: Callable[[ssl.SSLContext], None]
