@@ -209,9 +209,22 @@ cdef class Headers:
             other: whatever the constructor takes; raises what the constructor raises.
         """
         cdef Headers override = other if isinstance(other, Headers) else Headers(other)
-        names = set(override.keys())
-        kept = [pair for pair in self.raw if pair[0].lower().decode("ascii") not in names]
-        return headers_over(Headers(kept).block + override.lines(), 0)
+        cdef const char* cursor = NULL
+        cdef const char* name
+        cdef const char* value
+        cdef const char* its_value
+        cdef Py_ssize_t name_size, value_size, its_size
+        cdef list lines = []
+        while self.next_field(&cursor, &name, &name_size, &value, &value_size):
+            if override.find(name, name_size, &its_value, &its_size):
+                continue
+            if (name[name_size + 1] == c' ' and value == name + name_size + 2
+                    and cursor == value + value_size + 2):
+                lines.append(PyBytes_FromStringAndSize(name, cursor - name))
+            else:                       # a peer's, with other white space
+                lines.append(render_field(name[:name_size], value[:value_size]))
+        lines.append(override.lines())
+        return headers_over(b"".join(lines), 0)
 
     def __eq__(self, other):
         if not isinstance(other, Headers):

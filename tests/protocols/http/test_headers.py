@@ -122,6 +122,16 @@ def test_merged_fields_replace_those_of_the_same_name() -> None:
     assert merged.raw == [(b"Accept", b"a"), (b"X", b"3"), (b"New", b"4")]
 
 
+def test_merged_fields_are_written_as_one_writes_them() -> None:
+    spaced = parsed(b"A:1\r\nB:  2\r\nC: 3 \r\nD:\r\nE: \r\nF:\t6\r\nG: 7 7\r\n")
+    merged = spaced.merged_with([("g", "8"), ("g", "9")])
+    assert render_request_head("GET", "/", "h", merged) == (
+        b"GET / HTTP/1.1\r\nHost: h\r\n"
+        b"A: 1\r\nB: 2\r\nC: 3\r\nD: \r\nE: \r\nF: 6\r\ng: 8\r\ng: 9\r\n\r\n"
+    )
+    assert merged == Headers(merged.raw)
+
+
 @pytest.mark.parametrize("bad", ["", " A", "A ", "A:", "A B", "A\r\n", "A\0", "é", b"\xe9", "A\n"])
 def test_rfc9110_5_1_a_name_that_is_no_token_raises(bad: str | bytes) -> None:
     with pytest.raises(InvalidHeader, match="name") as caught:
