@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -58,6 +59,7 @@ class Attempt(Protocol):
 AttemptT = TypeVar("AttemptT", bound=Attempt)
 
 
+@functools.lru_cache(MAX_CACHED_NAMES)  # asked before each connection
 def numeric(host: str, port: int) -> AddressInfo | None:
     """Return the address if *host* is one already, ``None`` if it is a name.
 
