@@ -376,6 +376,11 @@ cdef class Calls:
         """Return what ``_keep`` was given for a method and a URL, or ``None``."""
         return self.recall(method, url)
 
+    def _forget(self):
+        """Let go of all that was kept."""
+        self.gets.clear()
+        self.others.clear()
+
     def _keep(self, Prepared prepared not None, method, url):
         """Keep a request for the next of its kind."""
         cdef dict kept = self.gets if method == "GET" else self.others

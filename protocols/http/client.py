@@ -35,6 +35,7 @@ from protocols.http.journey import Journey
 from protocols.http.limits import (
     DEFAULT_LIMITS,
     DEFAULT_TIMEOUT_SECONDS,
+    KEPT_URL_LENGTH,
     LONGEST_TIMEOUT_SECONDS,
     MAX_BODY_BYTES,
     MAX_REDIRECTS,
@@ -375,8 +376,8 @@ class AsyncClient(Calls):
         if isinstance(url, URL):
             target = url
         else:
-            parse = self._parse if type(url) is str else self._parse.__wrapped__
-            target = parse(url)
+            is_kept = type(url) is str and len(url) <= KEPT_URL_LENGTH
+            target = (self._parse if is_kept else self._parse.__wrapped__)(url)
         if params is not None or self._params is not None:
             query = extend_query(target.query, merge_params(self._params, params))
             if query != target.query:
@@ -430,7 +431,7 @@ class AsyncClient(Calls):
                 return prepared
         request = self._build(method, url, params, headers, body)
         prepared = Prepared(request, self._endpoint(request.url))
-        if plain:
+        if plain and len(str(request.url)) <= KEPT_URL_LENGTH:
             self._keep(prepared, method, url)
         return prepared
 
@@ -689,6 +690,8 @@ class AsyncClient(Calls):
             raise RuntimeError("the client belongs to another event loop")
         self._closed = True
         self._loop = None
+        self._parse.cache_clear()
+        self._forget()
         await self._manager.close()
         close = getattr(self._transport, "aclose", None)
         if close is not None:

@@ -20,6 +20,7 @@ __all__ = [
     "DECODE_INPUT_BYTES",
     "DEFAULT_LIMITS",
     "DEFAULT_TIMEOUT_SECONDS",
+    "KEPT_URL_LENGTH",
     "LONGEST_TIMEOUT_SECONDS",
     "MAX_AUTH_ANSWERS",
     "MAX_AUTH_PARAM_BYTES",
@@ -158,12 +159,15 @@ STREAM_HIGH_WATER_BYTES = 262_144
 # download, and better than a thread that hangs for ever behind a silent peer.
 DEFAULT_TIMEOUT_SECONDS = 60.0
 
-# URLs of requests with options of their own, each parsed once.
-PARSED_URLS = 512
-
 # Requests without headers of their own are rendered once; a crawler that never asks twice
 # for the same URL must not keep them all.  About 1 KiB each.
 PREPARED_REQUESTS = 4_096
+
+# URLs of requests with options of their own, each parsed once.
+PARSED_URLS = 512
+
+# Characters of a URL that is kept in either way: one of MAX_URL_LENGTH takes 200 KiB.
+KEPT_URL_LENGTH = 2_048
 
 # How often a request is sent again because the used connection it went out on had been closed.
 # The second goes to a new connection, or to one that was handed over at this moment, which

@@ -36,6 +36,7 @@ import ssl
 
 cdef object WantRead = ssl.SSLWantReadError
 cdef object ZeroReturn = ssl.SSLZeroReturnError
+cdef object CONTEXT = ssl.SSLContext if ssl.SSLContext.__module__ == "ssl" else None
 cdef extern from "Python.h":
     # as pointers: a bytes object may be written to and cut while nobody else knows it
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
@@ -60,13 +61,15 @@ cdef class Window:
         PyBuffer_FillInfo(view, self, self.start, self.size, False, flags)
 
 
-cdef object encoded(object name):
+cdef object encoded(object sslcontext, object name):
     """Return a name as bytes where IDNA (RFC 3490) would leave it as it is, else as it is.
 
-    ``ssl`` takes both, and encodes text with Python's codec, which takes its time.
+    ``ssl`` takes both, and encodes text with Python's codec, which takes its time.  A class of
+    a user's may look at the name, which is text.
     """
-    if (type(name) is str and (<str>name).isascii() and 0 < len(<str>name) <= LABEL_BYTES
-            and ".." not in name and not (<str>name).startswith(".")):
+    if (type(sslcontext) is CONTEXT and type(name) is str and (<str>name).isascii()
+            and 0 < len(<str>name) <= LABEL_BYTES and ".." not in name
+            and not (<str>name).startswith(".")):
         return (<str>name).encode("ascii")
     return name
 
@@ -80,7 +83,7 @@ cdef class TLSEngine:
         self.outgoing = ssl.MemoryBIO()
         self.ssl_object = sslcontext.wrap_bio(
             self.incoming, self.outgoing, server_side=server_side,
-            server_hostname=encoded(server_hostname), session=session)
+            server_hostname=encoded(sslcontext, server_hostname), session=session)
         # SSLObject.read and write only hand on to this one; a Python frame for each is a
         # tenth of what a small record costs.
         self.session = getattr(self.ssl_object, "_sslobj", self.ssl_object)

@@ -47,7 +47,7 @@ from reactor.limits import MAX_TLS_SESSIONS, MAX_TLS_SESSIONS_PER_PEER, TLS_SESS
 cdef object CONTEXT = ssl.SSLContext if ssl.SSLContext.__module__ == "ssl" else None
 # A context's options as the number that OpenSSL has.  ``SSLContext.options`` would make an
 # enumeration's member of it, which takes longer than all else that a key is made of.
-cdef object OPTIONS = ssl.SSLContext.__base__.options.__get__
+cdef object OPTIONS = None if CONTEXT is None else CONTEXT.__base__.options.__get__
 cdef object SSL_OBJECT = ssl.SSLObject if ssl.SSLObject.__module__ == "ssl" else None
 cdef Py_ssize_t PER_PEER = MAX_TLS_SESSIONS_PER_PEER
 cdef int64_t LONGEST_SECONDS = TLS_SESSION_SECONDS

@@ -158,7 +158,7 @@ async def test_request_says_what_it_was_told_to_say() -> None:
 
 @on_reactor
 async def test_prepared_requests_are_bounded() -> None:
-    from protocols.http.limits import PREPARED_REQUESTS
+    from protocols.http.limits import KEPT_URL_LENGTH, PREPARED_REQUESTS
 
     async with AsyncClient() as client:
         for number in range(PREPARED_REQUESTS + 10):
@@ -166,6 +166,11 @@ async def test_prepared_requests_are_bounded() -> None:
         numbers = (0, 9, 10, PREPARED_REQUESTS + 9)
         kept = [client._recall("GET", f"http://127.0.0.1/{number}") for number in numbers]
         assert [each is not None for each in kept] == [False, False, True, True]
+        for part in ("{}@127.0.0.1/", "127.0.0.1/{}", "127.0.0.1/?{}", "127.0.0.1/#{}"):
+            long = f"http://{part.format('a' * KEPT_URL_LENGTH)}"
+            client._prepare("GET", long, None, None, None)
+            assert client._recall("GET", long) is None
+    assert client._recall("GET", f"http://127.0.0.1/{numbers[-1]}") is None  # closed
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from protocols.http import (
     Timeout,
 )
 from protocols.http.errors import ResponseError
-from protocols.http.limits import PARSED_URLS
+from protocols.http.limits import KEPT_URL_LENGTH, PARSED_URLS
 from protocols.http.testing import MockTransport, ReceivedRequest, Reply
 from tests.peers.scripted import (
     OK,
@@ -228,6 +228,8 @@ def test_text_that_was_a_url_before_is_not_read_anew(base: str | None) -> None:
     for index in range(2 * PARSED_URLS):
         client.build_request("GET", f"http://b.example/{index}")
     assert client.build_request("GET", "http://b.example/c").url is not first.url  # forgotten
+    long = f"http://b.example/{'c' * KEPT_URL_LENGTH}"
+    assert client.build_request("GET", long).url is not client.build_request("GET", long).url
 
 
 def test_params_of_a_request_take_the_place_of_the_clients_of_the_same_name() -> None:

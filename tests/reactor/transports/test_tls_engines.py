@@ -113,6 +113,25 @@ def test_name_is_taken_as_the_ssl_module_takes_it(kind: str, name: str | bytes) 
         loop.close()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["peer.example", "b\u00fccher.example"])
+def test_context_of_ones_own_is_handed_the_name_as_text(kind: str, name: str) -> None:
+    names = []
+
+    class Context(ssl.SSLContext):
+        def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+            names.append(options["server_hostname"])
+            return super().wrap_bio(*arguments, **options)
+
+    context = of_kind(kind, Context(ssl.PROTOCOL_TLS_CLIENT))
+    loop = EventLoop()
+    try:
+        TLSProtocol(loop, Recorder(loop), context, server_hostname=name)
+        assert names == [name]
+    finally:
+        loop.close()
+
+
 def shares_openssl() -> bool:
     """Return whether this interpreter's OpenSSL is a library of its own."""
     import _ssl

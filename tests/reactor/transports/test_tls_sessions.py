@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gc
 import ssl
+import subprocess
+import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -398,6 +400,24 @@ class FeignedContext(OwnContext):
 
 class OwnObject(ssl.SSLObject):
     """The same."""
+
+
+WITH_A_FUNCTION_IN_ITS_PLACE = """
+import ssl
+
+context = ssl.SSLContext
+
+def make(*arguments):
+    return context(*arguments)
+
+ssl.SSLContext = make
+import reactor
+from reactor.transports.tls_sessions import resumption
+"""
+
+
+def test_class_of_contexts_that_was_replaced_is_no_obstacle() -> None:
+    subprocess.run([sys.executable, "-P", "-c", WITH_A_FUNCTION_IN_ITS_PLACE], check=True)
 
 
 def test_a_context_that_may_verify_in_its_own_way_resumes_nothing(real: EventLoop) -> None:
