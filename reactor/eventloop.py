@@ -243,11 +243,14 @@ class EventLoop(Reactor, _Cold):
     def _arm_signals(self) -> None:
         """Let each signal wake the loop, whatever thread it is delivered to.
 
-        Not when this is not the main thread, or somebody else's descriptor is there, as after
-        ``add_signal_handler``.
+        Not when this is not the main thread, or another descriptor is there: asyncio's own after
+        ``add_signal_handler``, or somebody else's.  Where it is asyncio's it is left alone, as a
+        signal that came while it is away would not be heard of.
         """
+        if threading.current_thread() is not threading.main_thread() or self._handles_signals():
+            return
         wakeup_fd = self._wakeup_fd()
-        if wakeup_fd is None or threading.current_thread() is not threading.main_thread():
+        if wakeup_fd is None:
             return
         previous = signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
         if previous in (-1, wakeup_fd):
@@ -258,10 +261,13 @@ class EventLoop(Reactor, _Cold):
     def _disarm_signals(self) -> None:
         """Take our descriptor back, unless another has taken its place."""
         wakeup_fd, self._signal_fd = self._signal_fd, -1
-        if wakeup_fd != -1:
+        if wakeup_fd != -1 and not self._handles_signals():
             present = signal.set_wakeup_fd(-1)
             if present != wakeup_fd:
                 signal.set_wakeup_fd(present)
+
+    def _handles_signals(self) -> bool:
+        return bool(getattr(self, "_signal_handlers", None))  # Windows knows no handlers
 
     def _make_self_pipe(self) -> None:
         """Make the pipe that signals are written to only once a handler is added."""

@@ -307,6 +307,44 @@ def test_signal_wakes_the_loop_after_the_last_handler_was_removed() -> None:
     loop.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals on Windows")
+def test_signal_as_the_loop_begins_or_ends_to_run_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the SIGCHLD of a child that was told to end just before."""
+    loop = EventLoop()
+    sent = came = 0
+    set_wakeup_fd = signal.set_wakeup_fd
+
+    def send() -> None:
+        nonlocal sent
+        sent += 1
+        signal.raise_signal(signal.SIGUSR1)
+
+    def handle() -> None:
+        nonlocal came
+        came += 1
+        loop.stop()
+
+    def disturbed(fd: int, **options: Any) -> int:
+        before = set_wakeup_fd(fd, **options)
+        send()
+        return before
+
+    loop.add_signal_handler(signal.SIGUSR1, handle)
+    monkeypatch.setattr(signal, "set_wakeup_fd", disturbed)
+    for _ in range(3):
+        loop.call_soon(send)
+        loop.run_forever()
+    monkeypatch.undo()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+    loop.close()
+    assert came == sent
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 @POSIX
 def test_signal_handlers_that_are_left_end_with_the_loop() -> None:
     loop = EventLoop()
