@@ -30,13 +30,12 @@ from reactor.transports.openssl cimport (
 )
 from reactor.transports.records cimport count_records, partial_record
 from reactor.transports.tls_chains cimport share_chain
-from reactor.transports.tls_sessions cimport Resumption
+from reactor.transports.tls_sessions cimport Resumption, is_plain
 
 import ssl
 
 cdef object WantRead = ssl.SSLWantReadError
 cdef object ZeroReturn = ssl.SSLZeroReturnError
-cdef object CONTEXT = ssl.SSLContext if ssl.SSLContext.__module__ == "ssl" else None
 cdef extern from "Python.h":
     # as pointers: a bytes object may be written to and cut while nobody else knows it
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
@@ -67,7 +66,7 @@ cdef object encoded(object sslcontext, object name):
     ``ssl`` takes both, and encodes text with Python's codec, which takes its time.  A class of
     a user's may look at the name, which is text.
     """
-    if (type(sslcontext) is CONTEXT and type(name) is str and (<str>name).isascii()
+    if (is_plain(sslcontext) and type(name) is str and (<str>name).isascii()
             and 0 < len(<str>name) <= LABEL_BYTES and ".." not in name
             and not (<str>name).startswith(".")):
         return (<str>name).encode("ascii")

@@ -50,3 +50,7 @@ cdef class Resumption:
     # Something was read: keep the session that may have come. Whether none is to be looked for
     # any longer.
     cdef bint look(self, void *connection) except -1
+
+
+# Whether a context is of ssl's own class, so that no method of a user's looks at what it is given.
+cdef bint is_plain(object sslcontext) noexcept

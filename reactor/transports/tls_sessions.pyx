@@ -246,6 +246,10 @@ cdef bint is_same(const Trust *one, const Trust *other) noexcept:
             and one.certificate == other.certificate)
 
 
+cdef bint is_plain(object sslcontext) noexcept:
+    return type(sslcontext) is CONTEXT                      # __class__ can be feigned
+
+
 def resumption(Reactor loop not None, host, port, sslcontext, server_hostname, *,
                bint within=False):
     """Return what a new connection of the manager at work needs to resume a session.
@@ -262,7 +266,7 @@ def resumption(Reactor loop not None, host, port, sslcontext, server_hostname, *
     cdef _Scope scope = SCOPE.get()
     if scope is None or scope.sessions is None:
         return None
-    if type(sslcontext) is not CONTEXT:                     # __class__ can be feigned
+    if not is_plain(sslcontext):
         return None
     if sslcontext.sslobject_class is not SSL_OBJECT:
         return None
