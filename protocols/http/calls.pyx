@@ -20,13 +20,17 @@ but has no frame.  While it waits it yields its connection's ``Outcome``.
 cimport cython
 from cpython.exc cimport PyErr_WarnEx
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor
 from reactor.manager.leases cimport Connection, Leases
 
-from protocols.http.connection cimport ClientConnection, Outcome
+from protocols.http.connection cimport ClientConnection
+from protocols.http.outcome cimport (
+    PYGEN_ERROR, PYGEN_RETURN, AwaitableType, Outcome, PyIter_Send, PySendResult, send_to, thrown,
+    wait_for,
+)
 from protocols.http.response cimport Response
 
 from asyncio import CancelledError, _get_running_loop
@@ -36,18 +40,7 @@ from protocols.http.redirects import is_redirect
 from protocols.http.sending import is_stale
 
 cdef extern from "Python.h":
-    ctypedef enum PySendResult:
-        PYGEN_RETURN
-        PYGEN_ERROR
-        PYGEN_NEXT
-    ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
-    ctypedef struct PyAsyncMethods:
-        sendfunc am_send
-    ctypedef struct TypeObject "PyTypeObject":
-        PyAsyncMethods *tp_as_async
     PyObject *look_up "PyDict_GetItemWithError"(object mapping, object key) except? NULL
-    PySendResult PyIter_Send(object iterator, object argument,
-                             PyObject **result) except PYGEN_ERROR
 
 cdef object running_loop = _get_running_loop
 cdef Py_ssize_t KEPT = PREPARED_REQUESTS
@@ -91,12 +84,12 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
         if argument != <PyObject *>None:
             raise TypeError("can't send non-None value to a just-started coroutine")
         if call.begin():
-            return wait(call, result)
+            return wait_for(call.connection.outcome, result)
     elif call.state == CALL_WAITING:
         if call.connection.outcome.waker is not None:
             raise RuntimeError("coroutine is being awaited already")
         if not call.connection.outcome.is_over:     # woken by something else
-            return wait(call, result)
+            return wait_for(call.connection.outcome, result)
         response = call.finish()
         if response is not None:
             Py_INCREF(response)
@@ -110,15 +103,6 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
     except BaseException:
         call.drop_answer()
         raise
-
-
-cdef PySendResult wait(Call call, PyObject **result) except PYGEN_ERROR:
-    """Yield the outcome, which a task waits for."""
-    cdef Outcome outcome = call.connection.outcome
-    outcome._asyncio_future_blocking = True
-    Py_INCREF(outcome)
-    result[0] = <PyObject *>outcome
-    return PYGEN_NEXT
 
 
 @cython.final
@@ -148,7 +132,7 @@ cdef class Call:
         return self
 
     def __next__(self):
-        return self.send(None)
+        return send_to(self, None)
 
     @property
     def __name__(self):
@@ -160,14 +144,7 @@ cdef class Call:
 
     def send(self, value):
         """Go on, as ``coroutine.send`` does."""
-        cdef PyObject *result = NULL
-        cdef object owned
-        cdef PySendResult kind = advance(<PyObject *>self, <PyObject *>value, &result)
-        owned = <object>result
-        Py_XDECREF(result)
-        if kind == PYGEN_NEXT:
-            return owned
-        raise StopIteration(owned)
+        return send_to(self, value)
 
     def throw(self, kind, value=None, traceback=None):
         """Give the request up and raise, as ``coroutine.throw`` does."""
@@ -180,14 +157,7 @@ cdef class Call:
                 self.drop_answer()
                 raise
         self.close()
-        if isinstance(kind, type):
-            if value is None:
-                value = kind()
-            elif not isinstance(value, BaseException):
-                value = kind(value)
-        else:
-            value = kind
-        raise value if traceback is None else value.with_traceback(traceback)
+        raise thrown(kind, value, traceback)
 
     def close(self):
         """Give the request up, as ``coroutine.close`` does."""
@@ -244,13 +214,13 @@ cdef class Call:
         cdef ClientConnection connection = self.connection
         cdef Outcome outcome = connection.outcome
         cdef Calls client = self.client
-        cdef Response response = outcome.response
-        cdef object error = outcome.error
+        cdef Response response = connection.answer
+        cdef object error = connection.failure
         if outcome.is_cancelled:        # and who waited went on all the same
             self.close()
             raise CancelledError
-        outcome.response = None
-        outcome.error = None
+        connection.answer = None
+        connection.failure = None
         if error is not None:
             self.fail(error)
             return None
@@ -301,8 +271,8 @@ cdef class Call:
         cdef ClientConnection connection = self.connection
         self.lease = None
         self.connection = None
-        connection.outcome.response = None
-        connection.outcome.error = None
+        connection.answer = None
+        connection.failure = None
         if connection.outcome.waker is not None:
             # A task has yet to be woken, by an outcome that no other exchange may begin anew.
             connection.abandon()
@@ -311,7 +281,7 @@ cdef class Call:
         return 0
 
 
-(<TypeObject *>Call).tp_as_async.am_send = advance
+(<AwaitableType *>Call).tp_as_async.am_send = advance
 
 
 cdef class Calls:

@@ -2,48 +2,16 @@
 
 from libc.stdint cimport int64_t
 
-from reactor.core cimport Handle
-
-from protocols.http.headers cimport Headers
+from protocols.http.body_stream cimport BodyStream
+from protocols.http.outcome cimport Outcome
 from protocols.http.protocol cimport HTTPProtocol
 from protocols.http.response cimport Response
 
 
-cdef class Outcome(Handle):
-    """What the exchanges of a connection end with, one after the other."""
-
-    cdef bint is_over
-    cdef bint is_cancelled
-    cdef public bint _asyncio_future_blocking   # asyncio's mark of what a task may wait for
-    cdef object waker                   # the call-back of who waits, or None,
-    cdef object waker_context           # and its context
-    cdef object message                 # of who cancelled, or None
-    cdef Response response              # of the exchange that is over, or None
-    cdef object error                   # why there is none, or None
-    cdef object adder, getter           # add_done_callback and get_loop, bound, while connected
-
-    cdef int begin(self) except -1
-    cdef int end(self) except -1
-
-
-cdef class BodyStream:
-    cdef ClientConnection connection    # None once the body is whole or failed
-    cdef object pieces                  # deque of bytes that nobody has asked for yet
-    cdef Py_ssize_t size_bytes          # of the pieces
-    cdef object error                   # what ended the body early, or None
-    cdef object waiter                  # who waits for the next piece, or None
-    cdef bint complete
-    cdef bint taken                     # a piece was handed out
-    cdef readonly Headers trailers      # fields after a body in chunks, or None
-
-    cdef bytes next_pieces(self)
-    cdef int push(self, bytes data) except -1
-    cdef int end(self, object error) except -1
-    cdef int wake(self) except -1
-
-
 cdef class ClientConnection(HTTPProtocol):
-    cdef Outcome outcome                # of exchanges that were begun with start()
+    cdef Outcome outcome                # of exchanges that were begun with start(),
+    cdef Response answer                # and what the last one ended with, or None,
+    cdef object failure                 # or why there is none, or None
     cdef bint is_started                # with start(): settle() tells the outcome
     cdef object waiter                  # the future of one that was begun with exchange()
     cdef Response response

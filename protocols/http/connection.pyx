@@ -1,271 +1,22 @@
 """The connection as the client uses it: one exchange is one future.
 
-Owns: the collecting of a body, or its streaming with back-pressure.  May not touch: the
-pool (the client gives the connection back).
+Owns: the collecting of a body.  May not touch: the pool (the client gives the connection back);
+who waits for the pieces of a streamed body (``protocols.http.body_stream``).
 Invariant: the future of an exchange is done exactly once; a streamed body ends exactly once,
 whole or with an error.
 """
 
-cimport cython
-from cpython.bytes cimport PyBytes_GET_SIZE
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 
-from reactor.core cimport Handle, call_in_context
-
+from protocols.http.body_stream cimport new_stream
+from protocols.http.outcome cimport Outcome, new_outcome
 from protocols.http.protocol cimport (
     EXCHANGE_FAILED, EXCHANGE_NONE, UPLOAD_NONE, HTTPProtocol, piece_of,
 )
 from protocols.http.response cimport Response
 
-from asyncio import CancelledError, Future, InvalidStateError
-from collections import deque
-from contextvars import copy_context
-
 from protocols.http.errors import ResponseLimitError
-from protocols.http.limits import MAX_BODY_BYTES, STREAM_HIGH_WATER_BYTES
-
-cdef extern from "Python.h":
-    ctypedef PyObject *(*getattrofunc)(PyObject *, PyObject *) noexcept
-    ctypedef int (*setattrofunc)(PyObject *, PyObject *, PyObject *) noexcept
-    ctypedef struct TypeObject "PyTypeObject":
-        getattrofunc tp_getattro
-        setattrofunc tp_setattro
-    PyObject *generic_get "PyObject_GenericGetAttr"(PyObject *self, PyObject *name) noexcept
-    int generic_set "PyObject_GenericSetAttr"(PyObject *self, PyObject *name,
-                                              PyObject *value) noexcept
-
-cdef Py_ssize_t HIGH_WATER = STREAM_HIGH_WATER_BYTES
-cdef Py_ssize_t JOINED = STREAM_HIGH_WATER_BYTES // 4
-cdef Py_ssize_t LOW_WATER = STREAM_HIGH_WATER_BYTES // 4
-
-
-cdef class BodyStream:
-    """The body of a streamed response: an async iterator of bytes with back-pressure.
-
-    Made by ``ClientConnection``, never by its users.
-    """
-
-    def __cinit__(self):
-        self.pieces = deque()
-
-    def __init__(self):
-        raise TypeError("a BodyStream comes with a streamed response")
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        while not self.pieces:
-            if self.error is not None:
-                raise self.error
-            if self.complete:
-                raise StopAsyncIteration
-            if self.connection is None:
-                raise RuntimeError("a BodyStream comes with a streamed response")
-            if self.waiter is not None:
-                raise RuntimeError("the body is being read by somebody else already")
-            self.waiter = self.connection.reactor.create_future()
-            try:
-                await self.waiter
-            finally:
-                self.waiter = None
-        self.taken = True               # first: where joining them fails they are lost
-        data = self.next_pieces()
-        self.size_bytes -= len(data)
-        if self.size_bytes <= LOW_WATER and self.connection is not None:
-            if self.connection.transport is not None:
-                self.connection.transport.resume_reading()
-        return data
-
-    @property
-    def is_complete(self):
-        """Whether the whole body has come, read or not."""
-        return self.complete
-
-    @property
-    def is_taken(self):
-        """Whether a piece was handed out, so that what is left is not all of the body."""
-        return self.taken and self.error is None
-
-    cdef bytes next_pieces(self):
-        """Return the next piece, or several small ones in one: each costs its reader a turn."""
-        cdef bytes data = self.pieces.popleft()
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
-        cdef list several
-        if not self.pieces or size >= JOINED:
-            return data
-        several = [data]
-        while self.pieces:
-            data = self.pieces[0]
-            size += PyBytes_GET_SIZE(data)
-            if size > JOINED:
-                break
-            several.append(self.pieces.popleft())
-        return several[0] if len(several) == 1 else b"".join(several)
-
-    cdef int push(self, bytes data) except -1:
-        self.pieces.append(data)
-        self.size_bytes += PyBytes_GET_SIZE(data)
-        if self.size_bytes > HIGH_WATER:
-            self.connection.transport.pause_reading()
-        return self.wake()
-
-    cdef int end(self, object error) except -1:
-        self.complete = error is None
-        self.error = error
-        if (self.size_bytes > LOW_WATER and self.connection is not None
-                and self.connection.transport is not None):
-            self.connection.transport.resume_reading()      # for the next response
-        self.connection = None
-        return self.wake()
-
-    cdef int wake(self) except -1:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
-        return 0
-
-
-class Everywhere:
-    """A loop, as far as a future without a call-back needs one."""
-
-    def get_debug(self):
-        return False
-
-
-# A task that is woken asks for the result of what woke it, which costs a microsecond of look-ups
-# for anything but asyncio's own future; this one is asked instead.
-cdef object awakened = Future(loop=Everywhere())
-awakened.set_result(None)
-cdef tuple WOKEN = (awakened,)
-
-
-@cython.final
-cdef class Outcome(Handle):
-    """How an exchange ended; what a task waits for, with as much of a future as it needs.
-
-    Every connection has one, which serves for one exchange after the other, so that waiting
-    allocates nothing.  Nobody but the task that the exchange is for may hold on to it.
-
-    Whom it wakes is its own to know, and not the handle's, which hides what it has from the
-    collector: a task that waits when its loop is closed is garbage.
-    """
-
-    cdef int begin(self) except -1:
-        self.is_over = False
-        self.is_cancelled = False
-        self.waker = None
-        self._cancelled = False
-        return 0
-
-    cdef int end(self) except -1:
-        """Wake who waits, in the next pass."""
-        if not self.is_over:
-            self.is_over = True
-            if self.waker is not None and not self._loop._closed:
-                self._loop.push(self)
-        return 0
-
-    cdef int run(self) except -1:
-        cdef object callback = self.waker
-        cdef object context = self.waker_context
-        cdef object error
-        self.waker = None
-        self.waker_context = None
-        if callback is not None:
-            error = call_in_context(context, callback, (self,) if self.is_cancelled else WOKEN)
-            if error is not None:
-                self._loop.report("Exception in callback of an exchange", error, self, None,
-                                  None)
-        return 0
-
-    cdef int spent(self) except -1:
-        return 0                    # it serves on: the next exchange may have begun by now
-
-    def add_done_callback(self, callback, *, context=None):
-        """Call *callback* with this when the exchange is over; there is one at a time."""
-        if self.waker is not None:
-            raise RuntimeError("the exchange is waited for by somebody else already")
-        self.waker = callback
-        self.waker_context = copy_context() if context is None else context
-        if self.is_over:
-            self._loop.push(self)
-
-    def get_loop(self):
-        """Return the loop of the exchange."""
-        return self._loop
-
-    def remove_done_callback(self, callback):
-        """Do not call *callback*.  Return how many there were."""
-        if self.waker != callback:
-            return 0
-        self.waker = None
-        return 1
-
-    def cancel(self, msg=None):
-        """Wake who waits with a ``CancelledError``, upon which it gives the exchange up."""
-        if self.is_over:
-            return False
-        self.is_cancelled = True
-        self.message = msg
-        self.end()
-        return True
-
-    def cancelled(self):
-        """Whether ``cancel`` came before the end of the exchange."""
-        return self.is_cancelled
-
-    def done(self):
-        """Whether the exchange is over."""
-        return self.is_over
-
-    def result(self):
-        """Raise ``CancelledError`` if this was cancelled; the response is not told here."""
-        if self.is_cancelled:
-            raise CancelledError() if self.message is None else CancelledError(self.message)
-        if not self.is_over:
-            raise InvalidStateError("the exchange is under way")
-
-    def exception(self):
-        """Like ``result``: what went wrong is not told here."""
-        return self.result()
-
-
-# What a task asks an outcome for each time that it waits, without a look at the type, its
-# bases and the descriptor found there; all else takes the usual way.
-
-cdef object BLOCKING = "_asyncio_future_blocking"
-cdef object GET_LOOP = "get_loop"
-cdef object ADD = "add_done_callback"
-cdef object YES = True
-cdef object NO = False
-
-
-cdef PyObject *get_attribute(PyObject *self, PyObject *name) noexcept:
-    cdef Outcome outcome = <Outcome>self
-    cdef PyObject *found
-    if name == <PyObject *>BLOCKING:
-        found = <PyObject *>(YES if outcome._asyncio_future_blocking else NO)
-    elif name == <PyObject *>GET_LOOP and outcome.getter is not None:
-        found = <PyObject *>outcome.getter
-    elif name == <PyObject *>ADD and outcome.adder is not None:
-        found = <PyObject *>outcome.adder
-    else:
-        return generic_get(self, name)
-    Py_INCREF(<object>found)
-    return found
-
-
-cdef int set_attribute(PyObject *self, PyObject *name, PyObject *value) noexcept:
-    if name == <PyObject *>BLOCKING and value == <PyObject *>NO:
-        (<Outcome>self)._asyncio_future_blocking = False
-        return 0
-    return generic_set(self, name, value)
-
-
-(<TypeObject *>Outcome).tp_getattro = get_attribute
-(<TypeObject *>Outcome).tp_setattro = set_attribute
+from protocols.http.limits import MAX_BODY_BYTES
 
 
 cdef class ClientConnection(HTTPProtocol):
@@ -284,7 +35,7 @@ cdef class ClientConnection(HTTPProtocol):
         """See ``HTTPProtocol``."""
         HTTPProtocol.connection_lost(self, exc)
         if self.outcome is not None:
-            self.outcome.adder = self.outcome.getter = None     # which refer to the outcome
+            self.outcome.part()
 
     def exchange(self, bytes head not None, str method not None, url, int64_t deadline_ns,
                  bint stream, bytes content=None, int64_t upload_size=0):
@@ -323,10 +74,7 @@ cdef class ClientConnection(HTTPProtocol):
                    int64_t deadline_ns) except -1:
         cdef Outcome outcome = self.outcome
         if outcome is None:
-            outcome = self.outcome = Outcome.__new__(Outcome)
-            outcome._loop = self.reactor
-            outcome.adder = outcome.add_done_callback
-            outcome.getter = outcome.get_loop
+            outcome = self.outcome = new_outcome(self.reactor)
         outcome.begin()
         self.send_request(head, None, is_head, deadline_ns)
         self.is_started = True
@@ -458,8 +206,7 @@ cdef class ClientConnection(HTTPProtocol):
             if self.state == EXCHANGE_FAILED:
                 return 0
         if self.streamed:
-            self.stream = response.stream = BodyStream.__new__(BodyStream)
-            self.stream.connection = self
+            self.stream = response.stream = new_stream(self)
             response.elapsed_ns = self.reactor.now_ns() - self.began_ns
             self.settle(None)
             self.response = None    # it holds the connection, which must not hold it
@@ -528,9 +275,9 @@ cdef class ClientConnection(HTTPProtocol):
         cdef object waiter = self.waiter
         if self.is_started:
             self.is_started = False
-            self.outcome.error = error
+            self.failure = error
             if error is None:
-                self.outcome.response = self.response
+                self.answer = self.response
             return self.outcome.end()
         self.waiter = None
         if waiter is None or waiter.done():

@@ -1,7 +1,7 @@
 """A body as it is read: raw pieces, decoded, as text, as lines.
 
 Owns: what happens to the pieces of a streamed body on their way to the reader.  May not touch:
-the connection (``BodyStream`` does).
+the connection (``protocols.http.body_stream`` does).
 Invariant: each iterator asks for the next piece only when it has nothing to hand out, so that
 the peer is slowed down as if the pieces were read raw; an end that does not come is an error.
 """
@@ -12,20 +12,15 @@ import codecs
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from protocols.http.codings import Decoder
 from protocols.http.errors import MessageError, response_error
 from protocols.http.url import URL
-from reactor import EndpointError
-
-if TYPE_CHECKING:
-    from protocols.http.streams import Hold
 
 __all__ = [
     "Chunks",
     "DecodedPieces",
-    "HeldPieces",
     "Lines",
     "Ready",
     "TextPieces",
@@ -65,29 +60,6 @@ class Ready:
         if not body:
             raise StopAsyncIteration
         return body
-
-
-class HeldPieces:
-    """The pieces of a body, with what they hold; that is given back at their end, good or bad.
-
-    Args:
-        pieces: of the body, of which those are left that nobody has taken.
-        hold: of the connection.
-    """
-
-    def __init__(self, pieces: AsyncIterator[bytes], hold: Hold) -> None:
-        self._pieces = pieces
-        self._hold = hold
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return await anext(self._pieces)
-        except (StopAsyncIteration, EndpointError):
-            self._hold.end()
-            raise
 
 
 class Chunks(Generic[Text]):

@@ -13,12 +13,13 @@ import codecs
 import json
 from datetime import timedelta
 
+from protocols.http.body_stream import HeldPieces
 from protocols.http.codings import decoder_for
 from protocols.http.errors import HTTPError, MessageError, StatusError, response_error
 from protocols.http.links import parse_links
 from protocols.http.redirects import is_redirect, redirected
 from protocols.http.reading import (
-    Chunks, DecodedPieces, HeldPieces, Lines, Ready, TextPieces, at_once, blocking, decoded_body,
+    Chunks, DecodedPieces, Lines, Ready, TextPieces, at_once, blocking, decoded_body,
 )
 from protocols.http.set_cookie import parse_set_cookie
 

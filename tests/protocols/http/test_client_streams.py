@@ -78,7 +78,7 @@ def test_slow_reader_stops_the_server(
 
 def is_complete(response: Response) -> bool:
     pieces: Any = response.aiter_raw()
-    complete: bool = pieces._pieces.is_complete
+    complete: bool = pieces.is_complete
     return complete
 
 
@@ -99,9 +99,9 @@ def test_body_that_ends_while_reading_is_paused_leaves_a_connection_that_reads(
                 size = STREAM_HIGH_WATER_BYTES + extra
                 async with client.stream("GET", server.url(f"/{size}")) as response:
                     pieces: Any = response.aiter_raw()
-                    while not pieces._pieces.is_complete:
+                    while not pieces.is_complete:
                         await passes(20)
-                        if not pieces._pieces.is_complete:
+                        if not pieces.is_complete:
                             await anext(pieces)
                 assert (await client.get(server.url("/5"), timeout=5)).content == bytes(5)
             assert client.manager.stats()["opened"] == 1
@@ -120,7 +120,7 @@ async def test_small_pieces_that_have_come_are_read_as_one() -> None:
         client.stream("GET", server.url()) as response,
     ):
         pieces: Any = response.aiter_raw()
-        await until(lambda: pieces._pieces.is_complete)
+        await until(lambda: pieces.is_complete)
         got = [piece async for piece in pieces]
     assert b"".join(got) == b"a" * 20_000 + bytes(150_000)
     assert len(got) <= 5

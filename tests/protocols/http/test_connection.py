@@ -10,7 +10,8 @@ import pytest
 
 import reactor
 from protocols.http import BodyNotReadError, IncompleteResponseError, Response
-from protocols.http.connection import BodyStream, ClientConnection
+from protocols.http.body_stream import BodyStream
+from protocols.http.connection import ClientConnection
 from protocols.http.errors import ResponseLimitError
 from reactor import ConnectionLostError, EndpointTimeoutError
 from tests.peers.scripted import OK, Conversation, answer, on_reactor, serving

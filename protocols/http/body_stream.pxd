@@ -1,0 +1,49 @@
+"""The body of a streamed response; its C face."""
+
+from protocols.http.headers cimport Headers
+from protocols.http.outcome cimport Outcome
+from protocols.http.protocol cimport HTTPProtocol
+
+
+cdef class BodyStream:
+    cdef HTTPProtocol connection        # None once the body is whole or failed
+    cdef object pieces                  # deque of bytes that nobody has asked for yet
+    cdef Py_ssize_t size_bytes          # of the pieces
+    cdef object error                   # what ended the body early, or None
+    cdef Outcome outcome                # what who waits for the next piece waits for, or None
+    cdef bint is_awaited                # somebody does
+    cdef bint is_paused                 # the transport, until there is room
+    cdef bint complete
+    cdef bint taken                     # a piece was handed out
+    cdef readonly Headers trailers      # fields after a body in chunks, or None
+
+    # For the connection: the next piece; the end, with what ended it early or None.
+    cdef int push(self, bytes data) except -1
+    cdef int end(self, object error) except -1
+
+    cdef bytes take(self)
+    cdef bytes next_pieces(self)
+    cdef int begin_wait(self) except -1
+    cdef int read_on(self) except -1
+
+
+cdef BodyStream new_stream(HTTPProtocol connection)
+
+
+cdef enum PieceState:
+    PIECE_NEW                           # nobody has awaited it
+    PIECE_WAITING
+    PIECE_OVER
+
+
+cdef class NextPiece:
+    cdef BodyStream stream
+    cdef object hold                    # a Hold to end with the body, or None
+    cdef PieceState state
+
+    cdef int ended(self) except -1
+
+
+cdef class HeldPieces:
+    cdef BodyStream stream
+    cdef object hold

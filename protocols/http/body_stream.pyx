@@ -1,0 +1,265 @@
+"""The body of a streamed response, piece by piece, with back-pressure.
+
+Owns: the pieces that nobody has asked for yet, and who waits for the next.  May not touch: the
+bytes on the wire; when the connection is given back (``protocols.http.streams``), but for saying
+that the body has ended.
+Invariant: a piece is handed out once; a streamed body ends exactly once, whole or with an error;
+the transport is paused only while more than the high-water mark was not asked for.
+
+What ``anext`` gives is awaited like a coroutine, and is one for asyncio, but has no frame: a body
+may come in pieces of one TLS record, and each costs its reader a turn.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_WarnEx
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+
+from protocols.http.outcome cimport (
+    PYGEN_ERROR, PYGEN_RETURN, AwaitableType, PySendResult, new_outcome, send_to, thrown,
+    wait_for,
+)
+from protocols.http.protocol cimport HTTPProtocol
+
+from collections import deque
+
+from protocols.http.limits import STREAM_HIGH_WATER_BYTES
+from reactor import EndpointError
+
+cdef Py_ssize_t HIGH_WATER = STREAM_HIGH_WATER_BYTES
+cdef Py_ssize_t JOINED = STREAM_HIGH_WATER_BYTES // 4
+cdef Py_ssize_t LOW_WATER = STREAM_HIGH_WATER_BYTES // 4
+
+
+cdef class BodyStream:
+    """The body of a streamed response: an async iterator of bytes with back-pressure.
+
+    Made by ``ClientConnection``, never by its users.
+    """
+
+    def __cinit__(self):
+        self.pieces = deque()
+
+    def __init__(self):
+        raise TypeError("a BodyStream comes with a streamed response")
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        return new_piece(self, None)
+
+    @property
+    def is_complete(self):
+        """Whether the whole body has come, read or not."""
+        return self.complete
+
+    @property
+    def is_taken(self):
+        """Whether a piece was handed out, so that what is left is not all of the body."""
+        return self.taken and self.error is None
+
+    cdef bytes take(self):
+        """Return the next piece; there is one."""
+        cdef bytes data
+        self.taken = True               # first: where joining them fails they are lost
+        data = self.next_pieces()
+        self.size_bytes -= PyBytes_GET_SIZE(data)
+        if self.is_paused and self.size_bytes <= LOW_WATER:
+            self.read_on()
+        return data
+
+    cdef bytes next_pieces(self):
+        """Return the next piece, or several small ones in one: each costs its reader a turn."""
+        cdef bytes data = self.pieces.popleft()
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef list several
+        if not self.pieces or size >= JOINED:
+            return data
+        several = [data]
+        while self.pieces:
+            data = self.pieces[0]
+            size += PyBytes_GET_SIZE(data)
+            if size > JOINED:
+                break
+            several.append(self.pieces.popleft())
+        return several[0] if len(several) == 1 else b"".join(several)
+
+    cdef int begin_wait(self) except -1:
+        """See that somebody may wait for a piece, which is not there."""
+        if self.error is not None:
+            raise self.error
+        if self.complete:
+            raise StopAsyncIteration
+        if self.connection is None:
+            raise RuntimeError("a BodyStream comes with a streamed response")
+        if self.is_awaited:
+            raise RuntimeError("the body is being read by somebody else already")
+        if self.outcome is None:
+            self.outcome = new_outcome(self.connection.reactor)
+        self.outcome.begin()
+        self.is_awaited = True
+        return 0
+
+    cdef int push(self, bytes data) except -1:
+        self.pieces.append(data)
+        self.size_bytes += PyBytes_GET_SIZE(data)
+        if self.size_bytes > HIGH_WATER and not self.is_paused:
+            self.is_paused = True
+            self.connection.transport.pause_reading()
+        if self.is_awaited:
+            self.outcome.end()
+        return 0
+
+    cdef int end(self, object error) except -1:
+        self.complete = error is None
+        self.error = error
+        if self.is_paused:
+            self.read_on()              # for the next response
+        self.connection = None
+        if self.outcome is not None:
+            self.outcome.part()
+            if self.is_awaited:
+                self.outcome.end()
+        return 0
+
+    cdef int read_on(self) except -1:
+        self.is_paused = False
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.resume_reading()
+        return 0
+
+
+cdef BodyStream new_stream(HTTPProtocol connection):
+    cdef BodyStream stream = BodyStream.__new__(BodyStream)
+    stream.connection = connection
+    return stream
+
+
+@cython.final
+cdef class HeldPieces:
+    """The pieces of a body, with what they hold; that is given back at their end, good or bad.
+
+    Args:
+        stream: the pieces, of which those are left that nobody has taken.
+        hold: of the connection.
+    """
+
+    def __init__(self, BodyStream stream not None, hold):
+        self.stream = stream
+        self.hold = hold
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        return new_piece(self.stream, self.hold)
+
+    @property
+    def is_complete(self):
+        """Whether the whole body has come, read or not."""
+        return self.stream.complete
+
+
+cdef PySendResult advance(PyObject *self, PyObject *argument,
+                          PyObject **result) except PYGEN_ERROR:
+    """Go on: am_send, by which the interpreter awaits without an exception for the result."""
+    cdef NextPiece awaited = <NextPiece>self
+    cdef BodyStream stream = awaited.stream
+    cdef bytes data
+    if awaited.state == PIECE_WAITING:
+        if stream.outcome.waker is not None:
+            raise RuntimeError("coroutine is being awaited already")
+        stream.is_awaited = False
+    elif awaited.state == PIECE_OVER:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    elif argument != <PyObject *>None:
+        raise TypeError("can't send non-None value to a just-started coroutine")
+    awaited.state = PIECE_OVER          # for what raises
+    if not stream.pieces:
+        try:
+            stream.begin_wait()
+        except (StopAsyncIteration, EndpointError):
+            awaited.ended()
+            raise
+        awaited.state = PIECE_WAITING
+        return wait_for(stream.outcome, result)
+    data = stream.take()
+    Py_INCREF(data)
+    result[0] = <PyObject *>data
+    return PYGEN_RETURN
+
+
+@cython.final
+@cython.freelist(64)
+@cython.no_gc_clear                     # __dealloc__ lets others wait
+cdef class NextPiece:
+    """The next piece of a body, when it is awaited; raises what ended the body before it.
+
+    ``RuntimeError`` while somebody else waits for it.
+    """
+
+    def __init__(self):
+        raise TypeError("a NextPiece comes from anext() of a body")
+
+    def __dealloc__(self):
+        if self.state == PIECE_WAITING:
+            self.stream.is_awaited = False
+        elif self.state == PIECE_NEW and self.stream is not None:
+            PyErr_WarnEx(RuntimeWarning, b"coroutine 'BodyStream.__anext__' was never awaited", 1)
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return send_to(self, None)
+
+    @property
+    def __name__(self):
+        return "__anext__"
+
+    @property
+    def __qualname__(self):
+        return "BodyStream.__anext__"
+
+    def send(self, value):
+        """Go on, as ``coroutine.send`` does."""
+        return send_to(self, value)
+
+    def throw(self, kind, value=None, traceback=None):
+        """Wait no more and raise, as ``coroutine.throw`` does."""
+        self.close()
+        raise thrown(kind, value, traceback)
+
+    def close(self):
+        """Wait no more, as ``coroutine.close`` does."""
+        cdef Outcome outcome
+        if self.state == PIECE_WAITING:
+            outcome = self.stream.outcome
+            self.stream.is_awaited = False
+            if outcome.waker is not None:
+                # a task has yet to be woken, by an outcome that nobody else may begin anew
+                self.stream.outcome = None
+                outcome.part()
+                outcome.end()
+        self.state = PIECE_OVER
+
+    cdef int ended(self) except -1:
+        """The body has: its connection may go back."""
+        if self.hold is not None:
+            self.hold.end()
+        return 0
+
+
+(<AwaitableType *>NextPiece).tp_as_async.am_send = advance
+
+
+cdef NextPiece new_piece(BodyStream stream, object hold):
+    cdef NextPiece awaited = NextPiece.__new__(NextPiece)
+    awaited.stream = stream
+    awaited.hold = hold
+    return awaited

@@ -1,0 +1,204 @@
+"""What a task waits for while an exchange is under way, or the next piece of a body.
+
+Owns: as much of a future as a task needs, over and over; what the awaitables without a frame
+have in common (``protocols.http.calls``, ``protocols.http.body_stream``).  May not touch:
+connections.
+Invariant: who waits is woken once, in a pass after the end that it waits for.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+
+from reactor.core cimport Handle, Reactor, call_in_context
+
+from asyncio import CancelledError, Future, InvalidStateError
+from contextvars import copy_context
+
+cdef extern from "Python.h":
+    ctypedef PyObject *(*getattrofunc)(PyObject *, PyObject *) noexcept
+    ctypedef int (*setattrofunc)(PyObject *, PyObject *, PyObject *) noexcept
+    ctypedef struct TypeObject "PyTypeObject":
+        getattrofunc tp_getattro
+        setattrofunc tp_setattro
+    PyObject *generic_get "PyObject_GenericGetAttr"(PyObject *self, PyObject *name) noexcept
+    int generic_set "PyObject_GenericSetAttr"(PyObject *self, PyObject *name,
+                                              PyObject *value) noexcept
+
+
+class Everywhere:
+    """A loop, as far as a future without a call-back needs one."""
+
+    def get_debug(self):
+        return False
+
+
+# A task that is woken asks for the result of what woke it, which costs a microsecond of look-ups
+# for anything but asyncio's own future; this one is asked instead.
+cdef object awakened = Future(loop=Everywhere())
+awakened.set_result(None)
+cdef tuple WOKEN = (awakened,)
+
+
+@cython.final
+cdef class Outcome(Handle):
+    """How something ended; what a task waits for, with as much of a future as it needs.
+
+    It serves for one thing after the other, so that waiting allocates nothing: a connection has
+    one for its exchanges, a body for its pieces.  Nobody but the task that waits may hold on to
+    it.
+
+    Whom it wakes is its own to know, and not the handle's, which hides what it has from the
+    collector: a task that waits when its loop is closed is garbage.
+    """
+
+    cdef int begin(self) except -1:
+        self.is_over = False
+        self.is_cancelled = False
+        self.waker = None
+        self._cancelled = False
+        return 0
+
+    cdef int end(self) except -1:
+        """Wake who waits, in the next pass."""
+        if not self.is_over:
+            self.is_over = True
+            if self.waker is not None and not self._loop._closed:
+                self._loop.push(self)
+        return 0
+
+    cdef int part(self) except -1:
+        self.adder = self.getter = None
+        return 0
+
+    cdef int run(self) except -1:
+        cdef object callback = self.waker
+        cdef object context = self.waker_context
+        cdef object error
+        self.waker = None
+        self.waker_context = None
+        if callback is not None:
+            error = call_in_context(context, callback, (self,) if self.is_cancelled else WOKEN)
+            if error is not None:
+                self._loop.report("Exception in callback of an exchange", error, self, None,
+                                  None)
+        return 0
+
+    cdef int spent(self) except -1:
+        return 0                    # it serves on: the next thing may have begun by now
+
+    def add_done_callback(self, callback, *, context=None):
+        """Call *callback* with this when it is over; there is one at a time."""
+        if self.waker is not None:
+            raise RuntimeError("the exchange is waited for by somebody else already")
+        self.waker = callback
+        self.waker_context = copy_context() if context is None else context
+        if self.is_over:
+            self._loop.push(self)
+
+    def get_loop(self):
+        """Return the loop on which it ends."""
+        return self._loop
+
+    def remove_done_callback(self, callback):
+        """Do not call *callback*.  Return how many there were."""
+        if self.waker != callback:
+            return 0
+        self.waker = None
+        return 1
+
+    def cancel(self, msg=None):
+        """Wake who waits with a ``CancelledError``, upon which it gives the exchange up."""
+        if self.is_over:
+            return False
+        self.is_cancelled = True
+        self.message = msg
+        self.end()
+        return True
+
+    def cancelled(self):
+        """Whether ``cancel`` came before the end."""
+        return self.is_cancelled
+
+    def done(self):
+        """Whether it is over."""
+        return self.is_over
+
+    def result(self):
+        """Raise ``CancelledError`` if this was cancelled; what it ended with is not told here."""
+        if self.is_cancelled:
+            raise CancelledError() if self.message is None else CancelledError(self.message)
+        if not self.is_over:
+            raise InvalidStateError("the exchange is under way")
+
+    def exception(self):
+        """Like ``result``: what went wrong is not told here."""
+        return self.result()
+
+
+# What a task asks an outcome for each time that it waits, without a look at the type, its
+# bases and the descriptor found there; all else takes the usual way.
+
+cdef object BLOCKING = "_asyncio_future_blocking"
+cdef object GET_LOOP = "get_loop"
+cdef object ADD = "add_done_callback"
+cdef object YES = True
+cdef object NO = False
+
+
+cdef PyObject *get_attribute(PyObject *self, PyObject *name) noexcept:
+    cdef Outcome outcome = <Outcome>self
+    cdef PyObject *found
+    if name == <PyObject *>BLOCKING:
+        found = <PyObject *>(YES if outcome._asyncio_future_blocking else NO)
+    elif name == <PyObject *>GET_LOOP and outcome.getter is not None:
+        found = <PyObject *>outcome.getter
+    elif name == <PyObject *>ADD and outcome.adder is not None:
+        found = <PyObject *>outcome.adder
+    else:
+        return generic_get(self, name)
+    Py_INCREF(<object>found)
+    return found
+
+
+cdef int set_attribute(PyObject *self, PyObject *name, PyObject *value) noexcept:
+    if name == <PyObject *>BLOCKING and value == <PyObject *>NO:
+        (<Outcome>self)._asyncio_future_blocking = False
+        return 0
+    return generic_set(self, name, value)
+
+
+(<TypeObject *>Outcome).tp_getattro = get_attribute
+(<TypeObject *>Outcome).tp_setattro = set_attribute
+
+
+cdef Outcome new_outcome(Reactor loop):
+    cdef Outcome outcome = Outcome.__new__(Outcome)
+    outcome._loop = loop
+    outcome.adder = outcome.add_done_callback
+    outcome.getter = outcome.get_loop
+    return outcome
+
+
+# -- what is awaited like a coroutine, and is one for asyncio, but has no frame -----------------
+
+cdef object send_to(object awaited, object value):
+    cdef PyObject *result = NULL
+    cdef object owned
+    cdef PySendResult kind = PyIter_Send(awaited, value, &result)
+    owned = <object>result
+    Py_XDECREF(result)
+    if kind == PYGEN_NEXT:
+        return owned
+    raise StopIteration(owned)
+
+
+cdef object thrown(object kind, object value, object traceback):
+    if isinstance(kind, type):
+        if value is None:
+            value = kind()
+        elif not isinstance(value, BaseException):
+            value = kind(value)
+    else:
+        value = kind
+    return value if traceback is None else value.with_traceback(traceback)
