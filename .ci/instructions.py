@@ -29,11 +29,13 @@ BUDGETS = {
     "https": 25_300,
     "callbacks": 7_400,
     "blocking": 8_900,
+    "pieces": 6_150,
 }
 OPENSSL = (3, 0)
 TOLERANCE = 0.06
 FEW, MANY = 400, 1_600
 CONNECTIONS = 16
+PIECE_BYTES = 1_024
 PYTHON = (3, 11)
 
 ANSWER = (
@@ -45,7 +47,7 @@ ANSWER = (
 
 
 class Server(asyncio.Protocol):
-    """Answers every request."""
+    """Answers every request; one for /n with n pieces."""
 
     def connection_made(self, transport: Any) -> None:  # noqa: D102
         self.transport = transport
@@ -54,8 +56,13 @@ class Server(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:  # noqa: D102
         self.head += data
         while b"\r\n\r\n" in self.head:
-            self.head = self.head.partition(b"\r\n\r\n")[2]
-            self.transport.write(ANSWER)
+            head, _, self.head = self.head.partition(b"\r\n\r\n")
+            if count := int(b"0" + head.split()[1][1:]):
+                size = count * PIECE_BYTES
+                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+                self.transport.write(bytes(size))
+            else:
+                self.transport.write(ANSWER)
 
 
 async def serve(authority_file: str) -> None:
@@ -156,12 +163,33 @@ def blocking(url: str, count: int) -> None:
             assert client.get(url).status_code == 200
 
 
+def pieces(url: str, count: int) -> None:
+    """A streamed body, as many receives as there are pieces: the loop has no larger blocks."""
+    import reactor
+    from protocols.http import AsyncClient
+    from reactor.pollers import new_poller
+
+    async def main() -> None:
+        taken = size = 0
+        async with AsyncClient() as client, client.stream("GET", f"{url}{count}") as response:
+            async for piece in response.aiter_bytes():
+                taken += 1
+                size += len(piece)
+        assert size == count * PIECE_BYTES
+        assert count <= taken <= count + 1
+
+    loop = reactor.EventLoop(new_poller(block_size=PIECE_BYTES))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(main())
+
+
 PATHS = {
     "get": get,
     "features": features,
     "https": get,
     "callbacks": callbacks,
     "blocking": blocking,
+    "pieces": pieces,
 }
 
 

@@ -7,8 +7,9 @@ from protocols.http.protocol cimport HTTPProtocol
 
 cdef class BodyStream:
     cdef HTTPProtocol connection        # None once the body is whole or failed
-    cdef object pieces                  # deque of bytes that nobody has asked for yet
-    cdef Py_ssize_t size_bytes          # of the pieces
+    cdef bytes first                    # of the pieces that nobody has asked for yet, or None,
+    cdef object rest                    # a deque of the others, or None,
+    cdef Py_ssize_t size_bytes          # and their size together
     cdef object error                   # what ended the body early, or None
     cdef Outcome outcome                # what who waits for the next piece waits for, or None
     cdef bint is_awaited                # somebody does
@@ -22,7 +23,7 @@ cdef class BodyStream:
     cdef int end(self, object error) except -1
 
     cdef bytes take(self)
-    cdef bytes next_pieces(self)
+    cdef bytes with_more(self, bytes data)
     cdef int begin_wait(self) except -1
     cdef int read_on(self) except -1
 

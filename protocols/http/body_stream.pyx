@@ -38,9 +38,6 @@ cdef class BodyStream:
     Made by ``ClientConnection``, never by its users.
     """
 
-    def __cinit__(self):
-        self.pieces = deque()
-
     def __init__(self):
         raise TypeError("a BodyStream comes with a streamed response")
 
@@ -62,28 +59,27 @@ cdef class BodyStream:
 
     cdef bytes take(self):
         """Return the next piece; there is one."""
-        cdef bytes data
-        self.taken = True               # first: where joining them fails they are lost
-        data = self.next_pieces()
+        cdef bytes data = self.first
+        self.taken = True               # before: where joining them fails they are lost
+        self.first = None
+        if self.rest:
+            data = self.with_more(data)
         self.size_bytes -= PyBytes_GET_SIZE(data)
         if self.is_paused and self.size_bytes <= LOW_WATER:
             self.read_on()
         return data
 
-    cdef bytes next_pieces(self):
-        """Return the next piece, or several small ones in one: each costs its reader a turn."""
-        cdef bytes data = self.pieces.popleft()
+    cdef bytes with_more(self, bytes data):
+        """Return data, or several small pieces in one: each costs its reader a turn."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
-        cdef list several
-        if not self.pieces or size >= JOINED:
-            return data
-        several = [data]
-        while self.pieces:
-            data = self.pieces[0]
+        cdef list several = [data]
+        while self.rest:
+            data = self.rest.popleft()
             size += PyBytes_GET_SIZE(data)
             if size > JOINED:
+                self.first = data
                 break
-            several.append(self.pieces.popleft())
+            several.append(data)
         return several[0] if len(several) == 1 else b"".join(several)
 
     cdef int begin_wait(self) except -1:
@@ -103,7 +99,12 @@ cdef class BodyStream:
         return 0
 
     cdef int push(self, bytes data) except -1:
-        self.pieces.append(data)
+        if self.first is None:
+            self.first = data
+        elif self.rest is None:
+            self.rest = deque((data,))
+        else:
+            self.rest.append(data)
         self.size_bytes += PyBytes_GET_SIZE(data)
         if self.size_bytes > HIGH_WATER and not self.is_paused:
             self.is_paused = True
@@ -177,7 +178,7 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
     elif argument != <PyObject *>None:
         raise TypeError("can't send non-None value to a just-started coroutine")
     awaited.state = PIECE_OVER          # for what raises
-    if not stream.pieces:
+    if stream.first is None:
         try:
             stream.begin_wait()
         except (StopAsyncIteration, EndpointError):
