@@ -2,6 +2,31 @@
 
 from libc.stdint cimport uint64_t
 
+cdef extern from *:
+    """
+    #ifndef CYR_BLOCK
+    #define CYR_BLOCK
+    #include <stdlib.h>
+    #define CYR_BLOCK_ALIGNMENT 4096
+    #ifdef _WIN32
+    #  include <malloc.h>
+    static inline void *cyr_block_new(size_t size)
+    { return _aligned_malloc(size, CYR_BLOCK_ALIGNMENT); }
+    static inline void cyr_block_free(void *block) { _aligned_free(block); }
+    #else
+    static inline void *cyr_block_new(size_t size)
+    {
+        void *block;
+        return posix_memalign(&block, CYR_BLOCK_ALIGNMENT, size) == 0 ? block : NULL;
+    }
+    static inline void cyr_block_free(void *block) { free(block); }
+    #endif
+    #endif
+    """
+    # Memory that begins with a page, or NULL (decision 0017).
+    void *block_new "cyr_block_new"(size_t size) noexcept nogil
+    void block_free "cyr_block_free"(void *block) noexcept nogil
+
 cdef struct Block:
     Block *next                     # the freelist's link, inside the free block itself
 

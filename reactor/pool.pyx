@@ -5,6 +5,9 @@ Invariant: a block is either in use by exactly one owner or on the freelist, whe
 sanitizer build poisons it, so that a use after release or a second release is a crash with
 a report and not a corrupted message.
 
+A block begins with a page: where it began some bytes into one, the system took up to five times
+as long to fill it (docs/decisions/0017).
+
 Last in, first out keeps the block that is handed out in the processor's cache: a thousand
 readable connections served one after another borrow the same block a thousand times.
 """
@@ -79,7 +82,7 @@ cdef class BlockPool:
             block = self.top
             cyr_unpoison(block, self.block_size)
             self.top = block.next
-            PyMem_RawFree(block)
+            block_free(block)
 
     cdef char *acquire(self) noexcept:
         cdef Block *block = self.top
@@ -89,7 +92,7 @@ cdef class BlockPool:
             self.free -= 1
             self.hits += 1
         else:
-            block = <Block *>PyMem_RawMalloc(self.block_size)
+            block = <Block *>block_new(self.block_size)
             if block == NULL:
                 return NULL
             self.misses += 1
@@ -120,7 +123,7 @@ cdef class BlockPool:
         cdef Block *link = <Block *>block
         self.in_use -= 1
         if self.free >= self.max_free:
-            PyMem_RawFree(block)
+            block_free(block)
             return
         link.next = self.top        # in the sanitizer build a second release crashes here
         self.top = link
@@ -171,6 +174,11 @@ cdef class BlockOwner:
         block[self.pool.block_size - 1] = 0
         self.held.append(<size_t>block)
         return len(self.held)
+
+    def page_offset(self):
+        """Return where in a page of 4,096 bytes the block taken last begins."""
+        cdef size_t address = self.held[len(self.held) - 1]
+        return address % 4096
 
     def release(self):
         """Hand back the block taken last; ``IndexError`` when none is held."""

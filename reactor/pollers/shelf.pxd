@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from reactor.pollers.contract cimport OP_RECEIVE, Op
 from reactor.pollers.io_uring cimport Shelf, shelf_map, shelf_put, shelf_unmap
-from reactor.pool cimport BlockPool
+from reactor.pool cimport BlockPool, block_free
 
 cdef enum:
     FIRST_BLOCKS = 8            # on the shelf, while that is enough
@@ -69,7 +69,7 @@ cdef inline void free_shelf(BlockShelf *shelf) noexcept:
     cdef unsigned int number
     if shelf.places != NULL:
         for number in range(shelf.count):
-            PyMem_RawFree(shelf.places[number].block)
+            block_free(shelf.places[number].block)
     PyMem_RawFree(shelf.places)
     PyMem_RawFree(shelf.vacant)
     shelf_unmap(shelf.shared, shelf.count)

@@ -31,6 +31,17 @@ def test_high_water_is_the_most_that_were_ever_in_use() -> None:
     assert pool.high_water == 5
 
 
+@pytest.mark.parametrize("block_size", [64, 5_000, 262_144])
+def test_blocks_begin_with_a_page(block_size: int) -> None:
+    pool = BlockPool(block_size, 2)
+    owner = BlockOwner(pool)
+    for _ in range(5):
+        owner.acquire()
+        assert owner.page_offset() == 0
+    for _ in range(5):
+        owner.release()
+
+
 def test_no_more_than_max_free_blocks_are_kept() -> None:
     pool = BlockPool(64, 2)
     owner = BlockOwner(pool)
