@@ -17,6 +17,9 @@ cdef class BodyStream:
     cdef bint complete
     cdef bint taken                     # a piece was handed out
     cdef readonly Headers trailers      # fields after a body in chunks, or None
+    cdef public object reader           # who waits for a piece on the thread that asks, or None:
+                                        # called with this and the hold; it returns the next
+                                        # piece or raises what ended the body
 
     # For the connection: the next piece; the end, with what ended it early or None.
     cdef int push(self, bytes data) except -1
@@ -31,6 +34,10 @@ cdef class BodyStream:
 cdef BodyStream new_stream(HTTPProtocol connection)
 
 
+cdef class InTurn:
+    cdef object pieces
+
+
 cdef enum PieceState:
     PIECE_NEW                           # nobody has awaited it
     PIECE_WAITING
@@ -41,6 +48,7 @@ cdef class NextPiece:
     cdef BodyStream stream
     cdef object hold                    # a Hold to end with the body, or None
     cdef PieceState state
+    cdef bint yields                    # to the loop, whoever reads
 
     cdef int ended(self) except -1
 

@@ -17,7 +17,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 
 from protocols.http.outcome cimport (
-    PYGEN_ERROR, PYGEN_RETURN, AwaitableType, PySendResult, new_outcome, send_to, thrown,
+    PYGEN_ERROR, PYGEN_RETURN, AwaitableType, PySendResult, at_once, new_outcome, send_to, thrown,
     wait_for,
 )
 from protocols.http.protocol cimport HTTPProtocol
@@ -163,6 +163,27 @@ cdef class HeldPieces:
         return self.stream.complete
 
 
+@cython.final
+cdef class InTurn:
+    """An iterator over what an asynchronous one gives that waits on the calling thread, if at all.
+
+    Args:
+        pieces: of bytes or of str; what ``anext`` of them gives never yields.
+    """
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return at_once(self.pieces.__anext__())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+
 cdef PySendResult advance(PyObject *self, PyObject *argument,
                           PyObject **result) except PYGEN_ERROR:
     """Go on: am_send, by which the interpreter awaits without an exception for the result."""
@@ -178,6 +199,11 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
     elif argument != <PyObject *>None:
         raise TypeError("can't send non-None value to a just-started coroutine")
     awaited.state = PIECE_OVER          # for what raises
+    if stream.reader is not None and not awaited.yields:
+        data = stream.reader(stream, awaited.hold)
+        Py_INCREF(data)
+        result[0] = <PyObject *>data
+        return PYGEN_RETURN
     if stream.first is None:
         try:
             stream.begin_wait()
@@ -257,6 +283,13 @@ cdef class NextPiece:
 
 
 (<AwaitableType *>NextPiece).tp_as_async.am_send = advance
+
+
+def piece_on_loop(BodyStream stream not None, hold):
+    """Return the coroutine of the next piece for the loop to run, whoever reads the body."""
+    cdef NextPiece awaited = new_piece(stream, hold)
+    awaited.yields = True
+    return awaited
 
 
 cdef NextPiece new_piece(BodyStream stream, object hold):

@@ -42,6 +42,8 @@ cdef Outcome new_outcome(Reactor loop)
 # Of what is awaited without a frame: its send(), by its am_send; what its throw() raises.
 cdef object send_to(object awaited, object value)
 cdef object thrown(object kind, object value, object traceback)
+# The result of a coroutine that never yields; RuntimeError for one that does.
+cdef object at_once(object coroutine)
 
 
 cdef inline PySendResult wait_for(Outcome outcome, PyObject **result) except PYGEN_ERROR:

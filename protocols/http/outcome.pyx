@@ -202,3 +202,15 @@ cdef object thrown(object kind, object value, object traceback):
     else:
         value = kind
     return value if traceback is None else value.with_traceback(traceback)
+
+
+cdef object at_once(object coroutine):
+    cdef PyObject *result = NULL
+    cdef object owned
+    cdef PySendResult kind = PyIter_Send(coroutine, None, &result)
+    owned = <object>result
+    Py_XDECREF(result)
+    if kind == PYGEN_NEXT:
+        coroutine.close()
+        raise RuntimeError("the coroutine waits for something")
+    return owned

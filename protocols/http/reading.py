@@ -24,8 +24,6 @@ __all__ = [
     "Lines",
     "Ready",
     "TextPieces",
-    "at_once",
-    "blocking",
     "decoded_body",
 ]
 
@@ -197,42 +195,3 @@ class Lines:
             self._rest = []
         if rest:
             self._rest.append(rest)
-
-
-def at_once(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine function that waits for nothing."""
-    coroutine = start()
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    coroutine.close()
-    raise RuntimeError("the coroutine waits for something")
-
-
-def blocking(
-    run: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any] | None, pieces: AsyncIterator[T]
-) -> Iterator[T]:
-    """Return *pieces* as an iterator; *run* runs a coroutine function to its end.
-
-    Raises ``RuntimeError`` where there is nobody to run it.
-    """
-    if run is None:
-        raise RuntimeError(
-            "only what Client.stream returned is read so; elsewhere, and in hooks, await aread()"
-        )
-    return _Blocking(run, pieces)
-
-
-class _Blocking(Iterator[T]):
-    def __init__(self, run: Any, pieces: AsyncIterator[T]) -> None:
-        self._run = run
-        self._pieces = pieces
-
-    def __next__(self) -> T:
-        try:
-            piece: T = self._run(self._pieces.__anext__)
-        except StopAsyncIteration:
-            raise StopIteration from None
-        return piece

@@ -23,7 +23,6 @@ cdef class Response:
     cdef object flaw                        # why the body cannot be decoded, or None
     cdef object stream                      # a BodyStream while the body is streamed, or None
     cdef public object hold                 # of the connection while it is streamed, or None
-    cdef public object run                  # runs a coroutine function to its end, or None
     cdef public object catch_up             # runs the loop for what is to be done soon, or None
     cdef str chosen_encoding                # by the caller, or None
     cdef object decoder                     # of the stream, or None,

@@ -13,13 +13,13 @@ import codecs
 import json
 from datetime import timedelta
 
-from protocols.http.body_stream import HeldPieces
+from protocols.http.body_stream import HeldPieces, InTurn
 from protocols.http.codings import decoder_for
 from protocols.http.errors import HTTPError, MessageError, StatusError, response_error
 from protocols.http.links import parse_links
 from protocols.http.redirects import is_redirect, redirected
 from protocols.http.reading import (
-    Chunks, DecodedPieces, Lines, Ready, TextPieces, at_once, blocking, decoded_body,
+    Chunks, DecodedPieces, Lines, Ready, TextPieces, decoded_body,
 )
 from protocols.http.set_cookie import parse_set_cookie
 
@@ -314,10 +314,18 @@ cdef class Response:
     cdef object cut(self, object pieces, object chunk_size):
         return pieces if chunk_size is None else Chunks(pieces, chunk_size, b"")
 
-    # For the blocking client, which sets ``run`` on what it streams.
+    # For the blocking client.
+
+    def read_by(self, reader):
+        """Let the thread that asks for a piece of the body wait for it; see ``BodyStream``."""
+        if self.stream is not None:
+            self.stream.reader = reader
 
     cdef object in_turn(self, object pieces):
-        return blocking(at_once if self.body is not None else self.run, pieces)
+        if self.body is None and self.stream.reader is None:
+            raise RuntimeError("only what Client.stream returned is read so; elsewhere, and in "
+                               "hooks, await aread()")
+        return InTurn(pieces)
 
     def iter_bytes(self, chunk_size=None):
         """Return an iterator over the body's pieces as they come, decoded; see ``aiter_bytes``.
@@ -352,10 +360,8 @@ cdef class Response:
 
     def close(self):
         """Give the connection of a streamed response back; see ``aclose``.  From any thread."""
-        if self.hold is not None:
-            self.hold.end_soon()
-            if self.catch_up is not None:
-                self.catch_up()
+        if self.hold is not None and self.hold.end_soon() and self.catch_up is not None:
+            self.catch_up()
 
     def __repr__(self):
         return f"<Response [{self.status_code} {self.reason_phrase}]>"

@@ -57,7 +57,10 @@ cdef class Hold:
             let_go(self.manager, connection)
 
     def end_soon(self):
-        """Give the connection back in the loop's next pass; from any thread."""
+        """Give the connection back in the loop's next pass; from any thread.
+
+        Return whether there is anything to be given back.
+        """
         cdef ClientConnection connection = self.connection
         cdef Reactor loop
         if connection is not None:
@@ -65,6 +68,7 @@ cdef class Hold:
             if loop is not None and not loop._closed:
                 loop.call_soon_threadsafe(give_back, self.manager, connection)
             self.connection = None
+        return connection is not None
 
 
 def give_back(Leases manager not None, ClientConnection connection not None):
@@ -136,7 +140,7 @@ cdef class BlockingStreamBlock:
             raise RuntimeError("a stream's block begins once")
         try:
             self.client._run(self.block.__aenter__)
-            self.block.response.run = self.client._run
+            self.block.response.read_by(self.client._next_piece)
             self.block.response.catch_up = self.client._catch_up
         except BaseException:
             if self.block.response is not None:

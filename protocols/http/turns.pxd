@@ -2,6 +2,7 @@
 
 from reactor.core cimport Reactor
 
+from protocols.http.body_stream cimport BodyStream
 from protocols.http.calls cimport Call, Calls, Prepared
 from protocols.http.response cimport Response
 
@@ -20,6 +21,12 @@ cdef class Turns:
     cdef object ask(self, str method, object url, dict options)
     # Lead, and return the response; None when that cannot be, and nothing was sent.
     cdef Response go_alone(self, Prepared prepared, str method, object url)
+    # See that the next assignments may be those of the lead.
+    cdef bint may_lead(self) except -1
+    # Lead, and return the next piece of a body, b"" at its good end (then *hold* was ended); None
+    # when the loop is to run.
+    cdef bytes read_alone(self, BodyStream stream, object hold)
+    cdef bytes await_piece(self, BodyStream stream, object hold)
     # Send, and wait for a short time. None with the call over: nothing was sent; with the call
     # waiting or delegated: the loop is to run.
     cdef Response attempt(self, Call call, Prepared prepared)

@@ -1,9 +1,11 @@
 import threading
 from typing import Any, Unpack
 
+from protocols.http.body_stream import BodyStream
 from protocols.http.calls import Calls
 from protocols.http.options import Asking
 from protocols.http.response import Response
+from protocols.http.streams import Hold
 from protocols.http.url import URL
 from reactor import EventLoop
 
@@ -16,5 +18,6 @@ class Turns:
     _alone: bool
     _closed: bool
     def __init__(self, client: Calls, loop: EventLoop) -> None: ...
+    def _next_piece(self, stream: BodyStream, hold: Hold | None) -> bytes: ...
     def get(self, url: str | URL, **options: Unpack[Asking]) -> Response: ...
     def head(self, url: str | URL, **options: Unpack[Asking]) -> Response: ...

@@ -1,6 +1,7 @@
 """What is called for each blocking request: one exchange on the calling thread, and no loop run.
 
-Owns: the way of a plain request (``protocols.http.calls``) while nobody else uses the client.
+Owns: the way of a plain request (``protocols.http.calls``), and of a piece of a streamed body, while
+nobody else uses the client.
 May not touch: the turns of several threads, and whatever needs the loop to run: that is
 ``protocols.http.sync_client``'s, which derives from ``Turns`` and takes over where this way ends.
 Invariant: a thread that leads alone resigns, or hands its lead to a call that resigns, on every
@@ -12,6 +13,9 @@ way out.
               |          |
               |          +-- somebody came, 20 ms are over, redirected, stale --> _continue
               +-- others lead, nothing idle, options ---------------------------> _run
+
+A piece goes the same way, and so does the good end of a body; at its _continue the thread resigns,
+as nothing of its own was begun, and runs the loop for a coroutine that waits for the piece.
 
 Taking the lead looks at whether the mutex is held and takes what it protects, without letting go
 of the GIL in between: so it sees those who hold the mutex, and they do not see it half done.
@@ -25,9 +29,11 @@ are not made to end it: one that came to another thread, or just before the wait
 """
 
 from cpython.pythread cimport PyThread_get_thread_ident
+from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor
 
+from protocols.http.body_stream cimport BodyStream
 from protocols.http.calls cimport CALL_OVER, Call, Calls, Prepared, new_call
 from protocols.http.connection cimport ClientConnection
 from protocols.http.response cimport Response
@@ -35,6 +41,8 @@ from protocols.http.response cimport Response
 import threading
 from asyncio import _get_running_loop, _set_running_loop
 from functools import partial
+
+from protocols.http.body_stream import piece_on_loop
 
 cdef object running_loop = _get_running_loop
 cdef object set_running_loop = _set_running_loop
@@ -86,9 +94,7 @@ cdef class Turns:
         cdef Response response
         cdef object thread = PyThread_get_thread_ident()
         cdef object outer
-        # the mutex first: from here to the assignments nothing lets go of the GIL
-        if (self._mutex.locked() or self._leader is not None or self._calls or self._closed
-                or self._async._loop is not loop or loop._debug or loop.poller.foreign):
+        if not self.may_lead():
             return None
         self._leader = thread
         self._alone = True
@@ -111,6 +117,13 @@ cdef class Turns:
                 self.give_up(call, thread)
             raise
 
+    cdef bint may_lead(self) except -1:
+        """Whether the calling thread may lead alone, if it takes the lead at once."""
+        # the mutex first: from here to the assignments nothing lets go of the GIL
+        return not (self._mutex.locked() or self._leader is not None or self._calls
+                    or self._closed or self._async._loop is not self._loop or self._loop._debug
+                    or self._loop.poller.foreign)
+
     cdef Response attempt(self, Call call, Prepared prepared):
         cdef Reactor loop = self._loop
         cdef ClientConnection connection
@@ -124,6 +137,61 @@ cdef class Turns:
                 return None
             loop.collect(LONGEST_WAIT_NS)
         return call.finish()        # None for a redirect: whoever goes on follows it
+
+    def _next_piece(self, BodyStream stream not None, hold):
+        """Return the next piece of a body; see ``BodyStream.reader``."""
+        cdef bytes data = self.read_alone(stream, hold)
+        if data is None:
+            return self._run(partial(piece_on_loop, stream, hold))
+        if data:
+            return data
+        if self._loop.ready_count:      # what the connection is given back for, say
+            self._catch_up()
+        raise StopAsyncIteration
+
+    cdef bytes read_alone(self, BodyStream stream, object hold):
+        cdef Reactor loop = self._loop
+        cdef object thread = PyThread_get_thread_ident()
+        cdef object outer
+        cdef bytes data
+        if not self.may_lead():
+            return None
+        self._leader = thread
+        self._alone = True
+        try:
+            outer = running_loop()
+            set_running_loop(loop)
+            loop._thread_id = thread
+            try:
+                data = self.await_piece(stream, hold)
+            finally:
+                loop._thread_id = None
+                set_running_loop(outer)
+            self.resign(thread)
+            return data
+        except BaseException:
+            if self._alone and self._leader is thread:      # else it is another's by now
+                self.give_up(None, thread)
+            raise
+
+    cdef bytes await_piece(self, BodyStream stream, object hold):
+        cdef Reactor loop = self._loop
+        cdef int64_t until_ns = 0
+        while stream.first is None:
+            if stream.is_awaited or stream.error is not None or loop.ready_count:
+                return None
+            if stream.complete:
+                if hold is not None:
+                    hold.end()
+                return b""
+            if stream.connection is None:
+                return None
+            if until_ns == 0:
+                until_ns = loop.now_ns() + LONGEST_WAIT_NS
+            elif loop.now_ns() >= until_ns:
+                return None
+            loop.collect(LONGEST_WAIT_NS)
+        return stream.take()
 
     cdef int give_up(self, Call call, object thread) except -1:
         """Something was raised: end the exchange, and resign whatever comes."""
