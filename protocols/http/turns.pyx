@@ -1,7 +1,7 @@
 """What is called for each blocking request: one exchange on the calling thread, and no loop run.
 
-Owns: the way of a plain request (``protocols.http.calls``), and of a piece of a streamed body, while
-nobody else uses the client.
+Owns: the way of a plain request (``protocols.http.calls``), and of a piece of a streamed body,
+while nobody else uses the client.
 May not touch: the turns of several threads, and whatever needs the loop to run: that is
 ``protocols.http.sync_client``'s, which derives from ``Turns`` and takes over where this way ends.
 Invariant: a thread that leads alone resigns, or hands its lead to a call that resigns, on every
@@ -145,8 +145,6 @@ cdef class Turns:
             return self._run(partial(piece_on_loop, stream, hold))
         if data:
             return data
-        if self._loop.ready_count:      # what the connection is given back for, say
-            self._catch_up()
         raise StopAsyncIteration
 
     cdef bytes read_alone(self, BodyStream stream, object hold):
