@@ -188,7 +188,7 @@ def blocking_pieces(url: str, count: int) -> None:
 
     loop = EventLoop(new_poller(block_size=PIECE_BYTES))
     with (
-        mock.patch("protocols.http.sync_client.new_event_loop", lambda: loop),
+        mock.patch("protocols.http.sync_client.new_event_loop", return_value=loop),
         Client() as client,
         client.stream("GET", f"{url}{count}") as response,
     ):
