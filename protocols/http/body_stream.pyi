@@ -4,7 +4,7 @@ from typing import Any, NoReturn, TypeVar, final
 from protocols.http.headers import Headers
 from protocols.http.streams import Hold
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 class BodyStream(AsyncIterator[bytes]):
     reader: Callable[[BodyStream, Hold | None], bytes] | None
@@ -27,10 +27,10 @@ class HeldPieces(AsyncIterator[bytes]):
     def is_complete(self) -> bool: ...
 
 @final
-class InTurn(Iterator[T]):
-    def __init__(self, pieces: AsyncIterator[T]) -> None: ...
-    def __iter__(self) -> InTurn[T]: ...
-    def __next__(self) -> T: ...
+class InTurn(Iterator[_T]):
+    def __init__(self, pieces: AsyncIterator[_T]) -> None: ...
+    def __iter__(self) -> InTurn[_T]: ...
+    def __next__(self) -> _T: ...
 
 @final
 class NextPiece(Coroutine[Any, Any, bytes]):
