@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, Self, TypeVar
 
 from protocols.http.codings import Decoder
