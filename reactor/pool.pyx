@@ -176,8 +176,9 @@ cdef class BlockOwner:
         return len(self.held)
 
     def page_offset(self):
-        """Return where in a page of 4,096 bytes the block taken last begins."""
-        cdef size_t address = self.held[len(self.held) - 1]
+        """Return where in a page of 4,096 bytes the block taken last begins; ``IndexError``."""
+        cdef size_t address = self.held.pop()
+        self.held.append(address)
         return address % 4096
 
     def release(self):

@@ -11,8 +11,8 @@ cdef class BodyStream:
     cdef object rest                    # a deque of the others, or None,
     cdef Py_ssize_t size_bytes          # and their size together
     cdef object error                   # what ended the body early, or None
-    cdef Outcome outcome                # what who waits for the next piece waits for, or None
-    cdef bint is_awaited                # somebody does
+    cdef Outcome outcome                # of the wait for a piece, or None
+    cdef bint is_awaited                # somebody waits
     cdef bint is_paused                 # the transport, until there is room
     cdef bint complete
     cdef bint taken                     # a piece was handed out
@@ -25,7 +25,9 @@ cdef class BodyStream:
     cdef int push(self, bytes data) except -1
     cdef int end(self, object error) except -1
 
+    # The next piece, which is there. First, on the loop's thread: receive again if that is needed.
     cdef bytes take(self)
+    cdef int make_room(self) except -1
     cdef bytes with_more(self, bytes data)
     cdef int begin_wait(self) except -1
     cdef int read_on(self) except -1
@@ -48,8 +50,10 @@ cdef class NextPiece:
     cdef BodyStream stream
     cdef object hold                    # a Hold to end with the body, or None
     cdef PieceState state
-    cdef bint yields                    # to the loop, whoever reads
+    cdef Outcome outcome                # while it waits
+    cdef bint takes_nothing             # it waits until there is a piece, on the loop
 
+    cdef int leave(self) except -1
     cdef int ended(self) except -1
 
 

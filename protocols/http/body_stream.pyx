@@ -4,7 +4,7 @@ Owns: the pieces that nobody has asked for yet, and who waits for the next.  May
 bytes on the wire; when the connection is given back (``protocols.http.streams``), but for saying
 that the body has ended.
 Invariant: a piece is handed out once; a streamed body ends exactly once, whole or with an error;
-the transport is paused only while more than the high-water mark was not asked for.
+the transport is paused from the high-water mark down to the low one of what nobody has asked for.
 
 What ``anext`` gives is awaited like a coroutine, and is one for asyncio, but has no frame: a body
 may come in pieces of one TLS record, and each costs its reader a turn.
@@ -32,6 +32,7 @@ cdef Py_ssize_t JOINED = STREAM_HIGH_WATER_BYTES // 4
 cdef Py_ssize_t LOW_WATER = STREAM_HIGH_WATER_BYTES // 4
 
 
+@cython.auto_pickle(False)
 cdef class BodyStream:
     """The body of a streamed response: an async iterator of bytes with back-pressure.
 
@@ -65,9 +66,13 @@ cdef class BodyStream:
         if self.rest:
             data = self.with_more(data)
         self.size_bytes -= PyBytes_GET_SIZE(data)
-        if self.is_paused and self.size_bytes <= LOW_WATER:
-            self.read_on()
         return data
+
+    cdef int make_room(self) except -1:
+        """Receive again if little is left when the next piece, which is there, was taken."""
+        if self.is_paused and self.size_bytes - PyBytes_GET_SIZE(self.first) <= LOW_WATER:
+            self.read_on()
+        return 0
 
     cdef bytes with_more(self, bytes data):
         """Return data, or several small pieces in one: each costs its reader a turn."""
@@ -123,6 +128,7 @@ cdef class BodyStream:
             self.outcome.part()
             if self.is_awaited:
                 self.outcome.end()
+            self.outcome = None
         return 0
 
     cdef int read_on(self) except -1:
@@ -139,6 +145,7 @@ cdef BodyStream new_stream(HTTPProtocol connection):
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class HeldPieces:
     """The pieces of a body, with what they hold; that is given back at their end, good or bad.
 
@@ -160,10 +167,11 @@ cdef class HeldPieces:
     @property
     def is_complete(self):
         """Whether the whole body has come, read or not."""
-        return self.stream.complete
+        return self.stream is not None and self.stream.complete
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class InTurn:
     """An iterator over what an asynchronous one gives that waits on the calling thread, if at all.
 
@@ -189,38 +197,43 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
     """Go on: am_send, by which the interpreter awaits without an exception for the result."""
     cdef NextPiece awaited = <NextPiece>self
     cdef BodyStream stream = awaited.stream
-    cdef bytes data
+    cdef object got = None
     if awaited.state == PIECE_WAITING:
-        if stream.outcome.waker is not None:
+        if awaited.outcome.waker is not None:
             raise RuntimeError("coroutine is being awaited already")
+        awaited.outcome = None
         stream.is_awaited = False
     elif awaited.state == PIECE_OVER:
         raise RuntimeError("cannot reuse already awaited coroutine")
     elif argument != <PyObject *>None:
         raise TypeError("can't send non-None value to a just-started coroutine")
+    elif stream is None:
+        raise RuntimeError("a NextPiece comes from anext() of a body")
     awaited.state = PIECE_OVER          # for what raises
-    if stream.reader is not None and not awaited.yields:
-        data = stream.reader(stream, awaited.hold)
-        Py_INCREF(data)
-        result[0] = <PyObject *>data
-        return PYGEN_RETURN
-    if stream.first is None:
+    if stream.reader is not None and not awaited.takes_nothing:
+        got = stream.reader(stream, awaited.hold)
+    elif stream.first is None:
         try:
             stream.begin_wait()
         except (StopAsyncIteration, EndpointError):
             awaited.ended()
             raise
         awaited.state = PIECE_WAITING
+        awaited.outcome = stream.outcome
         return wait_for(stream.outcome, result)
-    data = stream.take()
-    Py_INCREF(data)
-    result[0] = <PyObject *>data
+    else:
+        stream.make_room()
+        if not awaited.takes_nothing:
+            got = stream.take()
+    Py_INCREF(got)
+    result[0] = <PyObject *>got
     return PYGEN_RETURN
 
 
 @cython.final
 @cython.freelist(64)
 @cython.no_gc_clear                     # __dealloc__ lets others wait
+@cython.auto_pickle(False)
 cdef class NextPiece:
     """The next piece of a body, when it is awaited; raises what ended the body before it.
 
@@ -232,7 +245,9 @@ cdef class NextPiece:
 
     def __dealloc__(self):
         if self.state == PIECE_WAITING:
-            self.stream.is_awaited = False
+            # with the loop goes who waits; what is garbage with it is empty already, maybe
+            if self.outcome.loop is not None and not self.outcome.loop._closed:
+                self.leave()
         elif self.state == PIECE_NEW and self.stream is not None:
             PyErr_WarnEx(RuntimeWarning, b"coroutine 'BodyStream.__anext__' was never awaited", 1)
 
@@ -259,21 +274,29 @@ cdef class NextPiece:
 
     def throw(self, kind, value=None, traceback=None):
         """Wait no more and raise, as ``coroutine.throw`` does."""
+        value = thrown(kind, value, traceback)
+        if self.state == PIECE_OVER:
+            raise RuntimeError("cannot reuse already awaited coroutine")
         self.close()
-        raise thrown(kind, value, traceback)
+        raise value
 
     def close(self):
         """Wait no more, as ``coroutine.close`` does."""
-        cdef Outcome outcome
         if self.state == PIECE_WAITING:
-            outcome = self.stream.outcome
-            self.stream.is_awaited = False
-            if outcome.waker is not None:
-                # a task has yet to be woken, by an outcome that nobody else may begin anew
-                self.stream.outcome = None
-                outcome.part()
-                outcome.end()
+            self.leave()
         self.state = PIECE_OVER
+
+    cdef int leave(self) except -1:
+        cdef Outcome outcome = self.outcome
+        self.outcome = None
+        self.stream.is_awaited = False
+        if outcome.waker is not None:
+            # a task has yet to be woken, by an outcome that nobody else may begin anew
+            if self.stream.outcome is outcome:
+                self.stream.outcome = None
+            outcome.part()
+            outcome.end()
+        return 0
 
     cdef int ended(self) except -1:
         """The body has: its connection may go back."""
@@ -285,10 +308,10 @@ cdef class NextPiece:
 (<AwaitableType *>NextPiece).tp_as_async.am_send = advance
 
 
-def piece_on_loop(BodyStream stream not None, hold):
-    """Return the coroutine of the next piece for the loop to run, whoever reads the body."""
+def until_piece(BodyStream stream not None, hold):
+    """Return a coroutine for the loop to run until there is a piece, which it does not take."""
     cdef NextPiece awaited = new_piece(stream, hold)
-    awaited.yields = True
+    awaited.takes_nothing = True
     return awaited
 
 

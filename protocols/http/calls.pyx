@@ -156,8 +156,11 @@ cdef class Call:
             except BaseException:
                 self.drop_answer()
                 raise
+        value = thrown(kind, value, traceback)
+        if self.state == CALL_OVER:
+            raise RuntimeError("cannot reuse already awaited coroutine")
         self.close()
-        raise thrown(kind, value, traceback)
+        raise value
 
     def close(self):
         """Give the request up, as ``coroutine.close`` does."""

@@ -23,6 +23,7 @@ cdef extern from "Python.h":
 cdef class Outcome(Handle):
     """How something ended, and then the next thing."""
 
+    cdef Reactor loop                   # in place of the handle's, which the collector cannot see
     cdef bint is_over
     cdef bint is_cancelled
     cdef public bint _asyncio_future_blocking   # asyncio's mark of what a task may wait for
@@ -39,7 +40,8 @@ cdef class Outcome(Handle):
 
 cdef Outcome new_outcome(Reactor loop)
 
-# Of what is awaited without a frame: its send(), by its am_send; what its throw() raises.
+# Of what is awaited without a frame: its send(), by its am_send; what its throw() raises, or
+# TypeError for what is none.
 cdef object send_to(object awaited, object value)
 cdef object thrown(object kind, object value, object traceback)
 # The result of a coroutine that never yields; RuntimeError for one that does.

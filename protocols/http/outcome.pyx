@@ -48,8 +48,8 @@ cdef class Outcome(Handle):
     one for its exchanges, a body for its pieces.  Nobody but the task that waits may hold on to
     it.
 
-    Whom it wakes is its own to know, and not the handle's, which hides what it has from the
-    collector: a task that waits when its loop is closed is garbage.
+    Whom it wakes, and its loop, are its own to know and not the handle's, which hides what it has
+    from the collector: a task that waits when its loop is closed is garbage.
     """
 
     cdef int begin(self) except -1:
@@ -63,8 +63,8 @@ cdef class Outcome(Handle):
         """Wake who waits, in the next pass."""
         if not self.is_over:
             self.is_over = True
-            if self.waker is not None and not self._loop._closed:
-                self._loop.push(self)
+            if self.waker is not None and not self.loop._closed:
+                self.loop.push(self)
         return 0
 
     cdef int part(self) except -1:
@@ -80,8 +80,8 @@ cdef class Outcome(Handle):
         if callback is not None:
             error = call_in_context(context, callback, (self,) if self.is_cancelled else WOKEN)
             if error is not None:
-                self._loop.report("Exception in callback of an exchange", error, self, None,
-                                  None)
+                self.loop.report("Exception in callback of what was waited for", error, self, None,
+                                 None)
         return 0
 
     cdef int spent(self) except -1:
@@ -89,16 +89,18 @@ cdef class Outcome(Handle):
 
     def add_done_callback(self, callback, *, context=None):
         """Call *callback* with this when it is over; there is one at a time."""
+        if self.loop is None:
+            raise RuntimeError("an outcome comes with a connection or a body")
         if self.waker is not None:
-            raise RuntimeError("the exchange is waited for by somebody else already")
+            raise RuntimeError("it is waited for by somebody else already")
         self.waker = callback
         self.waker_context = copy_context() if context is None else context
         if self.is_over:
-            self._loop.push(self)
+            self.loop.push(self)
 
     def get_loop(self):
         """Return the loop on which it ends."""
-        return self._loop
+        return self.loop
 
     def remove_done_callback(self, callback):
         """Do not call *callback*.  Return how many there were."""
@@ -108,7 +110,7 @@ cdef class Outcome(Handle):
         return 1
 
     def cancel(self, msg=None):
-        """Wake who waits with a ``CancelledError``, upon which it gives the exchange up."""
+        """Wake who waits with a ``CancelledError``, upon which it gives up what it waits for."""
         if self.is_over:
             return False
         self.is_cancelled = True
@@ -129,7 +131,7 @@ cdef class Outcome(Handle):
         if self.is_cancelled:
             raise CancelledError() if self.message is None else CancelledError(self.message)
         if not self.is_over:
-            raise InvalidStateError("the exchange is under way")
+            raise InvalidStateError("it is not over")
 
     def exception(self):
         """Like ``result``: what went wrong is not told here."""
@@ -174,7 +176,7 @@ cdef int set_attribute(PyObject *self, PyObject *name, PyObject *value) noexcept
 
 cdef Outcome new_outcome(Reactor loop):
     cdef Outcome outcome = Outcome.__new__(Outcome)
-    outcome._loop = loop
+    outcome.loop = loop
     outcome.adder = outcome.add_done_callback
     outcome.getter = outcome.get_loop
     return outcome
@@ -194,14 +196,27 @@ cdef object send_to(object awaited, object value):
 
 
 cdef object thrown(object kind, object value, object traceback):
-    if isinstance(kind, type):
-        if value is None:
-            value = kind()
-        elif not isinstance(value, BaseException):
-            value = kind(value)
+    cdef object error
+    if isinstance(kind, BaseException):
+        if value is not None:
+            raise TypeError("instance exception may not have a separate value")
+        error = kind
+    elif not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        raise TypeError("exceptions must be classes or instances deriving from BaseException, "
+                        f"not {type(kind).__name__}")
+    elif isinstance(value, kind):
+        error = value
+    elif value is None:
+        error = kind()
     else:
-        value = kind
-    return value if traceback is None else value.with_traceback(traceback)
+        error = kind(*value) if isinstance(value, tuple) else kind(value)
+    if traceback is not None:
+        error = error.with_traceback(traceback)
+    if isinstance(error, StopIteration):        # it would be taken for the result (PEP 479)
+        outer = RuntimeError("coroutine raised StopIteration")
+        outer.__cause__ = error
+        return outer
+    return error
 
 
 cdef object at_once(object coroutine):

@@ -1,7 +1,7 @@
 """The block in which a response is streamed, and what the response has of its connection.
 
 Owns: when the connection of a streamed response is given back.  May not touch: the response's
-bytes (``protocols.http.connection``), who runs the loop (``protocols.http.sync_client``).
+bytes (``protocols.http.body_stream``), who runs the loop (``protocols.http.sync_client``).
 Invariant: a connection is given back once: when its block ends or its response is closed, and
 at the latest when nobody has the response any more.
 

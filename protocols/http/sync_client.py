@@ -243,16 +243,23 @@ class Client(Turns):
 
     def _begin(self, call: _Call) -> None:
         """On the loop: start the call's task, unless its thread gave up."""
-        with self._mutex:
-            if call not in self._calls or call.done:
-                return
-            # a task may have died, interrupted or cancelled, before its first line
-            if call.task is None or call.task.done():
-                call.task = self._loop.create_task(self._perform(call))
+        try:
+            with self._mutex:
+                if call not in self._calls or call.done:
+                    return
+                # a task may have died, interrupted or cancelled, before its first line
+                if call.task is None or call.task.done():
+                    call.task = self._loop.create_task(self._perform(call))
+        except Exception:  # a signal handler's: the loop reports it, and the call begins anew
+            self._loop.call_soon(self._begin, call)
+            raise
 
     async def _perform(self, call: _Call) -> None:
         """On the loop: do what the call is for; wake its thread, or stop the loop for it."""
+        if call not in self._calls:
+            return  # its thread gave up, interrupted before it knew of this task
         try:
+            call.task = asyncio.current_task()
             call.result = await (call.start() if call.begun is None else call.begun)
         except (SystemExit, KeyboardInterrupt) as error:
             if not call.leads:

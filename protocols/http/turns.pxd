@@ -23,10 +23,11 @@ cdef class Turns:
     cdef Response go_alone(self, Prepared prepared, str method, object url)
     # See that the next assignments may be those of the lead.
     cdef bint may_lead(self) except -1
-    # Lead, and return the next piece of a body, b"" at its good end (then *hold* was ended); None
-    # when the loop is to run.
-    cdef bytes read_alone(self, BodyStream stream, object hold)
-    cdef bytes await_piece(self, BodyStream stream, object hold)
+    # Lead until there is a piece; false when the loop is to run for it. StopAsyncIteration at the
+    # good end of the body, when *hold* was ended.
+    cdef bint wait_alone(self, BodyStream stream, object hold) except -1
+    # Wait for a short time.
+    cdef bint attempt_piece(self, BodyStream stream) except -1
     # Send, and wait for a short time. None with the call over: nothing was sent; with the call
     # waiting or delegated: the loop is to run.
     cdef Response attempt(self, Call call, Prepared prepared)

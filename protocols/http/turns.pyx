@@ -28,6 +28,7 @@ another thread's call, the loop is run as it ought to be. A single wait is short
 are not made to end it: one that came to another thread, or just before the wait, is seen after.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t
 
@@ -42,7 +43,7 @@ import threading
 from asyncio import _get_running_loop, _set_running_loop
 from functools import partial
 
-from protocols.http.body_stream import piece_on_loop
+from protocols.http.body_stream import until_piece
 
 cdef object running_loop = _get_running_loop
 cdef object set_running_loop = _set_running_loop
@@ -139,21 +140,24 @@ cdef class Turns:
         return call.finish()        # None for a redirect: whoever goes on follows it
 
     def _next_piece(self, BodyStream stream not None, hold):
-        """Return the next piece of a body; see ``BodyStream.reader``."""
-        cdef bytes data = self.read_alone(stream, hold)
-        if data is None:
-            return self._run(partial(piece_on_loop, stream, hold))
-        if data:
-            return data
-        raise StopAsyncIteration
+        """Return the next piece of a body; see ``BodyStream.reader``.
 
-    cdef bytes read_alone(self, BodyStream stream, object hold):
+        It is taken last, with nothing in between that can raise: an interrupt costs no piece.
+        """
+        while True:
+            if not self.wait_alone(stream, hold):
+                self._run(partial(until_piece, stream, hold))
+            PyErr_CheckSignals()        # else what is pending is raised as this returns
+            if stream.first is not None:            # nobody else has taken it meanwhile
+                return stream.take()
+
+    cdef bint wait_alone(self, BodyStream stream, object hold) except -1:
         cdef Reactor loop = self._loop
         cdef object thread = PyThread_get_thread_ident()
         cdef object outer
-        cdef bytes data
+        cdef bint is_there, has_ended = False
         if not self.may_lead():
-            return None
+            return False
         self._leader = thread
         self._alone = True
         try:
@@ -161,35 +165,37 @@ cdef class Turns:
             set_running_loop(loop)
             loop._thread_id = thread
             try:
-                data = self.await_piece(stream, hold)
+                is_there = self.attempt_piece(stream)
+                # where there is more to do, of the connection's end maybe, the loop is to run
+                if stream.first is None and stream.complete and not loop.ready_count:
+                    has_ended = True
+                    if hold is not None:
+                        hold.end()
             finally:
                 loop._thread_id = None
                 set_running_loop(outer)
             self.resign(thread)
-            return data
         except BaseException:
             if self._alone and self._leader is thread:      # else it is another's by now
                 self.give_up(None, thread)
             raise
+        if has_ended:
+            raise StopAsyncIteration
+        return is_there
 
-    cdef bytes await_piece(self, BodyStream stream, object hold):
+    cdef bint attempt_piece(self, BodyStream stream) except -1:
         cdef Reactor loop = self._loop
         cdef int64_t until_ns = 0
         while stream.first is None:
-            if stream.is_awaited or stream.error is not None or loop.ready_count:
-                return None
-            if stream.complete:
-                if hold is not None:
-                    hold.end()
-                return b""
-            if stream.connection is None:
-                return None
+            if stream.connection is None or stream.is_awaited or loop.ready_count:
+                return False
             if until_ns == 0:
                 until_ns = loop.now_ns() + LONGEST_WAIT_NS
             elif loop.now_ns() >= until_ns:
-                return None
+                return False
             loop.collect(LONGEST_WAIT_NS)
-        return stream.take()
+        stream.make_room()
+        return True
 
     cdef int give_up(self, Call call, object thread) except -1:
         """Something was raised: end the exchange, and resign whatever comes."""

@@ -40,6 +40,8 @@ def test_blocks_begin_with_a_page(block_size: int) -> None:
         assert owner.page_offset() == 0
     for _ in range(5):
         owner.release()
+    with pytest.raises(IndexError):
+        owner.page_offset()
 
 
 def test_no_more_than_max_free_blocks_are_kept() -> None:

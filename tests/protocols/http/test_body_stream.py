@@ -2,6 +2,7 @@
 
 import asyncio
 import collections.abc
+import copy
 import gc
 import weakref
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from protocols.http import AsyncClient, IncompleteResponseError
-from protocols.http.body_stream import NextPiece
+from protocols.http.body_stream import BodyStream, HeldPieces, NextPiece
+from protocols.http.outcome import Outcome
 from reactor import new_event_loop
 from tests.peers.scripted import Conversation, on_reactor, serving, serving_in_thread
 from tests.protocols.http.client_checks import passes
@@ -205,6 +207,94 @@ async def test_a_task_is_woken_though_the_coroutine_that_it_waits_in_was_closed(
             await task
 
 
+class Dropping:
+    """An awaitable that drives a piece itself, and drops it when it is closed."""
+
+    def __init__(self, awaited: Any) -> None:
+        self._awaited = awaited
+
+    def __await__(self) -> Any:
+        awaited, self._awaited = self._awaited, None
+        while True:
+            try:
+                outcome = awaited.send(None)
+            except StopIteration as end:
+                return end.value
+            yield outcome
+
+
+@on_reactor
+async def test_a_task_is_woken_though_the_piece_that_it_waits_for_was_dropped() -> None:
+    script = Dosed()
+    async with (
+        serving(script) as server,
+        AsyncClient() as client,
+        client.stream("GET", server.url()) as response,
+    ):
+        pieces: Any = response.aiter_bytes()
+
+        async def wait() -> Any:
+            return await Dropping(pieces.__anext__())
+
+        waiting = wait()
+        task: asyncio.Task[Any] = asyncio.create_task(waiting)
+        await passes(3)
+        waiting.close()
+        script.send(b"one")
+        assert await anext(pieces) == b"one"
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            await task
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ((KeyError, ValueError()), KeyError),
+        ((KeyError, ("a", "b")), KeyError),
+        ((LookupError, KeyError("a")), KeyError),
+        ((StopIteration(3),), RuntimeError),
+        ((KeyError(), 5), TypeError),
+        ((1,), TypeError),
+        ((int,), TypeError),
+    ],
+)
+@on_reactor
+async def test_what_is_thrown_is_what_a_coroutine_would_raise(
+    arguments: Any, kind: type[BaseException]
+) -> None:
+    async with (
+        serving(Dosed()) as server,
+        AsyncClient() as client,
+        client.stream("GET", server.url()) as response,
+    ):
+        awaited: Any = response.aiter_bytes().__anext__()
+        awaited.send(None)
+        with pytest.raises(kind):
+            awaited.throw(*arguments)
+        if kind is not TypeError:
+            with pytest.raises(RuntimeError, match="cannot reuse"):
+                awaited.throw(KeyError)
+        awaited.close()
+
+
+def test_what_its_users_make_does_not_crash() -> None:
+    for kind in (NextPiece, HeldPieces, BodyStream):
+        empty: Any = kind.__new__(kind)
+        with pytest.raises(TypeError, match="pickle"):
+            copy.copy(empty)
+    piece: Any = NextPiece.__new__(NextPiece)
+    with pytest.raises(RuntimeError, match="comes from anext"):
+        piece.send(None)
+    held: Any = HeldPieces.__new__(HeldPieces)
+    assert not held.is_complete
+    with pytest.raises(RuntimeError, match="comes from anext"):
+        held.__anext__().send(None)
+    outcome = Outcome()
+    with pytest.raises(RuntimeError, match="comes with a connection"):
+        outcome.add_done_callback(print)
+    assert outcome.cancel()
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "broken-off"])
 @on_reactor
 async def test_the_end_wakes_who_waits_and_gives_the_connection_back(whole: bool) -> None:
@@ -238,17 +328,58 @@ async def test_closing_the_response_ends_the_wait_of_another_task() -> None:
         assert client.manager.stats()["leased"] == 0
 
 
-@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
-def test_a_task_that_waits_when_its_loop_is_closed_is_garbage(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+class Application:
+    """What a loop knows of, by its exception handler, and who has what."""
+
+    response: Any
+
+    def handle(self, *_: Any) -> None: ...
+
+
+async def soon(peer: Conversation) -> None:
+    await peer.request()
+    await peer.send(HEAD)
+    await passes(20)
+    await peer.send(chunk(b"one") + LAST)
+    await peer.until_closed()
+
+
+def test_a_response_that_was_read_keeps_no_loop() -> None:
     gone: list[weakref.ref[Any]] = []
+
+    async def main(application: Application) -> None:
+        async with AsyncClient() as client, client.stream("GET", server.url()) as response:
+            assert [piece async for piece in response.aiter_bytes()] == [b"one"]
+        application.response = response
+
+    def run() -> None:
+        loop, application = new_event_loop(), Application()
+        loop.set_exception_handler(application.handle)
+        loop.run_until_complete(main(application))
+        loop.close()
+        gone.extend((weakref.ref(loop), weakref.ref(application)))
+
+    with serving_in_thread(soon) as server:
+        run()
+        for _ in range(3):
+            gc.collect()
+    assert [each() for each in gone] == [None] * 2
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+def test_a_task_that_waits_when_its_loop_is_closed_is_garbage() -> None:
+    gone: list[weakref.ref[Any]] = []
+    told: list[str] = []
 
     async def main() -> None:
         client = AsyncClient()
         response = await client.send(client.build_request("GET", server.url()), stream=True)
 
         async def read() -> None:
+            # the loop, which is closed then, leads to who waits
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, context, has=response: told.append(context["message"])  # type: ignore[misc]
+            )
             async for _ in response.aiter_bytes():
                 pass
 
@@ -263,4 +394,4 @@ def test_a_task_that_waits_when_its_loop_is_closed_is_garbage(
         for _ in range(3):
             gc.collect()
     assert [each() for each in gone] == [None] * 3
-    assert "destroyed but it is pending" in caplog.text
+    assert told == ["Task was destroyed but it is pending!"]

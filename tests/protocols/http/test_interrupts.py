@@ -224,6 +224,34 @@ def test_interrupted_anywhere_on_the_short_way_the_client_holds_nothing_and_goes
     assert point > 3
 
 
+class Over:
+    """A call of somebody's that is done and still counts: nobody is alone."""
+
+    done = True
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("alone", [True, False])
+def test_interrupted_anywhere_a_reader_of_a_stream_goes_on_and_has_lost_nothing(
+    alone: bool, server: Server
+) -> None:
+    for point in range(alone, 10_000, 1 if alone else STEP):
+        with Client(trust_env=False) as client:
+            if not alone:
+                client._calls[Over()] = None
+            with client.stream("GET", server.url("/large")) as response:
+                pieces = response.iter_bytes()
+                got: list[bytes] = []
+                where = interrupted_at(point, partial(got.extend, pieces))
+                got.extend(pieces)
+                assert len(b"".join(got)) == 1 << 20, where
+            client._calls.clear()
+            check_quiet(client)
+        if where is None:
+            break
+    assert point > (0 if alone else 20)
+
+
 def test_interrupted_while_cookies_are_rendered_the_next_request_has_them(server: Server) -> None:
     for point in range(10_000):
         with Client(trust_env=False, timeout=20) as client:

@@ -368,6 +368,34 @@ def test_interrupt_out_of_anothers_call_is_the_leaders_and_the_call_begins_anew(
         check_quiet(client)
 
 
+def test_handler_of_a_signal_that_raises_as_a_call_begins_costs_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that raises an ``Exception``, which a loop tells of and goes on."""
+    told: list[BaseException] = []
+    asked: list[Any] = []
+    hooks = {"request": [asked.append]}
+    with serving_in_thread(says_the_path) as server, Client(event_hooks=hooks) as client:
+        create_task = client._loop.create_task
+
+        def interrupted(coroutine: Any) -> Any:
+            monkeypatch.undo()
+            if moments.pop() == "before":
+                coroutine.close()
+            else:
+                create_task(coroutine)
+            raise TimeoutError("the alarm")
+
+        client._loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        moments = ["after", "before"]
+        while moments:
+            monkeypatch.setattr(client._loop, "create_task", interrupted)
+            assert client.delete(server.url("/a")).content == b"/a"
+        assert [str(error) for error in told] == ["the alarm"] * 2
+        check_quiet(client)
+        assert len(asked) == 2
+
+
 def test_exception_of_one_call_is_nobody_elses(threads: ThreadPoolExecutor) -> None:
     async def fail() -> None:
         await asyncio.sleep(0)
