@@ -2,9 +2,11 @@
 
 import asyncio
 import collections.abc
+import contextlib
 import copy
 import gc
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -47,15 +49,21 @@ class Dosed:
             await peer.send(LAST)
 
 
-@on_reactor
-async def test_the_next_piece_is_a_coroutine_for_asyncio() -> None:
+@contextlib.asynccontextmanager
+async def streamed() -> AsyncIterator[tuple[Dosed, Any]]:
+    """Give the script of a server and the pieces of a body that it streams."""
     script = Dosed()
     async with (
         serving(script) as server,
         AsyncClient() as client,
         client.stream("GET", server.url()) as response,
     ):
-        pieces: Any = response.aiter_bytes()
+        yield script, response.aiter_bytes()
+
+
+@on_reactor
+async def test_the_next_piece_is_a_coroutine_for_asyncio() -> None:
+    async with streamed() as (script, pieces):
         first = pieces.__anext__()
         assert type(first) is NextPiece
         assert isinstance(first, collections.abc.Coroutine)
@@ -79,13 +87,7 @@ async def test_the_next_piece_is_a_coroutine_for_asyncio() -> None:
 @pytest.mark.parametrize("how", ["wait_for", "timeout", "cancel"])
 @on_reactor
 async def test_no_piece_is_lost_by_a_reader_that_gives_up(how: str) -> None:
-    script = Dosed()
-    async with (
-        serving(script) as server,
-        AsyncClient() as client,
-        client.stream("GET", server.url()) as response,
-    ):
-        pieces: Any = response.aiter_bytes()
+    async with streamed() as (script, pieces):
         for piece in (b"one", b"two"):
             if how == "cancel":
                 task: asyncio.Task[Any] = asyncio.ensure_future(anext(pieces))
@@ -107,13 +109,7 @@ async def test_no_piece_is_lost_by_a_reader_that_gives_up(how: str) -> None:
 @on_reactor
 async def test_no_piece_is_lost_by_a_reader_cancelled_when_it_had_come() -> None:
     loop = asyncio.get_running_loop()
-    script = Dosed()
-    async with (
-        serving(script) as server,
-        AsyncClient() as client,
-        client.stream("GET", server.url()) as response,
-    ):
-        pieces: Any = response.aiter_bytes()
+    async with streamed() as (script, pieces):
         for piece in (b"one", b"two", b"three"):
             awaited = pieces.__anext__()
             outcome = awaited.send(None)
@@ -131,13 +127,7 @@ async def test_no_piece_is_lost_by_a_reader_cancelled_when_it_had_come() -> None
 
 @on_reactor
 async def test_one_reader_waits_and_another_is_told_so() -> None:
-    script = Dosed()
-    async with (
-        serving(script) as server,
-        AsyncClient() as client,
-        client.stream("GET", server.url()) as response,
-    ):
-        pieces: Any = response.aiter_bytes()
+    async with streamed() as (script, pieces):
         task: asyncio.Task[Any] = asyncio.ensure_future(anext(pieces))
         await passes(3)
         with pytest.raises(RuntimeError, match="read by somebody else"):
@@ -153,13 +143,7 @@ async def test_one_reader_waits_and_another_is_told_so() -> None:
 
 @on_reactor
 async def test_a_piece_is_awaited_once_and_by_the_rules_of_coroutines() -> None:
-    script = Dosed()
-    async with (
-        serving(script) as server,
-        AsyncClient() as client,
-        client.stream("GET", server.url()) as response,
-    ):
-        pieces: Any = response.aiter_bytes()
+    async with streamed() as (script, pieces):
         awaited = pieces.__anext__()
         with pytest.raises(TypeError, match="non-None value"):
             awaited.send(1)
@@ -190,13 +174,7 @@ async def test_a_piece_is_awaited_once_and_by_the_rules_of_coroutines() -> None:
 
 @on_reactor
 async def test_a_task_is_woken_though_the_coroutine_that_it_waits_in_was_closed() -> None:
-    script = Dosed()
-    async with (
-        serving(script) as server,
-        AsyncClient() as client,
-        client.stream("GET", server.url()) as response,
-    ):
-        pieces: Any = response.aiter_bytes()
+    async with streamed() as (script, pieces):
         awaited = pieces.__anext__()
         task: asyncio.Task[Any] = asyncio.create_task(awaited)
         await passes(3)
@@ -225,13 +203,7 @@ class Dropping:
 
 @on_reactor
 async def test_a_task_is_woken_though_the_piece_that_it_waits_for_was_dropped() -> None:
-    script = Dosed()
-    async with (
-        serving(script) as server,
-        AsyncClient() as client,
-        client.stream("GET", server.url()) as response,
-    ):
-        pieces: Any = response.aiter_bytes()
+    async with streamed() as (script, pieces):
 
         async def wait() -> Any:
             return await Dropping(pieces.__anext__())
@@ -262,12 +234,8 @@ async def test_a_task_is_woken_though_the_piece_that_it_waits_for_was_dropped() 
 async def test_what_is_thrown_is_what_a_coroutine_would_raise(
     arguments: Any, kind: type[BaseException]
 ) -> None:
-    async with (
-        serving(Dosed()) as server,
-        AsyncClient() as client,
-        client.stream("GET", server.url()) as response,
-    ):
-        awaited: Any = response.aiter_bytes().__anext__()
+    async with streamed() as (_, pieces):
+        awaited = pieces.__anext__()
         awaited.send(None)
         with pytest.raises(kind):
             awaited.throw(*arguments)
