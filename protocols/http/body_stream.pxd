@@ -25,7 +25,8 @@ cdef class BodyStream:
     cdef int push(self, bytes data) except -1
     cdef int end(self, object error) except -1
 
-    # The next piece, which is there. First, on the loop's thread: receive again if that is needed.
+    # The next piece, which is there, taken on any thread. Before that, on the loop's: receive again
+    # if that is needed.
     cdef bytes take(self)
     cdef int make_room(self) except -1
     cdef bytes with_more(self, bytes data)

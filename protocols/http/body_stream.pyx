@@ -59,7 +59,7 @@ cdef class BodyStream:
         return self.taken and self.error is None
 
     cdef bytes take(self):
-        """Return the next piece; there is one."""
+        """Return the next piece; there is one.  On any thread."""
         cdef bytes data = self.first
         self.taken = True               # before: where joining them fails they are lost
         self.first = None
@@ -104,7 +104,8 @@ cdef class BodyStream:
         return 0
 
     cdef int push(self, bytes data) except -1:
-        if self.first is None:
+        # another thread may be in take(), of a blocking client: the collector lets go of the GIL
+        if self.first is None and not self.rest:
             self.first = data
         elif self.rest is None:
             self.rest = deque((data,))
