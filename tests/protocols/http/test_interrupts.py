@@ -235,7 +235,7 @@ class Over:
 def test_interrupted_anywhere_a_reader_of_a_stream_goes_on_and_has_lost_nothing(
     alone: bool, server: Server
 ) -> None:
-    for point in range(alone, 10_000, 1 if alone else STEP):
+    for point in range(0, 10_000, 1 if alone else STEP):
         with Client(trust_env=False) as client:
             if not alone:
                 client._calls[Over()] = None
@@ -249,7 +249,7 @@ def test_interrupted_anywhere_a_reader_of_a_stream_goes_on_and_has_lost_nothing(
             check_quiet(client)
         if where is None:
             break
-    assert point > (0 if alone else 20)
+    assert point > (2 if alone else 20)
 
 
 def test_interrupted_while_cookies_are_rendered_the_next_request_has_them(server: Server) -> None:
