@@ -27,6 +27,7 @@ RANKS = (
         "reactor.buffers",
         "reactor.errors",
         "reactor.limits",
+        "reactor.locks",
         "reactor.pool",
         "reactor.timers",
     },
@@ -43,9 +44,9 @@ RANKS = (
 )
 FACADE = "reactor"
 
-# What a driver may use of reactor: names of the facade, its errors, and the Cython
+# What a driver may use of reactor: names of the facade, its errors, its locks, and the Cython
 # declarations that the wheel ships for this purpose.
-PUBLIC_MODULES = {"reactor", "reactor.errors"}
+PUBLIC_MODULES = {"reactor", "reactor.errors", "reactor.locks"}
 PUBLIC_CIMPORTS = {
     "reactor.core",
     "reactor.manager.leases",
@@ -69,6 +70,7 @@ SANS_IO = {
     "protocols.http.set_cookie",
     "protocols.http.url",
 }
+LEAVES = {"reactor.errors", "reactor.locks"}
 IO_MODULES = {"asyncio", "reactor", "select", "selectors", "socket", "ssl"}
 
 
@@ -164,7 +166,7 @@ def complaint(found: Import) -> str | None:
     """Return what is wrong with one import, or None."""
     own, other = rank(found.importer), rank(found.target)
     in_protocols = found.importer.partition(".")[0] == "protocols"
-    does_io = found.target.partition(".")[0] in IO_MODULES and found.target != "reactor.errors"
+    does_io = found.target.partition(".")[0] in IO_MODULES and found.target not in LEAVES
     if found.importer in SANS_IO and does_io:
         return f"a codec imports {found.target}"
     if not is_ours(found.target) or own is None:

@@ -35,6 +35,7 @@ from protocols.http.challenges import Challenge, parse_challenges
 from protocols.http.digest import Digest, digest_credentials, read_digest
 from protocols.http.errors import HTTPError, InvalidHeader
 from protocols.http.url import URL
+from reactor.locks import synchronized
 
 __all__ = [
     "Auth",
@@ -212,14 +213,15 @@ class DigestAuth(Auth):
         self, method: str, url: URL, *, target: str | None = None, body: bytes | None = None
     ) -> str | None:
         """Return credentials for the nonce that the server gave before, None without one."""
-        if not self.bind(url):
+        return self._continue(method, target or url.target, body) if self.bind(url) else None
+
+    @synchronized("_lock")
+    def _continue(self, method: str, target: str, body: bytes | None) -> str | None:
+        session = self._session
+        # The form of RFC 2069 has no count, so a refusal would not tell what was wrong.
+        if session is None or not session.qop or session.digest.qop_for(body) is None:
             return None
-        with self._lock:
-            session = self._session
-            # The form of RFC 2069 has no count, so a refusal would not tell what was wrong.
-            if session is None or not session.qop or session.digest.qop_for(body) is None:
-                return None
-            return self._credentials(session, method, target or url.target, body)
+        return self._credentials(session, method, target, body)
 
     def answer(
         self,
@@ -243,13 +245,16 @@ class DigestAuth(Auth):
         if sent is not None and not _may_retry(sent, digest):
             return None
         digest = dataclasses.replace(digest, is_stale=False)
-        with self._lock:
-            session = self._session
-            # Another request may have been given the same nonce a moment ago.
-            if session is None or session.digest != digest:
-                session = _Session(digest, digest.qop_for(body) or "", self._cnonce())
-                self._session = session
-            return self._credentials(session, method, target or url.target, body)
+        return self._begin(digest, method, target or url.target, body)
+
+    @synchronized("_lock")
+    def _begin(self, digest: Digest, method: str, target: str, body: bytes | None) -> str | None:
+        session = self._session
+        # Another request may have been given the same nonce a moment ago.
+        if session is None or session.digest != digest:
+            session = _Session(digest, digest.qop_for(body) or "", self._cnonce())
+            self._session = session
+        return self._credentials(session, method, target, body)
 
     def _credentials(
         self, session: _Session, method: str, target: str, body: bytes | None

@@ -56,6 +56,7 @@ from protocols.http.set_cookie import (
     path_matches,
 )
 from protocols.http.url import URL
+from reactor.locks import synchronized
 
 __all__ = [
     "Cookie",
@@ -153,12 +154,14 @@ class CookieJar:
     def _add_all(self, cookies: CookieSource) -> None:
         if isinstance(cookies, str | bytes):
             raise TypeError(f"cookies are a mapping or pairs, not {type(cookies).__name__}")
-        now = self._clock()
         source = cookies.items() if isinstance(cookies, Mapping) else cookies
         for item in source:
             cookie = item if isinstance(item, Cookie) else Cookie(name=item[0], value=item[1])
-            with self._lock:
-                self._put(cookie, now)
+            self._add(cookie)
+
+    @synchronized("_lock")
+    def _add(self, cookie: Cookie) -> None:
+        self._put(cookie, self._clock())
 
     # -- requests and responses --------------------------------------------------------
 
@@ -203,44 +206,46 @@ class CookieJar:
         What is malformed, or not this server's to set, is ignored (RFC 6265bis section 5.7).
         """
         fields = headers.get_list("set-cookie")
-        if not fields:
-            return
-        now = self._clock()
-        with self._lock:
-            for text in fields:
-                asked = parse_set_cookie(text)
-                if asked is not None:
-                    self._receive(url, asked, now)
+        if fields:
+            self._receive_all(url, fields)
 
+    @synchronized("_lock")
+    def _receive_all(self, url: URL, fields: list[str]) -> None:
+        now = self._clock()
+        for text in fields:
+            asked = parse_set_cookie(text)
+            if asked is not None:
+                self._receive(url, asked, now)
+
+    @synchronized("_lock")
     def _select(self, url: URL) -> list[_Entry]:
         """Return what goes to *url* (RFC 6265bis section 5.8.3)."""
-        with self._lock:
-            known = self._index.get(url.host)
-            if known is None:
-                known = self._index_host(url)
-            if not known:
-                return []
-            now = self._clock()
-            secure = url.scheme == "https"
-            path = url.path
-            selected = []
-            expired = []
-            for entry in known:
-                cookie = entry.cookie
-                if cookie.secure and not secure:
-                    continue
-                if cookie.path != "/" and not path_matches(path, cookie.path):
-                    continue
-                if cookie.origin is not None and cookie.origin != url.origin:
-                    continue
-                if cookie.expires is not None and cookie.expires <= now:
-                    expired.append(entry)
-                    continue
-                entry.accessed = now
-                selected.append(entry)
-            for entry in expired:
-                self._remove(entry)
-            return selected
+        known = self._index.get(url.host)
+        if known is None:
+            known = self._index_host(url)
+        if not known:
+            return []
+        now = self._clock()
+        secure = url.scheme == "https"
+        path = url.path
+        selected = []
+        expired = []
+        for entry in known:
+            cookie = entry.cookie
+            if cookie.secure and not secure:
+                continue
+            if cookie.path != "/" and not path_matches(path, cookie.path):
+                continue
+            if cookie.origin is not None and cookie.origin != url.origin:
+                continue
+            if cookie.expires is not None and cookie.expires <= now:
+                expired.append(entry)
+                continue
+            entry.accessed = now
+            selected.append(entry)
+        for entry in expired:
+            self._remove(entry)
+        return selected
 
     def _index_host(self, url: URL) -> list[_Entry]:
         if self._unbound:
@@ -268,6 +273,7 @@ class CookieJar:
         self._barren.clear()
         self._state[0] = object()
 
+    @synchronized("_lock")
     def _steady_seconds(self, url: URL) -> float:
         """Return how long `header_for` says the same of *url*, if the jar is not changed.
 
@@ -277,10 +283,9 @@ class CookieJar:
             return 0.0
         now = time.time()
         ends = now + COOKIES_STEADY_SECONDS
-        with self._lock:
-            for entry in self._index.get(url.host, ()):
-                if entry.cookie.expires is not None:
-                    ends = min(ends, entry.cookie.expires)
+        for entry in self._index.get(url.host, ()):
+            if entry.cookie.expires is not None:
+                ends = min(ends, entry.cookie.expires)
         return max(ends - now, 0.0)
 
     def _bind(self, url: URL) -> None:
@@ -420,9 +425,7 @@ class CookieJar:
             same_site=same_site,
             expires=expires,
         )
-        now = self._clock()
-        with self._lock:
-            self._put(cookie, now)
+        self._add(cookie)
 
     @overload
     def get(
@@ -449,15 +452,15 @@ class CookieJar:
             raise CookieConflictError(f"{len(found)} cookies are called {name!r}: {scopes}")
         return found[0].value if found else default
 
+    @synchronized("_lock")
     def delete(self, name: str, domain: str | None = None, path: str | None = None) -> None:
         """Remove every cookie called *name*, of that domain and path where they are given."""
-        with self._lock:
-            self._remove_matching(name, domain, path)
+        self._remove_matching(name, domain, path)
 
+    @synchronized("_lock")
     def clear(self, domain: str | None = None, path: str | None = None) -> None:
         """Remove every cookie, or those of a domain, or of a path of it."""
-        with self._lock:
-            self._remove_matching(None, domain, path)
+        self._remove_matching(None, domain, path)
 
     def keys(self) -> list[str]:
         """Return the names, each once."""
@@ -496,11 +499,11 @@ class CookieJar:
     def _find(self, name: str, domain: str | None, path: str | None) -> list[Cookie]:
         return [cookie for cookie in self if _is_meant(cookie, name, domain, path)]
 
+    @synchronized("_lock")
     def _snapshot(self) -> list[_Entry]:
         """Return what has not expired, the oldest first."""
         now = self._clock()
-        with self._lock:
-            entries = [entry for entry in self._all() if not entry.is_expired(now)]
+        entries = [entry for entry in self._all() if not entry.is_expired(now)]
         entries.sort(key=lambda entry: (entry.created, entry.serial))
         return entries
 
@@ -546,10 +549,16 @@ class CookieJar:
                 cookie = dataclasses.replace(cookie, expires=expires)
             loaded.append((cookie, min(created, now), min(accessed, now)))
         public_suffix = self._public_suffix or installed_public_suffixes()
-        with self._lock:
-            for cookie, created, accessed in loaded:
-                if cookie.host_only or public_suffix is None or not public_suffix(cookie.domain):
-                    self._put(cookie, created, accessed)
+        self._put_all(
+            kept
+            for kept in loaded
+            if kept[0].host_only or public_suffix is None or not public_suffix(kept[0].domain)
+        )
+
+    @synchronized("_lock")
+    def _put_all(self, cookies: Iterable[tuple[Cookie, float, float]]) -> None:
+        for cookie, created, accessed in cookies:
+            self._put(cookie, created, accessed)
 
     # -- storage: under the lock -------------------------------------------------------
 

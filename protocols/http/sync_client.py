@@ -40,6 +40,7 @@ from protocols.http.timeouts import Timeout
 from protocols.http.turns import Turns
 from protocols.http.url import URL
 from reactor import new_event_loop
+from reactor.locks import synchronized
 
 __all__ = ["Client"]
 
@@ -48,6 +49,13 @@ T = TypeVar("T")
 # How long a thread sleeps before it looks whether it was interrupted: no signal ends the wait for
 # a lock on Windows.  Elsewhere one does, and the sleep (-1) has no limit.
 SLEEP_SECONDS = 0.1 if sys.platform == "win32" else -1
+
+
+def _held_lock() -> threading.Lock:
+    """Return a lock to sleep on, until another thread releases it."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 async def _nothing() -> None:
@@ -75,8 +83,7 @@ class _Call:
         self.result: Any = None
         self.error: BaseException | None = None
         self.leads = False
-        self.wake = threading.Lock()
-        self.wake.acquire()
+        self.wake = _held_lock()
 
 
 class Client(Turns):
@@ -90,7 +97,7 @@ class Client(Turns):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(AsyncClient(**options), new_event_loop())
-        self._nobody_leads = threading.Condition(self._mutex)
+        self._waking: list[threading.Lock] = []  # of those who wait until nobody leads
         self._interrupt: BaseException | None = None  # for the leader, out of another's call
         self._pid = os.getpid()
         self._closed = False
@@ -205,12 +212,10 @@ class Client(Turns):
                 # nothing is called in between: the lead is the call's, or was not handed over
                 call.leads = True
                 self._alone = False
-                with self._mutex:
-                    self._calls[call] = None
+                self._list(call)
             if call.leads:
                 self._lead(call)
-            with self._mutex:
-                self._calls.pop(call, None)
+            self._strike(call)
         except BaseException:
             while True:  # here, where nothing is called outside of the try
                 try:
@@ -225,34 +230,47 @@ class Client(Turns):
             raise call.error
         return call.result
 
+    @synchronized("_mutex")
     def _enter(self, call: _Call, *, closes: bool) -> None:
         """Leave the call with the thread that leads, or make its own thread lead."""
-        with self._mutex:
-            if self._closed:
-                raise ClientClosedError("the client is closed")
-            if self._leader == call.thread:
-                # a signal handler, say: the loop cannot go on before it returns
-                raise RuntimeError("the client was called by what itself is calling")
-            self._closed = closes
-            self._calls[call] = None
-            if self._leader is None:
-                self._leader = call.thread
-                call.leads = True
-            else:
-                self._loop.call_soon_threadsafe(self._begin, call)
+        if self._closed:
+            raise ClientClosedError("the client is closed")
+        if self._leader == call.thread:
+            # a signal handler, say: the loop cannot go on before it returns
+            raise RuntimeError("the client was called by what itself is calling")
+        self._closed = closes
+        self._calls[call] = None
+        if self._leader is None:
+            self._leader = call.thread
+            call.leads = True
+        else:
+            self._loop.call_soon_threadsafe(self._begin, call)
+
+    @synchronized("_mutex")
+    def _list(self, call: _Call) -> None:
+        """Count the call among the unfinished."""
+        self._calls[call] = None
+
+    @synchronized("_mutex")
+    def _strike(self, call: _Call) -> None:
+        """The call is finished."""
+        self._calls.pop(call, None)
 
     def _begin(self, call: _Call) -> None:
         """On the loop: start the call's task, unless its thread gave up."""
         try:
-            with self._mutex:
-                if call not in self._calls or call.done:
-                    return
-                # a task may have died, interrupted or cancelled, before its first line
-                if call.task is None or call.task.done():
-                    call.task = self._loop.create_task(self._perform(call))
+            self._give_task(call)
         except Exception:  # a signal handler's: the loop reports it, and the call begins anew
             self._loop.call_soon(self._begin, call)
             raise
+
+    @synchronized("_mutex")
+    def _give_task(self, call: _Call) -> None:
+        if call not in self._calls or call.done:
+            return
+        # a task may have died, interrupted or cancelled, before its first line
+        if call.task is None or call.task.done():
+            call.task = self._loop.create_task(self._perform(call))
 
     async def _perform(self, call: _Call) -> None:
         """On the loop: do what the call is for; wake its thread, or stop the loop for it."""
@@ -285,21 +303,16 @@ class Client(Turns):
             except RuntimeError:
                 pass  # awake already
 
-    def _lead(self, call: _Call) -> None:
-        """Run the loop until the call is done, then appoint the next leader."""
-        outer = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
-        try:
-            self._loop.call_soon(self._begin, call)
-            while not call.done:
-                self._loop.run_forever()
-                if self._interrupt is not None:
-                    interrupt, self._interrupt = self._interrupt, None
-                    raise interrupt
-        finally:
-            asyncio._set_running_loop(outer)
-            self._resign(call)
+    def _run_loop(self, call: _Call) -> None:
+        """Run the loop until the call is done; ``_lead`` has seen to all around it."""
+        self._loop.call_soon(self._begin, call)
+        while not call.done:
+            self._loop.run_forever()
+            if self._interrupt is not None:
+                interrupt, self._interrupt = self._interrupt, None
+                raise interrupt
 
+    @synchronized("_mutex")
     def _resign(self, call: _Call | None) -> None:
         """Appoint the next leader, if the call's thread (None: one that is alone) leads.
 
@@ -307,36 +320,39 @@ class Client(Turns):
         search and the notice come first, while ``leads`` still tells ``_abandon`` to do it
         over again, and between the assignments nothing is called.
         """
-        with self._mutex:
-            if not (self._alone if call is None else call.leads):
-                return
-            heir = next((each for each in self._calls if each is not call and not each.done), None)
-            if heir is None:
-                self._nobody_leads.notify_all()  # who wait for it run once the mutex is free
-                self._leader = None
-            else:
-                self._leader = heir.thread
-                heir.leads = True
-            if call is None:
-                self._alone = False
-            else:
-                call.leads = False
-            if heir is not None:
-                heir.wake.release()
+        if not (self._alone if call is None else call.leads):
+            return
+        heir = next((each for each in self._calls if each is not call and not each.done), None)
+        if heir is None:
+            while self._waking:
+                self._waking.pop().release()  # they look once the mutex is free
+            self._leader = None
+        else:
+            self._leader = heir.thread
+            heir.leads = True
+        if call is None:
+            self._alone = False
+        else:
+            call.leads = False
+        if heir is not None:
+            heir.wake.release()
 
     def _abandon(self, call: _Call) -> None:
         """The thread gives its call up (a signal, say): cancel it, leave no trace.
 
         May be done over again.
         """
-        with self._mutex:
-            self._calls.pop(call, None)
-            if not self._loop.is_closed():
-                if call.task is not None:
-                    self._loop.call_soon_threadsafe(call.task.cancel)
-                if call.begun is not None:  # which the task may not have come to
-                    self._loop.call_soon_threadsafe(call.begun.close)
+        self._end(call)
         self._resign(call)
+
+    @synchronized("_mutex")
+    def _end(self, call: _Call) -> None:
+        self._calls.pop(call, None)
+        if not self._loop.is_closed():
+            if call.task is not None:
+                self._loop.call_soon_threadsafe(call.task.cancel)
+            if call.begun is not None:  # which the task may not have come to
+                self._loop.call_soon_threadsafe(call.begun.close)
 
     # -- the client --------------------------------------------------------------------
 
@@ -355,10 +371,19 @@ class Client(Turns):
         except BaseException:
             self._closed = self._loop.is_closed()
             raise
-        with self._mutex:
-            while self._leader is not None:
-                self._nobody_leads.wait()
+        while (wake := self._leader_leaves()) is not None:
+            while not wake.acquire(timeout=SLEEP_SECONDS):
+                pass
         self._loop.close()
+
+    @synchronized("_mutex")
+    def _leader_leaves(self) -> threading.Lock | None:
+        """Return a lock that is released once nobody leads, or ``None`` where nobody does."""
+        if self._leader is None:
+            return None
+        wake = _held_lock()
+        self._waking.append(wake)
+        return wake
 
     async def _finish(self) -> None:
         """On the loop: close all and end what other threads are still waiting for."""

@@ -39,14 +39,19 @@ from protocols.http.calls cimport CALL_OVER, Call, Calls, Prepared, new_call
 from protocols.http.connection cimport ClientConnection
 from protocols.http.response cimport Response
 
+import sys
 import threading
 from asyncio import _get_running_loop, _set_running_loop
+from asyncio.tasks import _enter_task, _leave_task, current_task
 from functools import partial
 
 from protocols.http.body_stream import until_piece
 
 cdef object running_loop = _get_running_loop
 cdef object set_running_loop = _set_running_loop
+cdef object enter_task = _enter_task
+cdef object leave_task = _leave_task
+cdef bint ONE_TASK_A_THREAD = sys.version_info >= (3, 14)   # up to 3.13: one a loop
 
 cdef enum:
     LONGEST_WAIT_NS = 20_000_000    # an interrupt may be late by that
@@ -196,6 +201,26 @@ cdef class Turns:
             loop.collect(LONGEST_WAIT_NS)
         stream.make_room()
         return True
+
+    def _lead(self, call):
+        """Run the loop until the call is done, then appoint the next leader.
+
+        The calling thread may be within a task of another loop's, which stands aside.
+        """
+        cdef object outer = running_loop()
+        cdef object task = None
+        if ONE_TASK_A_THREAD and outer is not None:
+            task = current_task(outer)
+        try:
+            if task is not None:
+                leave_task(outer, task)
+            set_running_loop(None)
+            self._run_loop(call)
+        finally:
+            set_running_loop(outer)
+            if task is not None:
+                enter_task(outer, task)
+            self._resign(call)
 
     cdef int give_up(self, Call call, object thread) except -1:
         """Something was raised: end the exchange, and resign whatever comes."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self, TypeVar
 
 from reactor.eventloop import EventLoop, new_event_loop
+from reactor.locks import synchronized
 from reactor.manager.endpoint import Endpoint
 from reactor.manager.manager import ConnectionManager, PoolClosedError
 from reactor.manager.sight import PoolStats
@@ -195,17 +196,20 @@ class BlockingConnectionManager:
         if self._process != os.getpid():
             self._closed = True
             return
-        with self._mutex:
-            if self._closed:
-                return
-            if self._thread is not None:
-                self._wait_for(self._finish(timeout))
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
-            self._closed = True
-            if self._thread is not None:
-                for call in list(self._calls):  # whatever the loop did not hear of any more
-                    call.cancel()
+        self._close(timeout)
+
+    @synchronized("_mutex")
+    def _close(self, timeout: float) -> None:
+        if self._closed:
+            return
+        if self._thread is not None:
+            self._wait_for(self._finish(timeout))
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._closed = True
+        if self._thread is not None:
+            for call in list(self._calls):  # whatever the loop did not hear of any more
+                call.cancel()
 
     async def _finish(self, timeout: float) -> None:
         """On the loop: close all and end what other threads are still waiting for."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http.client import HTTPMessage
 from typing import Any
 
@@ -35,6 +35,7 @@ from reactor import (
     PoolFullError,
     TLSError,
 )
+from reactor.locks import synchronized
 
 __all__ = ["Adapter"]
 
@@ -100,11 +101,15 @@ class Adapter(HTTPAdapter):
 
     def close(self) -> None:
         """Close every connection."""
-        with self._mutex:
-            clients, self._clients = self._clients, {}
-        for client in clients.values():
+        for client in self._take_clients():
             client.close()
 
+    @synchronized("_mutex")
+    def _take_clients(self) -> Iterable[Client]:
+        clients, self._clients = self._clients, {}
+        return clients.values()
+
+    @synchronized("_mutex")
     def _client(
         self,
         request: requests.PreparedRequest,
@@ -117,16 +122,15 @@ class Adapter(HTTPAdapter):
         if not (request.url or "").lower().startswith("https:"):
             verify, cert = True, None  # there is nothing to verify and nobody to show it to
         key = (verify, tuple(cert) if isinstance(cert, list) else cert, proxy)
-        with self._mutex:
-            client = self._clients.get(key)
-            if client is None:
-                if len(self._clients) >= MAX_CLIENTS:
-                    raise requests.exceptions.ConnectionError(
-                        f"{MAX_CLIENTS} ways of connecting (verify, cert, proxy) are in use",
-                        request=request,
-                    )
-                client = self._clients[key] = self._new_client(verify, cert, proxy, request)
-            return client
+        client = self._clients.get(key)
+        if client is None:
+            if len(self._clients) >= MAX_CLIENTS:
+                raise requests.exceptions.ConnectionError(
+                    f"{MAX_CLIENTS} ways of connecting (verify, cert, proxy) are in use",
+                    request=request,
+                )
+            client = self._clients[key] = self._new_client(verify, cert, proxy, request)
+        return client
 
     def _new_client(
         self, verify: Any, cert: Any, proxy: str | None, request: requests.PreparedRequest

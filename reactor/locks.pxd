@@ -1,0 +1,1 @@
+"""Methods that hold a lock; its C face, in which there is nothing."""
