@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
@@ -156,7 +157,7 @@ def test_child_is_ended_by_signal(real: EventLoop, call: str) -> None:
         else:
             getattr(child, call)(*[signal.SIGINT] if call == "send_signal" else [])
         status = await child.wait()
-        with pytest.raises(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # from Python 3.14 on nothing is raised
             child.kill()
         return int(status)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
+import concurrent.futures
 import contextlib
 import dataclasses
 import sys
@@ -199,12 +200,8 @@ def test_manager_belongs_to_one_loop(loop: EventLoop) -> None:
                 with pytest.raises(RuntimeError, match="another event loop"):
                     other.run_until_complete(manager.close())
 
-        outer = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
-        try:
-            elsewhere()
-        finally:
-            asyncio._set_running_loop(outer)
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            threads.submit(elsewhere).result()
         manager.release(asker)
         await manager.close()
 

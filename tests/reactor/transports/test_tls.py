@@ -17,6 +17,7 @@ from reactor.testing import pair
 from reactor.transports.tls import TLSProtocol
 from tests.reactor.transports.tls_ends import (
     CA,
+    FORGED,
     HOST,
     LARGE,
     VERSIONS,
@@ -575,7 +576,7 @@ def test_damaged_record_ends_the_connection_with_an_alert(plain_loop: EventLoop)
     assert wires.server_wire.closing
     wires.carry()
     wires.lose()
-    assert "BAD_RECORD_MAC" in str(wires.server_app.lost.result())
+    assert any(name in str(wires.server_app.lost.result()) for name in FORGED)
     assert "ALERT" in str(wires.client_app.lost.result())
 
 

@@ -17,6 +17,7 @@ import reactor
 from reactor.eventloop import EventLoop
 from reactor.transports.tls import TLSProtocol
 from tests.reactor.transports.tls_ends import (
+    FORGED,
     LARGE,
     VERSIONS,
     End,
@@ -357,8 +358,8 @@ def test_a_forged_record_ends_the_connection_with_openssl_s_reason(
         server.layer.data_received(record)
         error = await server.protocol.lost
         assert isinstance(error, ssl.SSLError)
-        assert error.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
-        assert "decryption failed or bad record mac" in str(error)
+        assert error.reason in FORGED
+        assert error.reason.lower().replace("_", " ") in str(error)
         alert = await client.protocol.lost
         assert isinstance(alert, ssl.SSLError)
         assert "ALERT_BAD_RECORD_MAC" in alert.reason

@@ -19,6 +19,8 @@ CA = trustme.CA()
 CERTIFICATE = CA.issue_cert(HOST, "127.0.0.1")
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 LARGE = bytes(range(256)) * 4096  # 1 MiB
+# What OpenSSL says of a record that was not sealed by its peer: up to 3.1, and from 3.2 on.
+FORGED = ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")
 
 
 def pem(certificate: trustme.LeafCert = CERTIFICATE) -> bytes:
