@@ -374,6 +374,10 @@ class EventLoop(Reactor, _Cold):
 
         *protocol* keeps its connection: ``connection_made`` is not called again.  Over a
         transport that has TLS already this puts TLS inside of TLS.
+
+        A client that asks for TLS and begins it at once is heard: what a server's
+        ``StreamReader`` has not been asked for goes to the handshake.  (A client's is left where
+        it is, unsealed: RFC 3207 section 4.2 wants it thrown away, which is the caller's to do.)
         """
         if not isinstance(sslcontext, ssl.SSLContext):
             raise TypeError(
@@ -398,6 +402,10 @@ class EventLoop(Reactor, _Cold):
         )
         transport.set_protocol(layer)
         layer.connection_made(transport)
+        if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
+            early = _taken_unread(protocol)
+            if early:
+                layer.data_received(early)
         transport.resume_reading()
         await waiter
         return layer.app_transport
@@ -546,6 +554,16 @@ def _has_child_watcher() -> bool:
     watcher = getattr(asyncio.get_event_loop_policy(), "_watcher", None)
     needless = (type(None), asyncio.ThreadedChildWatcher, asyncio.PidfdChildWatcher)
     return not isinstance(watcher, needless)
+
+
+def _taken_unread(protocol: Any) -> bytes:
+    """Take out of a stream's reader what it has received and nobody has read."""
+    reader = protocol._stream_reader
+    if reader is None:
+        return b""
+    unread = bytes(reader._buffer)
+    reader._buffer.clear()
+    return unread
 
 
 def _nothing() -> None:

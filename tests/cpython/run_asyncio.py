@@ -42,6 +42,7 @@ EXCLUDED_TIMEOUT_SECONDS = 60
 MOCKED = "hands the loop a mock in place of a socket; our transports need a descriptor"
 INNARDS = "looks at private attributes of the stock loop or its transports"
 NAMED = "asks for 'ssl' in the name of the transport's class"
+PRIVATE = "asks for the private class of a handle, asyncio.events._ThreadSafeHandle"
 FREED = "wants the pipes of a closed loop to be open; ours frees them, and warns"
 LOGGED = "patches base_events' logger; ours logs to the same logger from its own module"
 BLOCKS = "hands sock_recv a socket that blocks, as only a proactor takes it: it does not end"
@@ -80,6 +81,14 @@ _POSIX: dict[str, str] = {
     "test_ssl.TestSSL.test_flush_before_shutdown": INNARDS,
     "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data": INNARDS,
 }
+if sys.version_info >= (3, 14):
+    _POSIX |= {
+        f"test_{name}": INNARDS
+        for name in (
+            "ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket",
+            "subprocess.SubprocessThreadedWatcherTests.test_pid_not_reaped_before_exit_published",
+        )
+    }
 
 # Of Windows, where the stock loop is asyncio.ProactorEventLoop.
 _WINDOWS: dict[str, str] = {
@@ -110,8 +119,19 @@ _WINDOWS: dict[str, str] = {
 
 EXCLUDED = _WINDOWS if sys.platform == "win32" else _POSIX
 
-# Under Wine these end on neither loop, or fail on both: they are not tried.
+# These end on no loop but the stock one, or fail on both: they are not tried.
 ENDLESS: dict[str, str] = {}
+if sys.platform != "win32" and sys.version_info >= (3, 14):
+    ENDLESS = {
+        f"test_events.{kind}EventLoopTests.test_call_soon_threadsafe_handle_{test}": PRIVATE
+        for kind in _SELECTORS
+        for test in (
+            "block_cancellation",
+            "block_check_cancelled",
+            "cancel_other_thread",
+            "cancel_same_thread",
+        )
+    }
 if sys.platform == "win32":
     import ctypes
 

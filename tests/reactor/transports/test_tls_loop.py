@@ -336,6 +336,51 @@ def test_streams_of_asyncio_work_over_tls(real_loop: EventLoop, upgrade: bool) -
     real_loop.run_until_complete(serve(lambda port: ask(port, upgrade=upgrade), upgrade=upgrade))
 
 
+def ask_without_waiting(port: int) -> bytes:
+    """Ask for TLS and begin it in the same segment; return what is echoed over it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = client_default().wrap_bio(incoming, outgoing, server_hostname=HOST)
+    with socket.create_connection(("127.0.0.1", port), 20) as raw:
+        unsealed = b"TLS\n"
+        for step in (tls.do_handshake, lambda: tls.write(b"ping"), lambda: tls.read(10)):
+            while True:
+                try:
+                    result = step()
+                    break
+                except ssl.SSLWantReadError:
+                    raw.sendall(unsealed + outgoing.read())
+                    unsealed = b""
+                    incoming.write(raw.recv(65_536))
+            raw.sendall(outgoing.read())
+        assert isinstance(result, bytes)
+        return result
+
+
+def test_hello_that_a_reader_has_received_already_begins_the_handshake(
+    real_loop: EventLoop,
+) -> None:
+    echoed: asyncio.Future[None] = real_loop.create_future()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() == b"TLS\n"
+        assert reader._buffer  # type: ignore[attr-defined] # or it shows nothing
+        await writer.start_tls(server_default())
+        writer.write(await reader.read(10))
+        with contextlib.suppress(ssl.SSLError):  # the client leaves without close_notify
+            await reader.read()
+        writer.close()
+        echoed.set_result(None)
+
+    async def main() -> bytes:
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            pong = await real_loop.run_in_executor(None, ask_without_waiting, port)
+            await echoed
+            return pong
+
+    assert real_loop.run_until_complete(main()) == b"ping"
+
+
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_stock_asyncio_is_a_client_of_ours(real_loop: EventLoop, upgrade: bool) -> None:
     def in_thread(port: int) -> None:
