@@ -4,10 +4,11 @@ Owns: ``synchronized``.  Touches nothing; a leaf.
 
 A ``with lock:`` is not safe from signals. CPython 3.14 calls ``__enter__`` as it calls anything
 else, and looks for signals when that has returned and before the block counts as entered: a
-KeyboardInterrupt raised there leaves the lock held for good, and the next who wants it asleep.
-(Up to 3.13 nothing is looked for in between.) Of threads that take and give a lock back and of
-signals that come at random, more than half of the signals do this. Compiled code looks for
-signals only where it asks to, so here the lock is taken and given back by compiled code alone.
+KeyboardInterrupt raised there leaves the lock held for good, and the next who wants it asleep
+(github.com/python/cpython/issues/148874; 3.14.8 still has it, and up to 3.13 nothing is looked
+for in between). In a thread that takes a lock and gives it back all the time, more than half of
+the signals that come at random do this. Compiled code looks for signals only where it asks to,
+so here the lock is taken and given back by compiled code alone.
 """
 
 cimport cython
