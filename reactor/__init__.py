@@ -3,7 +3,7 @@
 The house, from the door down; each room opens with what it owns and may not touch:
 
     reactor.manager       pools, reuses, limits and cleans up connections of any protocol
-    reactor.eventloop     the reactor as an asyncio event loop
+    reactor.eventloop     the reactor as an asyncio event loop (running: takes a thread)
     reactor.factory       makes protocols; keeps a connection up
     reactor.transports    stream, tcp, tls, listener, connect (by name, all phases)
     reactor.resolver      names to addresses; Happy Eyeballs (cares: by c-ares, an extra)

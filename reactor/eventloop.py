@@ -14,18 +14,16 @@ import atexit
 import contextlib
 import functools
 import selectors
-import signal
 import socket
 import ssl
 import sys
-import threading
 import warnings
 import weakref
-from asyncio import events
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVarTuple, Unpack
 
+from reactor import running
 from reactor.core import Handle, Reactor
 from reactor.limits import UNIX_RETRY_SECONDS
 from reactor.pollers import new_poller
@@ -135,25 +133,7 @@ class EventLoop(Reactor, _Cold):
         self._check_running()
         if self.poller.foreign:
             raise RuntimeError("an event loop cannot run in a child process: it is its parent's")
-        self._set_coroutine_origin_tracking(self._debug)
-        hooks = sys.get_asyncgen_hooks()
-        try:
-            self._thread_id = threading.get_ident()
-            sys.set_asyncgen_hooks(
-                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
-            )
-            events._set_running_loop(self)
-            self._arm_signals()
-            try:
-                self._run()
-            finally:
-                self._disarm_signals()
-        finally:
-            self._stopping = False
-            self._thread_id = None
-            events._set_running_loop(None)
-            self._set_coroutine_origin_tracking(False)
-            sys.set_asyncgen_hooks(*hooks)
+        running.run_forever(self)
 
     def close(self) -> None:
         """Free the loop: queued call-backs are dropped, live transports freed with a warning."""
@@ -240,35 +220,6 @@ class EventLoop(Reactor, _Cold):
 
     # -- signals -------------------------------------------------------------------------
 
-    def _arm_signals(self) -> None:
-        """Let each signal wake the loop, whatever thread it is delivered to.
-
-        Not when this is not the main thread, or another descriptor is there: asyncio's own after
-        ``add_signal_handler``, or somebody else's.  Where it is asyncio's it is left alone, as a
-        signal that came while it is away would not be heard of.
-        """
-        if threading.current_thread() is not threading.main_thread() or self._handles_signals():
-            return
-        wakeup_fd = self._wakeup_fd()
-        if wakeup_fd is None:
-            return
-        previous = signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
-        if previous in (-1, wakeup_fd):
-            self._signal_fd = wakeup_fd
-        else:
-            signal.set_wakeup_fd(previous)
-
-    def _disarm_signals(self) -> None:
-        """Take our descriptor back, unless another has taken its place."""
-        wakeup_fd, self._signal_fd = self._signal_fd, -1
-        if wakeup_fd != -1 and not self._handles_signals():
-            present = signal.set_wakeup_fd(-1)
-            if present != wakeup_fd:
-                signal.set_wakeup_fd(present)
-
-    def _handles_signals(self) -> bool:
-        return bool(getattr(self, "_signal_handlers", None))  # Windows knows no handlers
-
     def _make_self_pipe(self) -> None:
         """Make the pipe that signals are written to only once a handler is added."""
 
@@ -288,7 +239,7 @@ class EventLoop(Reactor, _Cold):
         """Do not handle signal *sig* any more; return whether it was handled."""
         removed = _Cold.remove_signal_handler(self, sig)
         if removed and self.is_running():
-            self._arm_signals()  # with the last handler asyncio takes the descriptor away
+            running.arm_signals(self)  # with the last handler asyncio takes the descriptor away
         return removed
 
     def _add_callback(self, handle: asyncio.Handle) -> None:
@@ -563,6 +514,7 @@ def _taken_unread(protocol: Any) -> bytes:
         return b""
     unread = bytes(reader._buffer)
     reader._buffer.clear()
+    reader._paused = False  # or it would never pause its new transport
     return unread
 
 

@@ -1,8 +1,8 @@
 """Methods that hold a lock for as long as they run, whatever interrupts them.
 
-Owns: ``synchronized``.  Touches nothing; a leaf.
+Owns: ``Mutex`` and ``synchronized``.  Touches nothing; a leaf.
 
-A ``with lock:`` is not safe from signals. CPython 3.14 calls ``__enter__`` as it calls anything
+``with lock:`` is not safe from signals. CPython 3.14 calls ``__enter__`` as it calls anything
 else, and looks for signals when that has returned and before the block counts as entered: a
 KeyboardInterrupt raised there leaves the lock held for good, and the next who wants it asleep
 (github.com/python/cpython/issues/148874; 3.14.8 still has it, and up to 3.13 nothing is looked
@@ -12,26 +12,50 @@ so here the lock is taken and given back by compiled code alone.
 """
 
 cimport cython
+from cpython.pythread cimport PyThread_get_thread_ident
 
+import threading
 from functools import wraps
 
 
+cdef class Mutex:
+    """A lock for ``synchronized``, which knows the thread that holds it."""
+
+    def __cinit__(self):
+        self.lock = threading.Lock()
+
+    cdef object call(self, method, tuple args, dict kwargs):
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        if self.owner == thread and self.is_held:
+            raise RuntimeError(f"{method.__qualname__} was called by what it has interrupted")
+        self.lock.acquire()
+        self.owner = thread
+        self.is_held = True
+        try:
+            return method(*args, **kwargs)
+        finally:
+            self.is_held = False
+            self.lock.release()
+
+
 def synchronized(str name not None):
-    """Return a decorator: the method runs while it holds the lock that its object calls *name*.
+    """Return a decorator: the method runs while it holds the mutex that its object calls *name*.
 
     The method must not be a coroutine function or a generator function: what those return runs
-    later, without the lock. Waiting for the lock can be interrupted as ``Lock.acquire`` can.
+    later, without the mutex. Waiting for it can be interrupted as ``Lock.acquire`` can.
 
     Args:
-        name: the attribute, a ``threading.Lock`` or ``RLock``.
+        name: the attribute, a `Mutex`.
 
     Raises:
+        RuntimeError: in a call, when the thread holds the mutex: a signal handler that calls what
+            the signal has interrupted would wait for itself.
         AttributeError: in a call, when the object has no such attribute.
     """
     def of(method):
         @cython.binding(True)       # a method, not a function of C's
-        def holding_lock(self, *args, **kwargs):
-            with getattr(self, name):
-                return method(self, *args, **kwargs)
-        return wraps(method)(holding_lock)
+        def holding_mutex(*args, **kwargs):
+            cdef Mutex mutex = getattr(args[0], name)
+            return mutex.call(method, args, kwargs)
+        return wraps(method)(holding_mutex)
     return of

@@ -36,7 +36,7 @@ RANKS = (
     {"reactor.protocol"},
     {"reactor.cares", "reactor.resolver"},
     {"reactor.transports"},
-    {"reactor.eventloop", "reactor.factory"},
+    {"reactor.eventloop", "reactor.factory", "reactor.running"},
     {"reactor.manager"},
     {"reactor"},
     {"reactor.testing"},

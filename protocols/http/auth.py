@@ -26,7 +26,6 @@ import os
 import re
 import secrets
 import stat
-import threading
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ from protocols.http.challenges import Challenge, parse_challenges
 from protocols.http.digest import Digest, digest_credentials, read_digest
 from protocols.http.errors import HTTPError, InvalidHeader
 from protocols.http.url import URL
-from reactor.locks import synchronized
+from reactor.locks import Mutex, synchronized
 
 __all__ = [
     "Auth",
@@ -206,7 +205,7 @@ class DigestAuth(Auth):
     ) -> None:
         self._user, self._password = _octets("user", user), _octets("password", password)
         self._cnonce = cnonce
-        self._lock = threading.Lock()
+        self._lock = Mutex()
         self._session: _Session | None = None
 
     def headers_for(

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar, overload
@@ -56,7 +55,7 @@ from protocols.http.set_cookie import (
     path_matches,
 )
 from protocols.http.url import URL
-from reactor.locks import synchronized
+from reactor.locks import Mutex, synchronized
 
 __all__ = [
     "Cookie",
@@ -132,7 +131,7 @@ class CookieJar:
     ) -> None:
         self._public_suffix = public_suffix
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = Mutex()
         self._serial = 0
         # By domain, in the order in which they came.
         self._domains: dict[str, dict[_Key, _Entry]] = {}

@@ -20,6 +20,7 @@ the sans-I/O codecs raise knows no endpoint and is wrapped in one place, `respon
           TruncatedContent                        it ends in the middle
       BodySizeError            ValueError         the caller's body is not as long as announced
       BodyConsumedError        RuntimeError       it was sent, and can be read only once
+      RequestInterruptedError  RuntimeError       by a signal, in the thread that was serving it
       ResponseError            EndpointError, ConnectionError    a MessageError, at an endpoint
         RemoteProtocolError
           ResponseLimitError
@@ -54,6 +55,7 @@ __all__ = [
     "RedirectError",
     "RedirectLoop",
     "RemoteProtocolError",
+    "RequestInterruptedError",
     "ResponseError",
     "ResponseLimitError",
     "StatusError",
@@ -70,6 +72,16 @@ class HTTPError(Exception):
 
 class ClientClosedError(HTTPError, RuntimeError):
     """The client was closed: before the request, or while it had no connection yet."""
+
+
+class RequestInterruptedError(HTTPError, RuntimeError):
+    """A signal handler of the main thread raised while that was serving another thread's request.
+
+    The request may have been sent, so it is not made again; a GET without content is.
+    """
+
+    def __init__(self, message: str = "a signal interrupted the thread that sent it") -> None:
+        super().__init__(message)
 
 
 class InvalidURL(HTTPError, ValueError):

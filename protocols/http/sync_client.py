@@ -31,7 +31,7 @@ from typing import Any, Self, TypeVar
 from protocols.http.calls import Call
 from protocols.http.client import AsyncClient
 from protocols.http.cookies import CookieJar
-from protocols.http.errors import ClientClosedError
+from protocols.http.errors import ClientClosedError, RequestInterruptedError
 from protocols.http.headers import Headers
 from protocols.http.request import Request
 from protocols.http.response import Response
@@ -45,6 +45,11 @@ from reactor.locks import synchronized
 __all__ = ["Client"]
 
 T = TypeVar("T")
+
+# What may be asked once more, if an interrupt of another thread's has ended it (RFC 9110 section
+# 9.2.1, safe methods), and the options that give a request content, which may be used up.
+REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+CONTENT = frozenset({"content", "data", "files", "json"})
 
 # How long a thread sleeps before it looks whether it was interrupted: no signal ends the wait for
 # a lock on Windows.  Elsewhere one does, and the sleep (-1) has no limit.
@@ -67,16 +72,27 @@ class _Call:
 
     ``wake`` is a lock that its thread sleeps on; it is released when the call is done or
     when its thread is to lead.  ``begun`` is what was begun before the loop ran for it, in
-    place of ``start``.
+    place of ``start``.  ``again``: what is interrupted on another thread's behalf may be done once
+    more.
     """
 
-    __slots__ = ("begun", "done", "error", "leads", "result", "start", "task", "thread", "wake")
+    __slots__ = (
+        "again", "begun", "done", "ended", "error", "has_begun", "leads", "result", "start",
+        "task", "thread", "wake",
+    )  # fmt: skip
 
     def __init__(
-        self, start: Callable[[], Coroutine[Any, Any, Any]] | None, begun: Call | None = None
+        self,
+        start: Callable[[], Coroutine[Any, Any, Any]] | None,
+        begun: Call | None = None,
+        *,
+        again: bool = False,
     ) -> None:
         self.start: Any = start
         self.begun = begun
+        self.again = again
+        self.has_begun = False
+        self.ended: Any = None  # what tells of the task's end
         self.thread = threading.get_ident()
         self.task: asyncio.Task[None] | None = None
         self.done = False
@@ -126,7 +142,8 @@ class Client(Turns):
 
     def request(self, method: str, url: str | URL, **options: Any) -> Response:
         """Send a request; see ``AsyncClient.request`` for the options."""
-        return self._run(lambda: self._async.request(method, url, **options))
+        again = method.upper() in REPEATABLE and options.keys().isdisjoint(CONTENT)
+        return self._run(lambda: self._async.request(method, url, **options), again=again)
 
     def build_request(self, method: str, url: str | URL, **options: Any) -> Request:
         """Return the request that ``request`` would send; see ``AsyncClient``."""
@@ -140,7 +157,8 @@ class Client(Turns):
         """
         if stream:
             return self.stream_request(request, **options).__enter__()
-        return self._run(lambda: self._async.send(request, **options))
+        again = request.method in REPEATABLE and request.body is None
+        return self._run(lambda: self._async.send(request, **options), again=again)
 
     def stream(self, method: str, url: str | URL, **options: Any) -> BlockingStreamBlock:
         """Send a request for a ``with`` block; the response's body is streamed.
@@ -158,7 +176,7 @@ class Client(Turns):
         if self._leader == threading.get_ident():
             return  # a signal handler: the loop goes on once it has returned
         with contextlib.suppress(ClientClosedError):
-            self._run(_nothing)
+            self._run(_nothing, again=True)
 
     @property
     def cookies(self) -> CookieJar:
@@ -187,12 +205,18 @@ class Client(Turns):
 
     # -- leader and followers ------------------------------------------------------------
 
-    def _run(self, start: Callable[[], Coroutine[Any, Any, T]], *, closes: bool = False) -> T:
-        """Run a coroutine of the client's and return its result."""
+    def _run(
+        self,
+        start: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        again: bool = False,
+        closes: bool = False,
+    ) -> T:
+        """Run a coroutine of the client's and return its result; *again* as in ``_Call``."""
         # before the mutex, which another thread may have held at the fork
         if self._pid != os.getpid():
             raise RuntimeError("the client was made before a fork; make one in each process")
-        result: T = self._see_through(_Call(start), closes)
+        result: T = self._see_through(_Call(start, again=again), closes)
         return result
 
     def _continue(self, begun: Call) -> Response:
@@ -256,52 +280,32 @@ class Client(Turns):
         """The call is finished."""
         self._calls.pop(call, None)
 
-    def _begin(self, call: _Call) -> None:
-        """On the loop: start the call's task, unless its thread gave up."""
-        try:
-            self._give_task(call)
-        except Exception:  # a signal handler's: the loop reports it, and the call begins anew
-            self._loop.call_soon(self._begin, call)
-            raise
-
-    @synchronized("_mutex")
-    def _give_task(self, call: _Call) -> None:
-        if call not in self._calls or call.done:
-            return
-        # a task may have died, interrupted or cancelled, before its first line
-        if call.task is None or call.task.done():
-            call.task = self._loop.create_task(self._perform(call))
-
     async def _perform(self, call: _Call) -> None:
         """On the loop: do what the call is for; wake its thread, or stop the loop for it."""
         if call not in self._calls:
             return  # its thread gave up, interrupted before it knew of this task
+        call.has_begun = True
         try:
             call.task = asyncio.current_task()
             call.result = await (call.start() if call.begun is None else call.begun)
         except (SystemExit, KeyboardInterrupt) as error:
-            if not call.leads:
-                # it was meant for the thread that runs the loop; the call begins anew
+            if call.leads:
+                call.error = error
+            else:
+                # it was meant for the thread that runs the loop
                 self._interrupt = error
-                call.task = None
-                self._loop.call_soon(self._begin, call)
                 self._loop.stop()
-                return
-            call.error = error
+                if call.again:
+                    call.task = None
+                    call.has_begun = False
+                    self._loop.call_soon(self._begin, call)
+                    return
+                call.error = RequestInterruptedError()
         except BaseException as error:  # noqa: BLE001 - raised in the call's own thread
             call.error = error
         if call.begun is not None:
             call.begun.close()  # what raised may not have come to it
-        call.done = True
-        if call.leads:
-            self._loop.stop()
-        else:
-            # nothing is called before the release: a signal handler that raises there would
-            # leave a thread asleep whose call counts as done
-            try:  # noqa: SIM105
-                call.wake.release()
-            except RuntimeError:
-                pass  # awake already
+        self._conclude(call)
 
     def _run_loop(self, call: _Call) -> None:
         """Run the loop until the call is done; ``_lead`` has seen to all around it."""
@@ -325,7 +329,11 @@ class Client(Turns):
         heir = next((each for each in self._calls if each is not call and not each.done), None)
         if heir is None:
             while self._waking:
-                self._waking.pop().release()  # they look once the mutex is free
+                try:  # noqa: SIM105
+                    self._waking[-1].release()  # who sleeps there looks once the mutex is free
+                except RuntimeError:
+                    pass  # awake already: it was interrupted here
+                self._waking.pop()
             self._leader = None
         else:
             self._leader = heir.thread
@@ -362,18 +370,24 @@ class Client(Turns):
         Calls of other threads may go on for the time that ``ConnectionManager.close`` gives
         them; after that they raise ``ClientClosedError``.
         """
-        if self._closed or self._pid != os.getpid():
+        if self._loop.is_closed() or self._pid != os.getpid():
             return
-        try:
-            self._run(self._finish, closes=True)
-        except ClientClosedError:
-            return  # another thread does it
-        except BaseException:
-            self._closed = self._loop.is_closed()
-            raise
+        if not self._closed:
+            try:
+                self._run(self._finish, again=True, closes=True)
+            except ClientClosedError:
+                pass  # another thread does it
+            except BaseException:
+                self._closed = self._loop.is_closed()
+                raise
         while (wake := self._leader_leaves()) is not None:
             while not wake.acquire(timeout=SLEEP_SECONDS):
                 pass
+        self._free()
+
+    @synchronized("_mutex")
+    def _free(self) -> None:
+        """Close the loop, which nobody runs; a second time it does nothing."""
         self._loop.close()
 
     @synchronized("_mutex")

@@ -1,6 +1,7 @@
 """Who runs the loop of a blocking client; its C face."""
 
 from reactor.core cimport Reactor
+from reactor.locks cimport Mutex
 
 from protocols.http.body_stream cimport BodyStream
 from protocols.http.calls cimport Call, Calls, Prepared
@@ -12,7 +13,7 @@ cdef class Turns:
 
     cdef readonly Calls _async
     cdef readonly Reactor _loop
-    cdef readonly object _mutex         # a lock, which ends its own critical sections only
+    cdef readonly Mutex _mutex
     cdef public object _calls           # a dict: unfinished ones, in the order in which they came
     cdef public object _leader          # the thread that runs the loop or is to, or None
     cdef public bint _alone             # the leader runs no loop: it waits for its one exchange

@@ -1,4 +1,3 @@
-import threading
 from typing import Any, Unpack
 
 from protocols.http.body_stream import BodyStream
@@ -8,11 +7,12 @@ from protocols.http.response import Response
 from protocols.http.streams import Hold
 from protocols.http.url import URL
 from reactor import EventLoop
+from reactor.locks import Mutex
 
 class Turns:
     _async: Calls
     _loop: EventLoop
-    _mutex: threading.Lock
+    _mutex: Mutex
     _calls: Any
     _leader: int | None
     _alone: bool
@@ -20,5 +20,10 @@ class Turns:
     def __init__(self, client: Calls, loop: EventLoop) -> None: ...
     def _next_piece(self, stream: BodyStream, hold: Hold | None) -> bytes: ...
     def _lead(self, call: Any) -> None: ...
+    def _begin(self, call: Any) -> None: ...
+    def _ended(self, call: Any, task: Any) -> None: ...
+    def _conclude(self, call: Any) -> None: ...
     def get(self, url: str | URL, **options: Unpack[Asking]) -> Response: ...
     def head(self, url: str | URL, **options: Unpack[Asking]) -> Response: ...
+
+def give_task(client: Turns, call: Any) -> None: ...

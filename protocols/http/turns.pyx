@@ -33,6 +33,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor
+from reactor.locks cimport Mutex
 
 from protocols.http.body_stream cimport BodyStream
 from protocols.http.calls cimport CALL_OVER, Call, Calls, Prepared, new_call
@@ -40,12 +41,12 @@ from protocols.http.connection cimport ClientConnection
 from protocols.http.response cimport Response
 
 import sys
-import threading
-from asyncio import _get_running_loop, _set_running_loop
+from asyncio import CancelledError, _get_running_loop, _set_running_loop
 from asyncio.tasks import _enter_task, _leave_task, current_task
 from functools import partial
 
 from protocols.http.body_stream import until_piece
+from protocols.http.errors import RequestInterruptedError
 
 cdef object running_loop = _get_running_loop
 cdef object set_running_loop = _set_running_loop
@@ -71,7 +72,7 @@ cdef class Turns:
     def __init__(self, Calls client not None, Reactor loop not None):
         self._async = client
         self._loop = loop
-        self._mutex = threading.Lock()
+        self._mutex = Mutex()
         self._calls = {}
 
     def get(self, url, **options):
@@ -91,7 +92,7 @@ cdef class Turns:
                 response = self.go_alone(prepared, method, url)
         if response is None:
             send = self._async.get if method == "GET" else self._async.head
-            return self._run(partial(send, url, **options))
+            return self._run(partial(send, url, **options), again=True)
         return response
 
     cdef Response go_alone(self, Prepared prepared, str method, object url):
@@ -126,7 +127,7 @@ cdef class Turns:
     cdef bint may_lead(self) except -1:
         """Whether the calling thread may lead alone, if it takes the lead at once."""
         # the mutex first: from here to the assignments nothing lets go of the GIL
-        return not (self._mutex.locked() or self._leader is not None or self._calls
+        return not (self._mutex.is_held or self._leader is not None or self._calls
                     or self._closed or self._async._loop is not self._loop or self._loop._debug
                     or self._loop.poller.foreign)
 
@@ -151,7 +152,7 @@ cdef class Turns:
         """
         while True:
             if not self.wait_alone(stream, hold):
-                self._run(partial(until_piece, stream, hold))
+                self._run(partial(until_piece, stream, hold), again=True)
             PyErr_CheckSignals()        # else what is pending is raised as this returns
             if stream.first is not None:            # nobody else has taken it meanwhile
                 return stream.take()
@@ -222,6 +223,46 @@ cdef class Turns:
                 enter_task(outer, task)
             self._resign(call)
 
+    def _begin(self, call):
+        """On the loop: start the call's task, unless its thread gave up."""
+        try:
+            self._mutex.call(give_task, (self, call), {})
+        except BaseException:       # a handler's: the loop reports it, or its thread raises it
+            self._loop.call_soon(self._begin, call)
+            raise
+
+    def _ended(self, call, task):
+        """On the loop: a call's task is over; see that the call is, too, or begins anew.
+
+        A task that is cancelled before its first line, or interrupted as it is entered, or on its
+        way out, tells nobody but its loop.
+        """
+        cdef object error = None if task.cancelled() else task.exception()
+        if call.done or call.task is not task or call not in self._calls:
+            return
+        if task.cancelled():
+            call.error = CancelledError()
+        elif not call.has_begun:
+            self._begin(call)
+            return
+        elif error is not None and call.error is None:
+            call.error = error if isinstance(error, Exception) else RequestInterruptedError()
+        self._conclude(call)
+
+    def _conclude(self, call):
+        """On the loop: the call is done; wake its thread, or stop the loop for it."""
+        call.done = True
+        if call.task is not None:
+            call.task.remove_done_callback(call.ended)  # or it would wait for another pass
+        call.ended = None
+        if call.leads:
+            self._loop.stop()
+        else:
+            try:
+                call.wake.release()
+            except RuntimeError:
+                pass                    # awake already
+
     cdef int give_up(self, Call call, object thread) except -1:
         """Something was raised: end the exchange, and resign whatever comes."""
         try:
@@ -236,9 +277,21 @@ cdef class Turns:
         return 0
 
     cdef int resign(self, object thread) except -1:
-        if self._mutex.locked() or self._calls or self._closed:
+        if self._mutex.is_held or self._calls or self._closed:
             self._resign(None)
         else:
             self._leader = None
             self._alone = False
         return 0
+
+
+def give_task(client, call):
+    """Make the task of a call, once; the mutex is held."""
+    if call not in client._calls or call.done:
+        return
+    # one that died before its first line is replaced
+    if call.task is None or call.task.done():
+        task = client._loop.create_task(client._perform(call))
+        call.ended = partial(client._ended, call)
+        task.add_done_callback(call.ended)
+        call.task = task

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self, TypeVar
 
 from reactor.eventloop import EventLoop, new_event_loop
-from reactor.locks import synchronized
+from reactor.locks import Mutex, synchronized
 from reactor.manager.endpoint import Endpoint
 from reactor.manager.manager import ConnectionManager, PoolClosedError
 from reactor.manager.sight import PoolStats
@@ -54,7 +54,7 @@ class BlockingConnectionManager:
         if manager is not None and options:
             raise TypeError(f"the manager has its options already: {', '.join(options)}")
         self._closed = False
-        self._mutex = threading.Lock()
+        self._mutex = Mutex()
         self._calls: set[concurrent.futures.Future[Any]] = set()  # that a thread waits for
         self._process = os.getpid()
         self._thread: threading.Thread | None = None

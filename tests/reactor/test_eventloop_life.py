@@ -346,6 +346,41 @@ def test_signal_as_the_loop_begins_or_ends_to_run_is_not_lost(
 
 
 @POSIX
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals come at random times here")
+def test_interrupted_at_any_time_the_loop_gives_its_thread_back() -> None:
+    """Else the next signal would be written to whatever descriptor has that number by then."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    hooks = sys.get_asyncgen_hooks()
+    interrupted = 0
+    until = time.monotonic() + 20
+    loop = EventLoop()
+    try:
+        while interrupted < 1_000 and time.monotonic() < until:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + interrupted % 7 * 0.00001)
+                for _ in range(1_000):
+                    loop.call_soon(loop.stop)
+                    loop.run_forever()
+            except Interrupted:
+                interrupted += 1
+            assert signal.set_wakeup_fd(-1) == -1, interrupted
+            assert not loop.is_running()
+            assert asyncio._get_running_loop() is None
+            assert sys.get_asyncgen_hooks() == hooks
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        loop.close()
+    assert interrupted == 1_000
+
+
 def test_signal_handlers_that_are_left_end_with_the_loop() -> None:
     loop = EventLoop()
     seen: list[int] = []

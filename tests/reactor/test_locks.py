@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from reactor.locks import synchronized
+from reactor.locks import Mutex, synchronized
 
 
 class Interrupted(Exception):
@@ -18,19 +18,23 @@ class Interrupted(Exception):
 
 class Counter:
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = Mutex()
         self.count = 0
 
     @synchronized("lock")
     def add(self, number: int = 1, *, twice: bool = False) -> int:
         """Add a number."""
-        assert self.lock.locked()
+        assert self.lock.is_held
         self.count += number * (2 if twice else 1)
         return self.count
 
     @synchronized("lock")
     def fail(self) -> None:
         raise LookupError("on purpose")
+
+    @synchronized("lock")
+    def nest(self) -> None:
+        self.add()
 
     @synchronized("missing")
     def lack(self) -> None:
@@ -41,7 +45,7 @@ def test_method_is_as_it_was_and_the_lock_is_held_while_it_runs() -> None:
     counter = Counter()
     assert counter.add() == 1
     assert counter.add(2, twice=True) == 5
-    assert not counter.lock.locked()
+    assert not counter.lock.is_held
     assert (Counter.add.__name__, Counter.add.__doc__) == ("add", "Add a number.")
     assert list(inspect.signature(Counter.add).parameters) == ["self", "number", "twice"]
 
@@ -50,7 +54,7 @@ def test_what_the_method_raises_comes_out_and_the_lock_is_free() -> None:
     counter = Counter()
     with pytest.raises(LookupError, match="on purpose"):
         counter.fail()
-    assert not counter.lock.locked()
+    assert not counter.lock.is_held
 
 
 def test_without_the_lock_nothing_runs() -> None:
@@ -58,6 +62,15 @@ def test_without_the_lock_nothing_runs() -> None:
         Counter().lack()
     with pytest.raises(TypeError):
         synchronized(None)  # type: ignore[arg-type]
+
+
+def test_a_thread_that_holds_it_is_told_so_and_does_not_wait_for_itself() -> None:
+    """As a signal handler that calls what the signal has interrupted."""
+    counter = Counter()
+    with pytest.raises(RuntimeError, match=r"Counter\.add was called by what it has interrupted"):
+        counter.nest()
+    assert not counter.lock.is_held
+    assert counter.add() == 1
 
 
 def test_threads_wait_for_each_other() -> None:
@@ -94,7 +107,7 @@ def test_no_signal_leaves_the_lock_held() -> None:
                     counter.add()
             except Interrupted:
                 interrupted += 1
-            assert not counter.lock.locked(), interrupted
+            assert not counter.lock.is_held, interrupted
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -10,7 +10,6 @@ every error is a ``requests.RequestException`` with ours as its cause.
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Iterable, Mapping
 from http.client import HTTPMessage
 from typing import Any
@@ -35,7 +34,7 @@ from reactor import (
     PoolFullError,
     TLSError,
 )
-from reactor.locks import synchronized
+from reactor.locks import Mutex, synchronized
 
 __all__ = ["Adapter"]
 
@@ -60,7 +59,7 @@ class Adapter(HTTPAdapter):
     def __init__(self, **options: Any) -> None:
         self._options = options
         self._clients: dict[Any, Client] = {}
-        self._mutex = threading.Lock()
+        self._mutex = Mutex()
         super().__init__()
 
     def init_poolmanager(self, *_: Any, **__: Any) -> None:

@@ -523,3 +523,10 @@ def test_threads_may_share_a_jar(jar: CookieJar) -> None:
         thread.join()
     assert errors == []
     assert len(jar) == jar._count
+
+
+def test_clock_that_asks_its_own_jar_is_told_so() -> None:
+    """As a signal handler that interrupts the jar and asks it: it would wait for itself."""
+    asked = CookieJar(clock=lambda: float(len(asked)))
+    with pytest.raises(RuntimeError, match="was called by what it has interrupted"):
+        asked.set("a", "b")

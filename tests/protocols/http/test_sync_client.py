@@ -9,16 +9,24 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import reactor
-from protocols.http import Client, ClientClosedError, InvalidURL
+from protocols.http import (
+    Client,
+    ClientClosedError,
+    InvalidURL,
+    RequestInterruptedError,
+    Response,
+)
+from protocols.http.request import Request
 from protocols.http.sync_client import _Call
 from reactor import ConnectRefusedError, EndpointTimeoutError
+from reactor.locks import synchronized
 from tests.peers.scripted import OK, Conversation, answer, refusing_port, serving_in_thread
 from tests.protocols.http.gate import Gate, check_quiet, counts, interrupted_by
 
@@ -342,8 +350,9 @@ def test_interrupt_as_a_followers_call_begins_or_ends_leaves_no_thread_asleep(
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_interrupt_out_of_anothers_call_is_the_leaders_and_the_call_begins_anew(
-    kind: type[BaseException], threads: ThreadPoolExecutor
+@pytest.mark.parametrize("again", [True, False])
+def test_interrupt_out_of_anothers_call_is_the_leaders_and_the_call_begins_anew_if_it_may(
+    kind: type[BaseException], again: bool, threads: ThreadPoolExecutor
 ) -> None:
     entered, tries = threading.Event(), 0
 
@@ -361,11 +370,175 @@ def test_interrupt_out_of_anothers_call_is_the_leaders_and_the_call_begins_anew(
     with Client() as client:
         leader = threads.submit(client._run, lead)
         assert entered.wait(20)
-        assert client._run(follow) == "second try"
+        if again:
+            assert client._run(follow, again=True) == "second try"
+        else:
+            with pytest.raises(RequestInterruptedError):
+                client._run(follow)
         with pytest.raises(kind):
             leader.result(20)
+        assert tries == 1 + again
         client._run(lambda: asyncio.sleep(0))
         check_quiet(client)
+
+
+@pytest.mark.parametrize(
+    ("again", "ask"),
+    [
+        (True, lambda client: client.get("http://127.0.0.1/", headers={"a": "b"})),
+        (True, lambda client: client.request("options", "http://127.0.0.1/")),
+        (True, lambda client: client.send(Request("GET", "http://127.0.0.1/"))),
+        (False, lambda client: client.request("GET", "http://127.0.0.1/", content=[b"once"])),
+        (False, lambda client: client.post("http://127.0.0.1/")),
+        (False, lambda client: client.send(Request("PUT", "http://127.0.0.1/", content=b"a"))),
+        (False, lambda client: client.stream("GET", "http://127.0.0.1/").__enter__()),
+    ],
+)
+def test_what_is_asked_once_more_is_safe_and_has_no_content(
+    again: bool, ask: Callable[[Client], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def see(call: _Call, closes: bool) -> None:
+        raise Seen(call.again)
+
+    with Client() as client, monkeypatch.context() as patched:
+        patched.setattr(client, "_see_through", see)
+        with pytest.raises(Seen, match=str(again)):
+            ask(client)
+
+
+def test_post_that_another_threads_interrupt_ends_is_not_sent_twice(
+    threads: ThreadPoolExecutor, gate: Gate
+) -> None:
+    """It is being answered, on the other thread's loop, when the signal comes."""
+
+    def interrupt(response: Response) -> None:
+        if response.request.method == "POST":
+            raise KeyboardInterrupt
+
+    with Client(event_hooks={"response": [interrupt]}) as client:
+        url = gate.server.url
+        leader = threads.submit(client.get, url("/leader"))
+        gate.await_requests("/leader")
+        follower = threads.submit(client.post, url("/now"))
+        with pytest.raises(RequestInterruptedError):
+            follower.result(20)
+        with pytest.raises(KeyboardInterrupt):
+            leader.result(20)
+        assert gate.paths.count(b"/now") == 1
+
+
+def test_signal_as_a_call_is_entered_costs_no_answer() -> None:
+    """Its handler raises an Exception, and the task dies before its first line."""
+    with serving_in_thread(says_the_path) as server, Client() as client:
+        interrupts = 0
+
+        def look(frame: Any, event: str, _: Any) -> None:  # which is not asked any more, then
+            nonlocal interrupts
+            if event == "call" and frame.f_code.co_name == "_perform":
+                interrupts += 1
+                raise TimeoutError("the alarm")
+
+        sys.setprofile(look)
+        try:
+            response = client.delete(server.url("/a"), timeout=20)
+        finally:
+            sys.setprofile(None)
+        assert (response.content, interrupts) == (b"/a", 1)
+        check_quiet(client)
+
+
+def test_close_ends_a_call_that_has_the_lead_and_has_not_begun(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client()
+    run_loop, leads, listed = client._run_loop, threading.Event(), threading.Event()
+
+    def late(call: _Call) -> None:
+        leads.set()
+        assert listed.wait(20)
+        run_loop(call)
+
+    monkeypatch.setattr(client, "_run_loop", late)
+    with refusing_port() as port:
+        leader = threads.submit(client.get, f"http://127.0.0.1:{port}/", headers={})
+        assert leads.wait(20)
+        closer = threads.submit(client.close)
+        while not client._closed:
+            assert not closer.done()
+        listed.set()
+        with pytest.raises((ClientClosedError, ConnectRefusedError)):
+            leader.result(20)
+        closer.result(20)
+    assert client._loop.is_closed()
+
+
+def test_interrupt_as_the_leader_leaves_costs_who_closes_no_wake_up(
+    threads: ThreadPoolExecutor,
+) -> None:
+    async def leads() -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    async def finish() -> None:
+        """Be done before the leader is."""
+
+    client, entered = Client(), threading.Event()
+    interrupted: list[str] = []
+    client._finish = finish  # type: ignore[method-assign]
+
+    def look(_: Any, event: str, called: Any) -> None:
+        if event == "c_return" and getattr(called, "__self__", None) in (client._waking, *wakes):
+            interrupted.append(called.__name__)
+            raise KeyboardInterrupt
+
+    def lead() -> None:
+        try:
+            client._run(leads)
+        finally:
+            sys.setprofile(None)
+
+    leader = threads.submit(lead)
+    assert entered.wait(20)
+    closer = threads.submit(client.close)
+    while not client._waking:
+        assert not closer.done()
+    wakes = list(client._waking)
+    (call,) = client._calls
+
+    def interrupt() -> None:
+        sys.setprofile(look)
+        call.task.cancel()
+
+    client._loop.call_soon_threadsafe(interrupt)
+    with pytest.raises((KeyboardInterrupt, ClientClosedError)):
+        leader.result(20)
+    closer.result(20)
+    assert interrupted
+    assert client._loop.is_closed()
+
+
+@pytest.mark.parametrize("at", ["_leader_leaves", "_free"])
+def test_close_that_was_interrupted_at_its_end_is_done_by_the_next(at: str) -> None:
+    client = Client()
+
+    def look(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_name == at:
+            raise KeyboardInterrupt
+
+    sys.setprofile(look)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            client.close()
+    finally:
+        sys.setprofile(None)
+    assert not client._loop.is_closed()
+    client.close()
+    assert client._loop.is_closed()
+    with pytest.raises(ClientClosedError):
+        client.get("http://127.0.0.1/")
 
 
 def test_handler_of_a_signal_that_raises_as_a_call_begins_costs_no_answer(
@@ -540,19 +713,30 @@ def test_client_that_could_not_be_made_says_nothing_more() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_client_refuses_to_work_in_a_forked_child_and_the_parents_goes_on() -> None:
-    with serving_in_thread(says_the_path) as server, Client() as client:
-        client.get(server.url())
-        with client._mutex:  # as another thread might hold it
+    class Holder:
+        """Forks with the client's mutex held, as another thread might hold it."""
+
+        def __init__(self, client: Client) -> None:
+            self.client = client
+            self.mutex = client._mutex
+
+        @synchronized("mutex")
+        def fork(self, url: str) -> int:
             pid = os.fork()
             if pid == 0:
                 status = 1
                 try:
-                    client.get(server.url())
+                    self.client.get(url)
                 except RuntimeError as error:
                     status = 0 if "fork" in str(error) else 2
                 finally:
-                    client.close()
+                    self.client.close()
                     os._exit(status)
+            return pid
+
+    with serving_in_thread(says_the_path) as server, Client() as client:
+        client.get(server.url())
+        pid = Holder(client).fork(server.url())
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         for number in range(3):
             assert client.get(server.url(f"/{number}")).content == b"/%d" % number

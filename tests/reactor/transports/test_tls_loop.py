@@ -381,6 +381,41 @@ def test_hello_that_a_reader_has_received_already_begins_the_handshake(
     assert real_loop.run_until_complete(main()) == b"ping"
 
 
+def test_reader_that_was_full_before_start_tls_is_not_flooded_after(real_loop: EventLoop) -> None:
+    limit = 200  # a hello is more than twice that
+    most: asyncio.Future[int] = real_loop.create_future()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not reader._paused:  # type: ignore[attr-defined] # noqa: ASYNC110 # it has the hello
+            await asyncio.sleep(0)
+        await writer.start_tls(server_default())
+        buffered = 0
+        for _ in range(20_000):  # in which a flood would come
+            await asyncio.sleep(0)
+            buffered = max(buffered, len(reader._buffer))  # type: ignore[attr-defined]
+        most.set_result(buffered)
+        writer.transport.abort()
+
+    def flood(port: int) -> None:
+        raw = socket.create_connection(("127.0.0.1", port), 20)
+        with (
+            contextlib.suppress(OSError),
+            client_default().wrap_socket(raw, server_hostname=HOST) as tls,
+        ):
+            for _ in range(8):
+                tls.sendall(LARGE)
+
+    async def main() -> int:
+        async with await asyncio.start_server(handle, "127.0.0.1", 0, limit=limit) as server:
+            port = server.sockets[0].getsockname()[1]
+            flooding = real_loop.run_in_executor(None, flood, port)
+            buffered = await most
+            await flooding
+            return buffered
+
+    assert real_loop.run_until_complete(main()) < len(LARGE) // 2
+
+
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_stock_asyncio_is_a_client_of_ours(real_loop: EventLoop, upgrade: bool) -> None:
     def in_thread(port: int) -> None:
