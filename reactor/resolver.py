@@ -3,14 +3,19 @@
 Owns: the threads that ask getaddrinfo(3), what is kept of their answers, the order of
 attempts.  May not touch: sockets; an attempt is whatever the caller's function starts.
 Invariant: when ``race`` returns or raises, every attempt but the one it returns was closed.
+
+The threads are ``_thread``'s, fed by a queue that is written in C. To start one of ``threading``'s,
+or to hand work to an executor, takes locks in Python code, and a signal handler that raises there
+may leave them held for good (``reactor.locks``): every executor of the process stood still.
 """
 
 from __future__ import annotations
 
+import _thread
 import asyncio
-import concurrent.futures
 import contextlib
 import functools
+import queue
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -137,8 +142,9 @@ class Resolver:
         self._max_cached = max_cached
         self._ttl_seconds = ttl_seconds
         self._negative_ttl_seconds = negative_ttl_seconds
-        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
-        self._asked: set[concurrent.futures.Future[Rows]] = set()
+        self._jobs: queue.SimpleQueue[Callable[[], object] | None] | None = None
+        self._threads = 0
+        self._asked: set[tuple[str, int]] = set()  # what no thread has answered yet
         self._answers: OrderedDict[tuple[str, int], _Answer] = OrderedDict()
         self._flights: dict[tuple[str, int], asyncio.Future[_Answer]] = {}
         self._failures: OrderedDict[str, float] = OrderedDict()  # address -> when to forget it
@@ -236,22 +242,30 @@ class Resolver:
 
         A resolver that asks somebody else than getaddrinfo(3) overrides this.
         """
-        if self._executor is None:
-            self._executor = concurrent.futures.ThreadPoolExecutor(
-                self._max_threads, thread_name_prefix="cyreactor-resolver"
-            )
+        if self._jobs is None:
+            self._jobs = queue.SimpleQueue()
+        self._asked.add((host, family))
         loop = asyncio.get_running_loop()
-        asked = self._executor.submit(_look_up, host, family)
-        self._asked.add(asked)
+        self._jobs.put(functools.partial(self._look_up, loop, host, family))
+        if self._threads < min(len(self._asked), self._max_threads):
+            try:
+                _thread.start_new_thread(_work, (self._jobs,))
+            except RuntimeError:  # there can be no more threads
+                if not self._threads:
+                    raise
+            else:
+                self._threads += 1
 
-        def done(asked: concurrent.futures.Future[Rows]) -> None:
-            self._asked.discard(asked)
-            if not asked.cancelled():
-                result = asked.exception() or asked.result()
-                with contextlib.suppress(RuntimeError):  # the loop is closed
-                    loop.call_soon_threadsafe(self._answered, host, family, result)
-
-        asked.add_done_callback(done)
+    def _look_up(self, loop: asyncio.AbstractEventLoop, host: str, family: int) -> None:
+        """Look a name up, in a thread, and tell the loop."""
+        result: Rows | BaseException
+        try:
+            result = socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        except BaseException as error:  # noqa: BLE001 - raised where the name is waited for
+            result = error
+        self._asked.discard((host, family))
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(self._answered, host, family, result)
 
     def forget(self) -> None:
         """Forget all answers and failures, as after a change of network."""
@@ -259,18 +273,33 @@ class Resolver:
         self._failures.clear()
 
     def close(self) -> None:
-        """End the threads, but for those whose look-up is under way: they end after it."""
+        """End the threads, each once its look-up is over; what waits its turn is not looked up."""
         flights, self._flights = self._flights, {}
         for flight in flights.values():
             if not flight.get_loop().is_closed():
                 flight.cancel()
-        if self._executor is not None:
-            self._executor.shutdown(wait=not self._asked, cancel_futures=True)
-            self._executor = None
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        jobs, self._jobs, self._threads = self._jobs, None, 0
+        self._asked.clear()
+        if jobs is not None:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    jobs.get_nowait()
+            jobs.put(None)
+
+    def __del__(self) -> None:
+        if getattr(self, "_jobs", None) is not None:
+            self._dismiss()
 
 
-def _look_up(host: str, family: int) -> Rows:
-    return socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+def _work(jobs: queue.SimpleQueue[Callable[[], object] | None]) -> None:
+    """Do what is put into the queue, in a thread, until that is ``None``, which ends them all."""
+    while (job := jobs.get()) is not None:
+        job()
+        del job  # which has the resolver
+    jobs.put(None)
 
 
 def _with_port(address: tuple[Any, ...], port: int) -> tuple[Any, ...]:

@@ -9,7 +9,6 @@ Invariant: a protocol is touched on the loop's thread alone; a thread that stops
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import os
 import threading
@@ -26,6 +25,65 @@ from reactor.manager.sight import PoolStats
 __all__ = ["BlockingConnectionManager"]
 
 T = TypeVar("T")
+
+
+class _Call:
+    """A coroutine that a thread waits for.
+
+    The thread sleeps on a lock.  A future of ``concurrent``'s has a condition, which Python code
+    takes: a signal handler that raises there may leave it held, and the loop's thread asleep on it
+    for good (``reactor.locks``).
+    """
+
+    __slots__ = ("coroutine", "error", "is_over", "result", "task", "wake")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.coroutine = coroutine
+        self.task: asyncio.Task[Any] | None = None
+        self.is_over = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+    def wait(self, timeout: float | None) -> None:
+        """Sleep until the coroutine is done; ``TimeoutError`` if that takes too long (seconds)."""
+        if timeout is not None:
+            timeout = min(max(timeout, 0), threading.TIMEOUT_MAX)
+        if not self.wake.acquire(timeout=-1 if timeout is None else timeout):
+            raise TimeoutError
+
+    def begin(self, loop: EventLoop) -> None:
+        """On the loop: make the coroutine's task."""
+        if self.is_over:
+            self.coroutine.close()
+            return
+        self.task = loop.create_task(self.coroutine)
+        self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            self.result = task.result()
+        self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """Wake the thread, once; on the loop, or when that is over."""
+        if not self.is_over:
+            self.is_over = True
+            self.error = error
+            with contextlib.suppress(RuntimeError):  # woken by another thread just now
+                self.wake.release()
+
+    def give_up(self, undo: Callable[[], object] | None) -> None:
+        """On the loop: the thread waits no longer."""
+        self.is_over = True
+        if self.task is None:
+            self.coroutine.close()  # interrupted before the loop was told
+        else:
+            self.task.cancel()
+        if undo is not None:
+            undo()
 
 
 class BlockingConnectionManager:
@@ -55,7 +113,7 @@ class BlockingConnectionManager:
             raise TypeError(f"the manager has its options already: {', '.join(options)}")
         self._closed = False
         self._mutex = Mutex()
-        self._calls: set[concurrent.futures.Future[Any]] = set()  # that a thread waits for
+        self._calls: set[_Call] = set()  # that a thread waits for
         self._process = os.getpid()
         self._thread: threading.Thread | None = None
         if manager is not None and loop is not None:
@@ -147,30 +205,40 @@ class BlockingConnectionManager:
         timeout: float | None = None,
     ) -> T:
         """Run *coroutine* on the loop and wait; *undo* it, there, if the wait is cut short."""
+        call = _Call(coroutine)
         try:
             self._check_use()
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except BaseException:
             coroutine.close()
-            self._check_open()  # the loop may have been closed meanwhile
             raise
-        self._calls.add(future)
-        if self._closed and self._thread is not None:
-            future.cancel()  # the loop may have ended without hearing of it
         try:
-            return future.result(timeout)
-        except concurrent.futures.CancelledError:
+            self._calls.add(call)
+            self._hand_over(call)
+            call.wait(timeout)
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, all is over
+                self._loop.call_soon_threadsafe(call.give_up, undo)
+            raise
+        finally:
+            self._calls.discard(call)
+        if isinstance(call.error, asyncio.CancelledError):
             if self._loop.is_closed():
                 coroutine.close()  # it may never have begun
             raise PoolClosedError from None
-        except BaseException:
-            future.cancel()
-            if undo is not None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed, all is over
-                    self._loop.call_soon_threadsafe(undo)
+        if call.error is not None:
+            raise call.error
+        result: T = call.result
+        return result
+
+    def _hand_over(self, call: _Call) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call.begin, self._loop)
+        except RuntimeError:
+            call.coroutine.close()
+            self._check_open()  # the loop may have been closed meanwhile
             raise
-        finally:
-            self._calls.discard(future)
+        if self._closed and self._thread is not None:
+            call.end(asyncio.CancelledError())  # the loop may have ended without hearing of it
 
     def _check_open(self) -> None:
         if self._closed or (self._thread is not None and self._loop.is_closed()):
@@ -209,7 +277,7 @@ class BlockingConnectionManager:
         self._closed = True
         if self._thread is not None:
             for call in list(self._calls):  # whatever the loop did not hear of any more
-                call.cancel()
+                call.end(asyncio.CancelledError())
 
     async def _finish(self, timeout: float) -> None:
         """On the loop: close all and end what other threads are still waiting for."""

@@ -346,6 +346,8 @@ def test_signal_as_the_loop_begins_or_ends_to_run_is_not_lost(
 
 
 @POSIX
+# A handler may raise within a finalizer, too, where it is told and goes nowhere.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals come at random times here")
 def test_interrupted_at_any_time_the_loop_gives_its_thread_back() -> None:
     """Else the next signal would be written to whatever descriptor has that number by then."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import gc
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -45,7 +47,7 @@ def test_literal_address_is_resolved_without_a_thread(
     assert loop.run_until_complete(resolver.resolve(host, 80)) == expected
     assert loop.run_until_complete(resolver.resolve(host, 80, family)) == expected
     assert threading.active_count() == before
-    assert resolver._executor is None
+    assert resolver._jobs is None
 
 
 @pytest.mark.parametrize(("host", "family"), [("127.0.0.1", V6), ("::1", V4)])
@@ -85,7 +87,7 @@ def test_name_is_resolved_in_a_thread_of_the_resolvers_own(
     asked: list[Any] = []
 
     def getaddrinfo(*args: Any) -> list[Any]:
-        asked.append((threading.current_thread().name, args))
+        asked.append((threading.get_ident(), args))
         row = (V4, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
         return [(*row, (f"10.0.0.{n}", 80)) for n in range(MAX_ADDRESSES + 5)]
 
@@ -93,8 +95,8 @@ def test_name_is_resolved_in_a_thread_of_the_resolvers_own(
     resolver = Resolver(1)
     infos = patient.run_until_complete(resolver.resolve("name", 80, V4))
     assert [each.address for each in infos] == [(f"10.0.0.{n}", 80) for n in range(MAX_ADDRESSES)]
-    name, args = asked[0]
-    assert name.startswith("cyreactor-resolver")
+    thread, args = asked[0]
+    assert thread != threading.get_ident()
     assert args == ("name", 0, V4, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     resolver.close()
     resolver.close()
@@ -138,13 +140,12 @@ def test_cancelled_look_up_disturbs_neither_loop_nor_resolver(
 def test_close_does_not_wait_for_a_stuck_look_up(
     patient: EventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-    threads: list[threading.Thread] = []
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def getaddrinfo(*_: Any) -> list[Any]:
-        threads.append(threading.current_thread())
         begun.set()
         go_on.wait(20)
+        ended.set()
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -161,8 +162,69 @@ def test_close_does_not_wait_for_a_stuck_look_up(
 
     patient.run_until_complete(main())
     go_on.set()
-    for thread in threads:
-        thread.join(20)
+    assert ended.wait(20)
+
+
+def test_threads_end_with_a_resolver_that_is_dropped(
+    patient: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(V4, 1, 6, "", ("10.0.0.1", 0))])
+    resolver = Resolver(2)
+
+    async def main(resolver: Resolver) -> None:
+        await asyncio.gather(resolver.resolve("one", 80), resolver.resolve("two", 80))
+
+    patient.run_until_complete(main(resolver))
+    jobs = resolver._jobs
+    assert jobs is not None
+    del resolver
+    gc.collect()
+    assert jobs.get(timeout=20) is None  # the last one has put it back
+
+
+# A handler may raise within a finalizer, too, where it is told and goes nowhere.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals come at random times here")
+def test_interrupted_at_any_time_look_ups_go_on(
+    patient: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def getaddrinfo(host: str, *_: Any) -> list[Any]:
+        return [(V4, 1, 6, "", ("10.0.0.1", 0))]
+
+    async def main() -> None:
+        interrupted = number = 0
+        while interrupted < 500:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + interrupted % 7 * 0.00001)
+                for _ in range(1_000):
+                    number += 1
+                    resolver._ask(f"n{number}", V4)
+            except Interrupted:
+                interrupted += 1
+            await asyncio.sleep(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        async with asyncio.timeout(20):
+            await resolver.resolve("last", 80)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(3):
+            resolver = Resolver(4)
+            patient.run_until_complete(main())
+            assert resolver._threads <= 4
+            resolver.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    with concurrent.futures.ThreadPoolExecutor() as threads:  # anybody's
+        assert threads.submit(int, "7").result(20) == 7
 
 
 def test_resolver_without_threads_is_refused() -> None:

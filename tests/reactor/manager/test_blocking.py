@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +23,7 @@ from reactor import (
     new_event_loop,
     run,
 )
+from reactor.manager.blocking import _Call
 from tests.reactor.manager.peer import Asker, Echo
 
 THREADS = 8
@@ -104,6 +107,37 @@ class Interrupted(Exception):
     """Stands for a KeyboardInterrupt."""
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+# A handler may raise within a finalizer, too, where it is told and goes nowhere.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals come at random times here")
+def test_interrupted_at_any_time_the_manager_goes_on() -> None:
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    async def one() -> int:
+        return 1
+
+    interrupted = 0
+    until = time.monotonic() + 20
+    with BlockingConnectionManager() as manager:
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            while interrupted < 500 and time.monotonic() < until:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0001 + interrupted % 7 * 0.00001)
+                    for _ in range(100):
+                        manager.run(one())
+                except Interrupted:
+                    interrupted += 1
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                assert manager.run(one(), timeout=20) == 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert interrupted == 500
+
+
 @pytest.mark.parametrize("has_it", [True, False])
 @pytest.mark.parametrize("is_warm", [True, False])
 def test_thread_that_is_interrupted_leaves_nothing_leased(
@@ -113,22 +147,17 @@ def test_thread_that_is_interrupted_leaves_nothing_leased(
     with BlockingConnectionManager(max_connections=1) as manager:
         if is_warm:
             manager.release(manager.acquire(Asker, "127.0.0.1", port))
-        real = asyncio.run_coroutine_threadsafe
+        real = _Call.wait
 
-        def interrupting(coroutine: Any, loop: Any) -> Any:
-            future = real(coroutine, loop)
-            if coroutine.cr_code.co_name != "work":
-                return future
+        def interrupted(call: _Call, timeout: float | None) -> None:
+            if call.coroutine.cr_code.co_name != "work":  # type: ignore[attr-defined]
+                real(call, timeout)
+                return
             if has_it:
-                future.result()
+                real(call, timeout)
+            raise Interrupted
 
-            def result(timeout: float | None = None) -> Any:
-                raise Interrupted
-
-            future.result = result  # type: ignore[method-assign]
-            return future
-
-        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupting)
+        monkeypatch.setattr(_Call, "wait", interrupted)
         with pytest.raises(Interrupted):
             manager.acquire(Asker, "127.0.0.1", port)
         while (stats := manager.stats())["leased"] or stats["opening"] or stats["waiting"]:
@@ -256,7 +285,7 @@ def test_call_that_comes_when_the_loop_has_just_stopped_does_not_hang(
     """It passed the check before; what the loop was told then it never looks at."""
     manager = BlockingConnectionManager()
     loop: Any = manager._loop
-    real, real_close = asyncio.run_coroutine_threadsafe, loop.close
+    real, real_close = manager._hand_over, loop.close
     closer = threading.Thread(target=manager.close)
     told = threading.Event()
 
@@ -264,19 +293,20 @@ def test_call_that_comes_when_the_loop_has_just_stopped_does_not_hang(
         told.wait(30)
         real_close()
 
-    def tell_late(coroutine: Any, loop: Any) -> Any:
+    def tell_late(call: _Call) -> None:
         if threading.current_thread() is closer:
-            return real(coroutine, loop)
+            real(call)
+            return
         closer.start()
         while loop.is_running():
             pass
         try:
-            return real(coroutine, loop)
+            real(call)
         finally:
             told.set()
 
     loop.close = close
-    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", tell_late)
+    monkeypatch.setattr(manager, "_hand_over", tell_late)
     with ThreadPoolExecutor(1) as threads, pytest.raises(PoolClosedError):
         threads.submit(manager.stats).result()
     closer.join()
