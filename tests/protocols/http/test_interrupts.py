@@ -129,6 +129,8 @@ def interrupted_at(point: int, work: Callable[[], object]) -> str | None:
             return
         if code.co_filename == __file__ and code not in [each.__code__ for each in CALLERS]:
             return
+        if code.co_name == "__del__":
+            return  # what is raised there goes nowhere
         passed += 1
         if passed > point:
             returned = f", {argument!r} returned" if event == "c_return" else ""
