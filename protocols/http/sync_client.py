@@ -414,7 +414,7 @@ class Client(Turns):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_closed", True) or self._pid != os.getpid():
+        if getattr(self, "_closed", True) or self._pid != os.getpid() or sys.is_finalizing():
             return
         shown = repr(self)
         with warnings.catch_warnings():  # of the loop's own: there is one thing unclosed
