@@ -142,7 +142,7 @@ class Client(Turns):
 
     def request(self, method: str, url: str | URL, **options: Any) -> Response:
         """Send a request; see ``AsyncClient.request`` for the options."""
-        again = method.upper() in REPEATABLE and options.keys().isdisjoint(CONTENT)
+        again = str(method).upper() in REPEATABLE and options.keys().isdisjoint(CONTENT)
         return self._run(lambda: self._async.request(method, url, **options), again=again)
 
     def build_request(self, method: str, url: str | URL, **options: Any) -> Request:
@@ -157,7 +157,7 @@ class Client(Turns):
         """
         if stream:
             return self.stream_request(request, **options).__enter__()
-        again = request.method in REPEATABLE and request.body is None
+        again = getattr(request, "method", None) in REPEATABLE and request.body is None
         return self._run(lambda: self._async.send(request, **options), again=again)
 
     def stream(self, method: str, url: str | URL, **options: Any) -> BlockingStreamBlock:
@@ -395,6 +395,8 @@ class Client(Turns):
         """Return a lock that is released once nobody leads, or ``None`` where nobody does."""
         if self._leader is None:
             return None
+        if self._leader == threading.get_ident():
+            raise RuntimeError("the client was called by what itself is calling")
         wake = _held_lock()
         self._waking.append(wake)
         return wake

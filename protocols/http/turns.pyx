@@ -1,8 +1,9 @@
 """What is called for each blocking request: one exchange on the calling thread, and no loop run.
 
 Owns: the way of a plain request (``protocols.http.calls``), and of a piece of a streamed body,
-while nobody else uses the client.
-May not touch: the turns of several threads, and whatever needs the loop to run: that is
+while nobody else uses the client; and of the turns of several threads the steps that no signal may
+cut in two.
+May not touch: the rest of these turns, and whatever needs the loop to run: that is
 ``protocols.http.sync_client``'s, which derives from ``Turns`` and takes over where this way ends.
 Invariant: a thread that leads alone resigns, or hands its lead to a call that resigns, on every
 way out.

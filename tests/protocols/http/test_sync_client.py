@@ -520,6 +520,21 @@ def test_interrupt_as_the_leader_leaves_costs_who_closes_no_wake_up(
     assert client._loop.is_closed()
 
 
+def test_close_within_close_is_told_so_and_does_not_wait_for_itself() -> None:
+    """As in a handler of a signal that comes meanwhile."""
+    client = Client()
+    finish = client._finish
+
+    async def closes_again() -> None:
+        with pytest.raises(RuntimeError, match="called by what itself is calling"):
+            client.close()
+        await finish()
+
+    client._finish = closes_again  # type: ignore[method-assign]
+    client.close()
+    assert client._loop.is_closed()
+
+
 @pytest.mark.parametrize("at", ["_leader_leaves", "_free"])
 def test_close_that_was_interrupted_at_its_end_is_done_by_the_next(at: str) -> None:
     client = Client()
