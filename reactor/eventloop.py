@@ -354,9 +354,9 @@ class EventLoop(Reactor, _Cold):
         transport.set_protocol(layer)
         layer.connection_made(transport)
         if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
-            early = _taken_unread(protocol)
-            if early:
-                layer.data_received(early)
+            reader: Any = getattr(protocol, "_stream_reader", None)
+            if reader is not None:
+                _hand_over(reader, layer)
         transport.resume_reading()
         await waiter
         return layer.app_transport
@@ -507,15 +507,15 @@ def _has_child_watcher() -> bool:
     return not isinstance(watcher, needless)
 
 
-def _taken_unread(protocol: Any) -> bytes:
-    """Take out of a stream's reader what it has received and nobody has read."""
-    reader = protocol._stream_reader
-    if reader is None:
-        return b""
+def _hand_over(reader: Any, layer: TLSProtocol) -> None:
+    """Let TLS have what a stream's reader has received and nobody has read."""
     unread = bytes(reader._buffer)
     reader._buffer.clear()
     reader._paused = False  # or it would never pause its new transport
-    return unread
+    if unread:
+        layer.data_received(unread)
+    if reader.at_eof():
+        layer.eof_received()
 
 
 def _nothing() -> None:

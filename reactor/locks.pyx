@@ -27,7 +27,8 @@ cdef class Mutex:
     cdef object call(self, method, tuple args, dict kwargs):
         cdef unsigned long thread = PyThread_get_thread_ident()
         if self.owner == thread and self.is_held:
-            raise RuntimeError(f"{method.__qualname__} was called by what it has interrupted")
+            shown = getattr(method, "__qualname__", method)
+            raise RuntimeError(f"{shown} was called by what it has interrupted")
         self.lock.acquire()
         self.owner = thread
         self.is_held = True
@@ -50,12 +51,15 @@ def synchronized(str name not None):
     Raises:
         RuntimeError: in a call, when the thread holds the mutex: a signal handler that calls what
             the signal has interrupted would wait for itself.
-        AttributeError: in a call, when the object has no such attribute.
+        AttributeError, TypeError: in a call, when the object has no such attribute, or it is no
+            `Mutex`.
     """
     def of(method):
         @cython.binding(True)       # a method, not a function of C's
-        def holding_mutex(*args, **kwargs):
-            cdef Mutex mutex = getattr(args[0], name)
-            return mutex.call(method, args, kwargs)
+        def holding_mutex(self, *args, **kwargs):
+            cdef object mutex = getattr(self, name)
+            if type(mutex) is not Mutex:
+                raise TypeError(f"{name} is no Mutex, but {mutex!r}")
+            return (<Mutex>mutex).call(method, (self, *args), kwargs)
         return wraps(method)(holding_mutex)
     return of

@@ -246,24 +246,31 @@ class Resolver:
             self._jobs = queue.SimpleQueue()
         self._asked.add((host, family))
         loop = asyncio.get_running_loop()
-        self._jobs.put(functools.partial(self._look_up, loop, host, family))
+        self._jobs.put(functools.partial(self._look_up, loop, self._asked, host, family))
         if self._threads < min(len(self._asked), self._max_threads):
             try:
                 _thread.start_new_thread(_work, (self._jobs,))
             except RuntimeError:  # there can be no more threads
                 if not self._threads:
+                    self._dismiss()
                     raise
             else:
                 self._threads += 1
 
-    def _look_up(self, loop: asyncio.AbstractEventLoop, host: str, family: int) -> None:
+    def _look_up(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        asked: set[tuple[str, int]],
+        host: str,
+        family: int,
+    ) -> None:
         """Look a name up, in a thread, and tell the loop."""
         result: Rows | BaseException
         try:
             result = socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         except BaseException as error:  # noqa: BLE001 - raised where the name is waited for
             result = error
-        self._asked.discard((host, family))
+        asked.discard((host, family))
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(self._answered, host, family, result)
 
@@ -282,7 +289,7 @@ class Resolver:
 
     def _dismiss(self) -> None:
         jobs, self._jobs, self._threads = self._jobs, None, 0
-        self._asked.clear()
+        self._asked = set()  # what is under way has the old one
         if jobs is not None:
             with contextlib.suppress(queue.Empty):
                 while True:

@@ -15,6 +15,7 @@ from reactor.core cimport Reactor
 import signal
 import sys
 from asyncio import _set_running_loop
+from asyncio.constants import DEBUG_STACK_DEPTH
 
 cdef object set_running_loop = _set_running_loop
 cdef object get_hooks = sys.get_asyncgen_hooks
@@ -30,8 +31,7 @@ def run_forever(Reactor loop not None):
             firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook
         )
         set_running_loop(loop)
-        if loop._debug:
-            loop._set_coroutine_origin_tracking(True)
+        track_origins(loop, loop._debug)
         arm_signals(loop)
         try:
             loop._run()
@@ -42,7 +42,20 @@ def run_forever(Reactor loop not None):
         loop._thread_id = None
         set_running_loop(None)
         set_hooks(*hooks)
-        loop._set_coroutine_origin_tracking(False)
+        track_origins(loop, False)
+
+
+cdef int track_origins(Reactor loop, bint enabled) except -1:
+    """What ``BaseEventLoop._set_coroutine_origin_tracking`` does, and with its attributes."""
+    if enabled == loop._coroutine_origin_tracking_enabled:
+        return 0
+    if enabled:
+        loop._coroutine_origin_tracking_saved_depth = sys.get_coroutine_origin_tracking_depth()
+        sys.set_coroutine_origin_tracking_depth(DEBUG_STACK_DEPTH)
+    else:
+        sys.set_coroutine_origin_tracking_depth(loop._coroutine_origin_tracking_saved_depth)
+    loop._coroutine_origin_tracking_enabled = enabled
+    return 0
 
 
 def arm_signals(Reactor loop not None):

@@ -37,7 +37,7 @@ from protocols.http.request import Request
 from protocols.http.response import Response
 from protocols.http.streams import BlockingStreamBlock
 from protocols.http.timeouts import Timeout
-from protocols.http.turns import Turns
+from protocols.http.turns import Turns, may_repeat
 from protocols.http.url import URL
 from reactor import new_event_loop
 from reactor.locks import synchronized
@@ -113,7 +113,6 @@ class Client(Turns):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(AsyncClient(**options), new_event_loop())
-        self._waking: list[threading.Lock] = []  # of those who wait until nobody leads
         self._interrupt: BaseException | None = None  # for the leader, out of another's call
         self._pid = os.getpid()
         self._closed = False
@@ -143,6 +142,7 @@ class Client(Turns):
     def request(self, method: str, url: str | URL, **options: Any) -> Response:
         """Send a request; see ``AsyncClient.request`` for the options."""
         again = str(method).upper() in REPEATABLE and options.keys().isdisjoint(CONTENT)
+        again = again and may_repeat(options)
         return self._run(lambda: self._async.request(method, url, **options), again=again)
 
     def build_request(self, method: str, url: str | URL, **options: Any) -> Request:
@@ -251,7 +251,11 @@ class Client(Turns):
         if isinstance(call.error, asyncio.CancelledError):
             raise ClientClosedError("the client was closed") from None
         if call.error is not None:
-            raise call.error
+            error, call.error = call.error, None
+            try:
+                raise error
+            finally:
+                del error  # which has a traceback, which has this frame
         return call.result
 
     @synchronized("_mutex")
@@ -370,25 +374,32 @@ class Client(Turns):
         Calls of other threads may go on for the time that ``ConnectionManager.close`` gives
         them; after that they raise ``ClientClosedError``.
         """
-        if self._loop.is_closed() or self._pid != os.getpid():
+        if self._pid != os.getpid():
             return
-        if not self._closed:
-            try:
-                self._run(self._finish, again=True, closes=True)
-            except ClientClosedError:
-                pass  # another thread does it
-            except BaseException:
-                self._closed = self._loop.is_closed()
-                raise
-        while (wake := self._leader_leaves()) is not None:
-            while not wake.acquire(timeout=SLEEP_SECONDS):
-                pass
-        self._free()
+        while not self._loop.is_closed():
+            if not self._closed:
+                try:
+                    self._run(self._finish, again=True, closes=True)
+                except ClientClosedError:
+                    pass  # another thread does it, or is interrupted, and it is done here
+                except BaseException:
+                    self._reopen()
+                    raise
+            while (wake := self._leader_leaves()) is not None:
+                while not wake.acquire(timeout=SLEEP_SECONDS):
+                    pass
+            self._free()
+
+    @synchronized("_mutex")
+    def _reopen(self) -> None:
+        """Be open again, unless another thread has freed the loop."""
+        self._closed = self._loop.is_closed()
 
     @synchronized("_mutex")
     def _free(self) -> None:
-        """Close the loop, which nobody runs; a second time it does nothing."""
-        self._loop.close()
+        """Close the loop, if all was finished and nobody runs it."""
+        if self._closed and self._leader is None:
+            self._loop.close()
 
     @synchronized("_mutex")
     def _leader_leaves(self) -> threading.Lock | None:

@@ -18,6 +18,7 @@ cdef class Turns:
     cdef public object _leader          # the thread that runs the loop or is to, or None
     cdef public bint _alone             # the leader runs no loop: it waits for its one exchange
     cdef public bint _closed
+    cdef public list _waking            # locks on which closing threads sleep until nobody leads
 
     cdef object ask(self, str method, object url, dict options)
     # Lead, and return the response; None when that cannot be, and nothing was sent.

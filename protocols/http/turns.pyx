@@ -75,6 +75,7 @@ cdef class Turns:
         self._loop = loop
         self._mutex = Mutex()
         self._calls = {}
+        self._waking = []
 
     def get(self, url, **options):
         """GET *url*; see ``AsyncClient.get``."""
@@ -93,7 +94,7 @@ cdef class Turns:
                 response = self.go_alone(prepared, method, url)
         if response is None:
             send = self._async.get if method == "GET" else self._async.head
-            return self._run(partial(send, url, **options), again=True)
+            return self._run(partial(send, url, **options), again=may_repeat(options))
         return response
 
     cdef Response go_alone(self, Prepared prepared, str method, object url):
@@ -278,7 +279,7 @@ cdef class Turns:
         return 0
 
     cdef int resign(self, object thread) except -1:
-        if self._mutex.is_held or self._calls or self._closed:
+        if self._mutex.is_held or self._calls or self._closed or self._waking:
             self._resign(None)
         else:
             self._leader = None
@@ -296,3 +297,15 @@ def give_task(client, call):
         call.ended = partial(client._ended, call)
         task.add_done_callback(call.ended)
         call.task = task
+
+
+def may_repeat(options):
+    """Return whether a request without content that has these options can be made once more.
+
+    A generator of parameters, fields or cookies is empty by then; what has a length is not.
+    """
+    for name in ("params", "headers", "cookies"):
+        value = options.get(name)
+        if value is not None and not hasattr(value, "__len__"):
+            return False
+    return True

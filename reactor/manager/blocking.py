@@ -58,8 +58,13 @@ class _Call:
         if self.is_over:
             self.coroutine.close()
             return
-        self.task = loop.create_task(self.coroutine)
-        self.task.add_done_callback(self._ended)
+        try:
+            self.task = loop.create_task(self.coroutine)
+        except Exception as error:  # noqa: BLE001 - a task factory's, raised in the thread
+            self.coroutine.close()
+            self.end(error)
+        else:
+            self.task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -205,6 +210,8 @@ class BlockingConnectionManager:
         timeout: float | None = None,
     ) -> T:
         """Run *coroutine* on the loop and wait; *undo* it, there, if the wait is cut short."""
+        if not asyncio.iscoroutine(coroutine):
+            raise TypeError(f"a coroutine is needed, not {coroutine!r}")
         call = _Call(coroutine)
         try:
             self._check_use()
@@ -226,7 +233,11 @@ class BlockingConnectionManager:
                 coroutine.close()  # it may never have begun
             raise PoolClosedError from None
         if call.error is not None:
-            raise call.error
+            error, call.error = call.error, None
+            try:
+                raise error
+            finally:
+                del error  # which has a traceback, which has this frame
         result: T = call.result
         return result
 

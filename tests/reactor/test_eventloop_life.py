@@ -349,7 +349,8 @@ def test_signal_as_the_loop_begins_or_ends_to_run_is_not_lost(
 # A handler may raise within a finalizer, too, where it is told and goes nowhere.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals come at random times here")
-def test_interrupted_at_any_time_the_loop_gives_its_thread_back() -> None:
+@pytest.mark.parametrize("debug", [False, True])
+def test_interrupted_at_any_time_the_loop_gives_its_thread_back(debug: bool) -> None:
     """Else the next signal would be written to whatever descriptor has that number by then."""
 
     class Interrupted(BaseException):
@@ -363,6 +364,7 @@ def test_interrupted_at_any_time_the_loop_gives_its_thread_back() -> None:
     interrupted = 0
     until = time.monotonic() + 20
     loop = EventLoop()
+    loop.set_debug(debug)
     try:
         while interrupted < 1_000 and time.monotonic() < until:
             try:
@@ -376,6 +378,7 @@ def test_interrupted_at_any_time_the_loop_gives_its_thread_back() -> None:
             assert not loop.is_running()
             assert asyncio._get_running_loop() is None
             assert sys.get_asyncgen_hooks() == hooks
+            assert sys.get_coroutine_origin_tracking_depth() == 0
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -60,6 +60,13 @@ def test_what_the_method_raises_comes_out_and_the_lock_is_free() -> None:
 def test_without_the_lock_nothing_runs() -> None:
     with pytest.raises(AttributeError, match="missing"):
         Counter().lack()
+    counter = Counter()
+    counter.lock = None  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="lock is no Mutex, but None"):
+        counter.add()
+    with pytest.raises(TypeError):
+        Counter.add()  # type: ignore[call-arg]
+    assert Counter.add(self=Counter(), number=3) == 3
     with pytest.raises(TypeError):
         synchronized(None)  # type: ignore[arg-type]
 

@@ -165,6 +165,65 @@ def test_close_does_not_wait_for_a_stuck_look_up(
     assert ended.wait(20)
 
 
+def test_look_up_from_before_the_close_takes_no_thread_from_those_after(
+    patient: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = [threading.Event(), threading.Event()]
+    begun: list[str] = []
+
+    def getaddrinfo(host: str, *_: Any) -> list[Any]:
+        begun.append(host)
+        if host == "hangs":
+            hanging[begun.count("hangs") - 1].wait(20)
+        return [(V4, 1, 6, "", ("10.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    resolver = Resolver(2)
+
+    async def main() -> None:
+        for times in (1, 2):
+            task = asyncio.ensure_future(resolver.resolve("hangs", 80))
+            while begun.count("hangs") < times:  # noqa: ASYNC110 - it is a thread's
+                await asyncio.sleep(0)
+            if times == 1:
+                resolver.close()
+                await asyncio.wait([task])
+        hanging[0].set()
+        async with asyncio.timeout(20):
+            for number in range(20):
+                assert await resolver.resolve(f"n{number}", 80)
+        hanging[1].set()
+        await task
+
+    patient.run_until_complete(main())
+    resolver.close()
+
+
+def test_look_up_for_which_there_is_no_thread_fails_and_leaves_nothing(
+    patient: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def getaddrinfo(host: str, *_: Any) -> list[Any]:
+        begun.append(host)
+        return [(V4, 1, 6, "", ("10.0.0.1", 0))]
+
+    def refuse(*_: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    resolver = Resolver(2)
+    with monkeypatch.context() as full:
+        full.setattr("reactor.resolver._thread.start_new_thread", refuse)
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                patient.run_until_complete(resolver.resolve("name", 80))
+    assert resolver._asked == set()
+    assert patient.run_until_complete(resolver.resolve("name", 80))
+    assert begun == ["name"]
+    resolver.close()
+
+
 def test_threads_end_with_a_resolver_that_is_dropped(
     patient: EventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

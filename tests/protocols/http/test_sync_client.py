@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -388,6 +389,9 @@ def test_interrupt_out_of_anothers_call_is_the_leaders_and_the_call_begins_anew_
         (True, lambda client: client.get("http://127.0.0.1/", headers={"a": "b"})),
         (True, lambda client: client.request("options", "http://127.0.0.1/")),
         (True, lambda client: client.send(Request("GET", "http://127.0.0.1/"))),
+        (True, lambda client: client.get("http://127.0.0.1/", params=[("a", "b")])),
+        (False, lambda client: client.get("http://127.0.0.1/", params=iter([("a", "b")]))),
+        (False, lambda client: client.request("GET", "http://127.0.0.1/", headers=iter([]))),
         (False, lambda client: client.request("GET", "http://127.0.0.1/", content=[b"once"])),
         (False, lambda client: client.post("http://127.0.0.1/")),
         (False, lambda client: client.send(Request("PUT", "http://127.0.0.1/", content=b"a"))),
@@ -533,6 +537,60 @@ def test_close_within_close_is_told_so_and_does_not_wait_for_itself() -> None:
     client._finish = closes_again  # type: ignore[method-assign]
     client.close()
     assert client._loop.is_closed()
+
+
+def test_thread_that_was_alone_wakes_who_waits_to_close() -> None:
+    with serving_in_thread(says_the_path) as server, Client() as client:
+        client.get(server.url())
+        wake = threading.Lock()
+        wake.acquire()
+        client._waking.append(wake)
+        client.get(server.url())
+        assert wake.acquire(timeout=20)
+        assert client._waking == []
+
+
+def test_close_that_is_interrupted_is_done_by_who_waits_for_it(
+    threads: ThreadPoolExecutor,
+) -> None:
+    client, begun, tries = Client(), threading.Event(), 0
+    real = client._finish
+
+    async def finish() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            begun.set()
+            while not client._waking:  # noqa: ASYNC110 - it is a thread's
+                await asyncio.sleep(0)
+            raise KeyboardInterrupt
+        await real()
+
+    client._finish = finish  # type: ignore[method-assign]
+    first = threads.submit(client.close)
+    assert begun.wait(20)
+    second = threads.submit(client.close)
+    with pytest.raises(KeyboardInterrupt):
+        first.result(20)
+    second.result(20)
+    assert client._loop.is_closed()
+    assert client.is_closed
+    with pytest.raises(ClientClosedError):
+        client.get("http://127.0.0.1/")
+
+
+def test_error_of_a_call_is_no_cycle() -> None:
+    with Client() as client, refusing_port() as port:
+        gc.collect()
+        gc.disable()
+        try:
+            with pytest.raises(ConnectRefusedError) as caught:
+                client.post(f"http://127.0.0.1:{port}/")
+            error = weakref.ref(caught.value)
+            del caught
+            assert error() is None
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("at", ["_leader_leaves", "_free"])

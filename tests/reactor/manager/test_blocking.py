@@ -166,6 +166,24 @@ def test_thread_that_is_interrupted_leaves_nothing_leased(
         monkeypatch.undo()
 
 
+def test_what_cannot_be_run_is_refused_and_a_task_factorys_error_is_the_callers() -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise LookupError("no task")
+
+    async def one() -> int:
+        return 1
+
+    with BlockingConnectionManager() as manager:
+        for wrong in (42, asyncio.sleep, one):
+            with pytest.raises(TypeError, match="a coroutine is needed"):
+                manager.run(wrong)  # type: ignore[arg-type]
+        manager._loop.call_soon_threadsafe(manager._loop.set_task_factory, refuse)
+        with pytest.raises(LookupError, match="no task"):
+            manager.run(one())
+        manager._loop.call_soon_threadsafe(manager._loop.set_task_factory, None)
+        assert manager.run(one()) == 1
+
+
 def test_manager_of_a_running_loop_serves_threads_as_well(port: int) -> None:
     async def main() -> None:
         manager = ConnectionManager()

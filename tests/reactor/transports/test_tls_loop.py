@@ -381,6 +381,32 @@ def test_hello_that_a_reader_has_received_already_begins_the_handshake(
     assert real_loop.run_until_complete(main()) == b"ping"
 
 
+@pytest.mark.parametrize("early", [b"", b"\x16\x03\x01"])
+def test_start_tls_after_the_clients_end_fails_at_once(real_loop: EventLoop, early: bytes) -> None:
+    failed: asyncio.Future[BaseException] = real_loop.create_future()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() == b"TLS\n"
+        while not reader._eof:  # type: ignore[attr-defined] # noqa: ASYNC110
+            await asyncio.sleep(0)
+        try:
+            await writer.start_tls(server_default(), ssl_handshake_timeout=20)
+        except OSError as error:
+            failed.set_result(error)
+        writer.close()
+
+    async def main() -> BaseException:
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+            with socket.create_connection(server.sockets[0].getsockname(), 20) as raw:
+                raw.sendall(b"TLS\n" + early)
+                raw.shutdown(socket.SHUT_WR)
+                return await failed
+
+    error = real_loop.run_until_complete(main())
+    assert isinstance(error, ConnectionError)
+    assert not isinstance(error, TimeoutError)
+
+
 def test_reader_that_was_full_before_start_tls_is_not_flooded_after(real_loop: EventLoop) -> None:
     limit = 200  # a hello is more than twice that
     most: asyncio.Future[int] = real_loop.create_future()
