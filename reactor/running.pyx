@@ -14,10 +14,9 @@ from reactor.core cimport Reactor
 
 import signal
 import sys
-from asyncio import _set_running_loop
+from asyncio import events
 from asyncio.constants import DEBUG_STACK_DEPTH
 
-cdef object set_running_loop = _set_running_loop
 cdef object get_hooks = sys.get_asyncgen_hooks
 cdef object set_hooks = sys.set_asyncgen_hooks
 
@@ -30,7 +29,7 @@ def run_forever(Reactor loop not None):
         set_hooks(
             firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook
         )
-        set_running_loop(loop)
+        events._set_running_loop(loop)
         track_origins(loop, loop._debug)
         arm_signals(loop)
         try:
@@ -40,7 +39,7 @@ def run_forever(Reactor loop not None):
     finally:
         loop._stopping = False
         loop._thread_id = None
-        set_running_loop(None)
+        events._set_running_loop(None)
         set_hooks(*hooks)
         track_origins(loop, False)
 

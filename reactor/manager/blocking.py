@@ -233,11 +233,10 @@ class BlockingConnectionManager:
                 coroutine.close()  # it may never have begun
             raise PoolClosedError from None
         if call.error is not None:
-            error, call.error = call.error, None
             try:
-                raise error
+                raise call.error
             finally:
-                del error  # which has a traceback, which has this frame
+                del call  # or the error's traceback would have it, and it the error
         result: T = call.result
         return result
 

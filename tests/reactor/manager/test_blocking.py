@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -164,6 +166,27 @@ def test_thread_that_is_interrupted_leaves_nothing_leased(
             pass
         assert stats["idle"] == 1 or not (has_it or is_warm)
         monkeypatch.undo()
+
+
+def test_error_of_what_was_run_is_no_cycle() -> None:
+    class Failure(Exception):
+        pass
+
+    async def fail() -> None:
+        raise Failure
+
+    with BlockingConnectionManager() as manager:
+        gc.collect()
+        gc.disable()
+        try:
+            with pytest.raises(Failure) as caught:
+                manager.run(fail())
+            error = weakref.ref(caught.value)
+            del caught
+            manager.stats()  # the loop has let go of it, too
+            assert error() is None
+        finally:
+            gc.enable()
 
 
 def test_what_cannot_be_run_is_refused_and_a_task_factorys_error_is_the_callers() -> None:
