@@ -29,9 +29,9 @@ BUDGETS = {
     "features": 9_350,
     "https": 25_300,
     "callbacks": 7_400,
-    "blocking": 8_900,
+    "blocking": 8_500,
     "pieces": 6_150,
-    "blocking-pieces": 5_700,
+    "blocking-pieces": 5_300,
 }
 OPENSSL = (3, 0)
 TOLERANCE = 0.06
