@@ -332,12 +332,7 @@ class Client(Turns):
             return
         heir = next((each for each in self._calls if each is not call and not each.done), None)
         if heir is None:
-            while self._waking:
-                try:  # noqa: SIM105
-                    self._waking[-1].release()  # who sleeps there looks once the mutex is free
-                except RuntimeError:
-                    pass  # awake already: it was interrupted here
-                self._waking.pop()
+            self._wake_closers()
             self._leader = None
         else:
             self._leader = heir.thread
@@ -392,8 +387,17 @@ class Client(Turns):
 
     @synchronized("_mutex")
     def _reopen(self) -> None:
-        """Be open again, unless another thread has freed the loop."""
+        """Be open again, unless another thread has freed the loop; who waits for it tries next."""
         self._closed = self._loop.is_closed()
+        self._wake_closers()
+
+    def _wake_closers(self) -> None:
+        while self._waking:
+            try:  # noqa: SIM105
+                self._waking[-1].release()  # who sleeps there looks once the mutex is free
+            except RuntimeError:
+                pass  # awake already: it was interrupted here
+            self._waking.pop()
 
     @synchronized("_mutex")
     def _free(self) -> None:
@@ -403,8 +407,12 @@ class Client(Turns):
 
     @synchronized("_mutex")
     def _leader_leaves(self) -> threading.Lock | None:
-        """Return a lock that is released once nobody leads, or ``None`` where nobody does."""
-        if self._leader is None:
+        """Return a lock that is released once nobody leads.
+
+        ``None`` where nobody does, or where the client is open again: calls go on, and there may
+        be somebody who leads for ever.
+        """
+        if self._leader is None or not self._closed:
             return None
         if self._leader == threading.get_ident():
             raise RuntimeError("the client was called by what itself is calling")
