@@ -10,7 +10,7 @@ The house, from the door down; each room opens with what it owns and may not tou
     reactor.protocol      what a driver subclasses
     reactor.core          the reactor: ready queue, timers, passes
     reactor.pollers       the contract of a platform, and those that fulfil it
-    reactor.pool, buffers, timers, addresses, errors, limits, locks     the leaves
+    reactor.pool, buffers, timers, addresses, errors, limits, locks, waiting   the leaves
 
 Everything that a user needs is here; ``reactor.testing`` has what tests need.
 """

@@ -31,6 +31,7 @@ from reactor.limits import (
     NO_NAME_SECONDS,
     RESOLVER_THREADS,
 )
+from reactor.waiting import wait
 
 __all__ = ["AddressInfo", "Attempt", "Resolver", "interleave", "numeric", "race"]
 
@@ -381,12 +382,12 @@ async def _first(
     """Wait until an attempt succeeds, one fails, or *delay* seconds passed."""
     futures = [attempt.future for attempt in running]
     if delay is None and len(futures) == 1 and not futures[0].done():
-        try:  # asyncio.wait costs more than all of this
+        try:  # whatever waits for several costs more than all of this
             await futures[0]
         except OSError as error:
             error.__traceback__ = None  # from here it leads to the future, and back: a cycle
     else:
-        await asyncio.wait(futures, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+        await wait(futures, timeout=delay, first=True)
     for attempt in [each for each in running if each.future.done()]:
         failure = attempt.future.exception()
         if failure is None:

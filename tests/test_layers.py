@@ -30,6 +30,7 @@ RANKS = (
         "reactor.locks",
         "reactor.pool",
         "reactor.timers",
+        "reactor.waiting",
     },
     {"reactor.pollers"},
     {"reactor.core"},
@@ -44,9 +45,9 @@ RANKS = (
 )
 FACADE = "reactor"
 
-# What a driver may use of reactor: names of the facade, its errors, its locks, and the Cython
-# declarations that the wheel ships for this purpose.
-PUBLIC_MODULES = {"reactor", "reactor.errors", "reactor.locks"}
+# What a driver may use of reactor: names of the facade, its errors, its locks, its way to wait, and
+# the Cython declarations that the wheel ships for this purpose.
+PUBLIC_MODULES = {"reactor", "reactor.errors", "reactor.locks", "reactor.waiting"}
 PUBLIC_CIMPORTS = {
     "reactor.core",
     "reactor.manager.leases",

@@ -14,6 +14,7 @@ from protocols.http.limits import CONTINUE_SECONDS, MAX_DRAINED_BYTES
 from protocols.http.request import Request
 from protocols.http.response import Response
 from reactor import EndpointError, TLSTruncatedError
+from reactor.waiting import wait
 
 __all__ = ["drain", "is_stale", "upload"]
 
@@ -50,7 +51,7 @@ async def upload(
         connection.upload(body if pieces is None else pieces, expects, CONTINUE_SECONDS)
     )
     try:
-        await asyncio.wait((answer, sending), return_when=asyncio.FIRST_COMPLETED)
+        await wait((answer, sending), first=True)
         if (
             sending.done()  # and may have failed, whatever came in the same pass
             or not answer.done()

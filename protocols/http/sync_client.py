@@ -22,10 +22,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from protocols.http.calls import Call
@@ -41,6 +44,7 @@ from protocols.http.turns import Turns, may_repeat
 from protocols.http.url import URL
 from reactor import new_event_loop
 from reactor.locks import synchronized
+from reactor.waiting import wait
 
 __all__ = ["Client"]
 
@@ -65,6 +69,36 @@ def _held_lock() -> threading.Lock:
 
 async def _nothing() -> None:
     """Do nothing."""
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Return whether *error* was raised by a signal, and so is meant for the thread it came to.
+
+    An alarm's exception is like any other, but for the handler's frame in its traceback.
+    """
+    if not isinstance(error, Exception):
+        return isinstance(error, (KeyboardInterrupt, SystemExit))
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    codes, entry = set(), error.__traceback__
+    while entry is not None:
+        codes.add(entry.tb_frame.f_code)
+        entry = entry.tb_next
+    handlers = map(signal.getsignal, signal.valid_signals())
+    return any(
+        getattr(each, "__code__", getattr(type(each).__call__, "__code__", None)) in codes
+        for each in handlers
+        if callable(each)
+    )
+
+
+def _report(
+    client: weakref.ref[Client], loop: asyncio.AbstractEventLoop, context: dict[str, Any]
+) -> None:
+    """Raise what interrupted a call-back of the loop's where it belongs; log the rest."""
+    error, served = context.get("exception"), client()
+    if served is None or error is None or not served._takes(error):
+        loop.default_exception_handler(context)
 
 
 class _Call:
@@ -113,7 +147,8 @@ class Client(Turns):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(AsyncClient(**options), new_event_loop())
-        self._interrupt: BaseException | None = None  # for the leader, out of another's call
+        self._interrupt: BaseException | None = None  # for the leader, out of what it ran
+        self._loop.set_exception_handler(partial(_report, weakref.ref(self)))
         self._pid = os.getpid()
         self._closed = False
 
@@ -292,33 +327,43 @@ class Client(Turns):
         try:
             call.task = asyncio.current_task()
             call.result = await (call.start() if call.begun is None else call.begun)
-        except (SystemExit, KeyboardInterrupt) as error:
-            if call.leads:
-                call.error = error
-            else:
-                # it was meant for the thread that runs the loop
-                self._interrupt = error
-                self._loop.stop()
-                if call.again:
-                    call.task = None
-                    call.has_begun = False
-                    self._loop.call_soon(self._begin, call)
-                    return
-                call.error = RequestInterruptedError()
         except BaseException as error:  # noqa: BLE001 - raised in the call's own thread
-            call.error = error
+            if call.leads or not self._takes(error):
+                call.error = error
+            elif call.again:
+                call.task = None
+                call.has_begun = False
+                self._loop.call_soon(self._begin, call)
+                return
+            else:
+                call.error = RequestInterruptedError()
         if call.begun is not None:
             call.begun.close()  # what raised may not have come to it
         self._conclude(call)
 
     def _run_loop(self, call: _Call) -> None:
         """Run the loop until the call is done; ``_lead`` has seen to all around it."""
+        self._interrupt = None
         self._loop.call_soon(self._begin, call)
         while not call.done:
             self._loop.run_forever()
+            task = call.task
+            if call.done and task is not None and task.done() and not task.cancelled():
+                self._interrupt = self._interrupt or task.exception()  # as it was about to return
             if self._interrupt is not None:
                 interrupt, self._interrupt = self._interrupt, None
-                raise interrupt
+                try:
+                    raise interrupt
+                finally:
+                    del interrupt  # which has a traceback, which has this frame
+
+    def _takes(self, error: BaseException) -> bool:
+        """On the loop: have the thread that runs it raise *error*, if that was meant for it."""
+        if not _is_interrupt(error):
+            return False
+        self._interrupt = error
+        self._loop.stop()
+        return True
 
     @synchronized("_mutex")
     def _resign(self, call: _Call | None) -> None:
@@ -426,7 +471,7 @@ class Client(Turns):
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in others:
                 task.cancel()
-            await asyncio.wait(others)
+            await wait(others)
 
     def __enter__(self) -> Self:
         return self

@@ -240,6 +240,8 @@ cdef class Turns:
         way out, tells nobody but its loop.
         """
         cdef object error = None if task.cancelled() else task.exception()
+        # of the others the loop has raised by itself those that are meant for its thread
+        cdef bint is_interrupt = isinstance(error, Exception) and self._takes(error)
         if call.done or call.task is not task or call not in self._calls:
             return
         if task.cancelled():
@@ -248,7 +250,8 @@ cdef class Turns:
             self._begin(call)
             return
         elif error is not None and call.error is None:
-            call.error = error if isinstance(error, Exception) else RequestInterruptedError()
+            is_interrupt = is_interrupt or not isinstance(error, Exception)
+            call.error = RequestInterruptedError() if is_interrupt else error
         self._conclude(call)
 
     def _conclude(self, call):

@@ -21,6 +21,7 @@ from reactor.locks import Mutex, synchronized
 from reactor.manager.endpoint import Endpoint
 from reactor.manager.manager import ConnectionManager, PoolClosedError
 from reactor.manager.sight import PoolStats
+from reactor.waiting import wait
 
 __all__ = ["BlockingConnectionManager"]
 
@@ -295,7 +296,7 @@ class BlockingConnectionManager:
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in others:
                 task.cancel()
-            await asyncio.wait(others)
+            await wait(others)
 
     def __enter__(self) -> Self:
         return self

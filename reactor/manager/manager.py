@@ -41,6 +41,7 @@ from reactor.manager.policy import EndpointPool, PoolPolicy
 from reactor.manager.sight import Histogram, PoolEvent, PoolStats
 from reactor.resolver import Resolver
 from reactor.transports.tls_sessions import TLSSessions
+from reactor.waiting import wait
 
 __all__ = [
     "BEHAVIORS",
@@ -545,7 +546,7 @@ class ConnectionManager(Leases):
             if self._change is None:
                 self._change = loop.create_future()
             left = deadline - loop.time()
-            if not (await asyncio.wait([self._change], timeout=max(0.0, left)))[0]:
+            if not await wait([self._change], timeout=max(0.0, left)):
                 return condition()
         return True
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
-from protocols.http import AsyncClient, Client, Response, Timeout
+from protocols.http import AsyncClient, Client, RequestInterruptedError, Response, Timeout
+from protocols.http.sync_client import _is_interrupt
 from reactor import new_event_loop
 from tests.effort import effort
 from tests.peers.scripted import Conversation, Server, answer, serving_in_thread
@@ -26,6 +29,10 @@ from tests.protocols.http.gate import check_quiet
 STEP = effort(4, 1)
 # Where the client's own code runs, and what it stands on while it holds a connection.
 OURS = ("/protocols/", "/reactor/", "asyncio/timeouts.py", "contextlib.py")
+
+
+async def answers() -> str:
+    return "answer"
 
 
 async def redirects_once(peer: Conversation) -> None:
@@ -113,19 +120,51 @@ def server() -> Iterator[Server]:
     KEPT.clear()
 
 
-def of_ours(file: str) -> bool:
-    return any(each in file.replace("\\", "/") for each in OURS)
+class Alarm(Exception):
+    """What a limit on the time of a call raises, out of its handler."""
 
 
-def interrupted_at(point: int, work: Callable[[], object]) -> str | None:
-    """Do *work*, interrupted at its nth point.  Return where that was, ``None`` if never."""
+def alarm(number: int, frame: FrameType | None) -> None:
+    raise Alarm
+
+
+@pytest.fixture
+def alarms() -> Iterator[None]:
+    """A handler of signals that raises an ordinary exception."""
+    previous = signal.signal(signal.SIGTERM, alarm)
+    yield
+    signal.signal(signal.SIGTERM, previous)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+Handler: TypeAlias = Callable[[int, FrameType | None], None]
+HANDLERS = (interrupt, alarm)
+
+
+def of_ours(file: str, more: tuple[str, ...]) -> bool:
+    return any(each in file.replace("\\", "/") for each in OURS + more)
+
+
+def interrupted_at(
+    point: int,
+    work: Callable[[], object],
+    handler: Handler = interrupt,
+    more: tuple[str, ...] = (),
+) -> str | None:
+    """Do *work*, interrupted at its nth point.  Return where that was, ``None`` if never.
+
+    Points are in files of ``OURS`` and *more*.
+    """
     passed = 0
     where: str | None = None
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal passed, where
         code = frame.f_code
-        if event not in ("call", "c_return") or not of_ours(code.co_filename):
+        if event not in ("call", "c_return") or not of_ours(code.co_filename, more):
             return
         if code.co_filename == __file__ and code not in [each.__code__ for each in CALLERS]:
             return
@@ -135,13 +174,14 @@ def interrupted_at(point: int, work: Callable[[], object]) -> str | None:
         if passed > point:
             returned = f", {argument!r} returned" if event == "c_return" else ""
             where = f"{code.co_filename}:{frame.f_lineno} {code.co_qualname}{returned}"
-            raise KeyboardInterrupt
+            handler(signal.SIGTERM, frame)
 
     gc.disable()  # what it calls would be a point too, and what is raised there is lost
     sys.setprofile(look)
     try:
         work()
-    except KeyboardInterrupt:
+        assert where is None, f"swallowed at {where}"
+    except (KeyboardInterrupt, Alarm):
         assert where is not None
     finally:
         sys.setprofile(None)
@@ -153,17 +193,18 @@ def interrupted_at(point: int, work: Callable[[], object]) -> str | None:
 # yet is closed by the loop's end.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+@pytest.mark.parametrize("handler", HANDLERS)
 @pytest.mark.parametrize("is_used", [False, True], ids=["fresh", "used"])
 @pytest.mark.parametrize("way", WAYS)
 def test_interrupted_anywhere_the_client_holds_nothing_and_goes_on(
-    way: str, is_used: bool, server: Server
+    way: str, is_used: bool, handler: Handler, server: Server, alarms: None
 ) -> None:
     options, work = WAYS[way]
     for point in range(len(way) % STEP, 10_000, STEP):
         with Client(trust_env=False, **options) as client:
             if is_used:
                 client.get(server.url("/before"))
-            where = interrupted_at(point, lambda client=client: work(client, server))  # type: ignore[misc]
+            where = interrupted_at(point, partial(work, client, server), handler)
             if way == "sent":
                 # without a block it is given back with the response, which is in the exception
                 client.get(server.url("/after"))
@@ -265,3 +306,114 @@ def test_interrupted_while_cookies_are_rendered_the_next_request_has_them(server
         if where is None:
             break
     assert point > 3
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_interrupted_anywhere_a_close_is_done_by_the_next(
+    handler: Handler, server: Server, alarms: None
+) -> None:
+    async def lasts() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    for point in range(10_000):
+        client = Client(trust_env=False)
+        client.get(server.url("/before"))
+        task = client._loop.create_task(lasts())
+        where = interrupted_at(point, client.close, handler, ("asyncio/tasks.py",))
+        client.close()
+        assert client._loop.is_closed(), where
+        assert task.cancelled(), where
+        if where is None:
+            break
+    assert point > 20
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_alarm_within_anothers_call_is_raised_by_who_runs_the_loop(
+    again: bool, alarms: None, threads: ThreadPoolExecutor
+) -> None:
+    tries = 0
+    followers: list[Future[str]] = []
+
+    async def follow() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return "done"
+
+    async def lead() -> None:
+        followers.append(threads.submit(client._run, follow, again=again))
+        await asyncio.get_running_loop().create_future()
+
+    with Client() as client:
+        with pytest.raises(Alarm):
+            client._run(lead)
+        if again:
+            assert followers[0].result(20) == "done"
+        else:
+            with pytest.raises(RequestInterruptedError):
+                followers[0].result(20)
+        assert tries == 1 + again
+        check_quiet(client)
+
+
+def test_alarm_within_a_callback_of_the_loop_ends_the_call(
+    alarms: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another exception there ends nothing and is logged, as any loop's."""
+
+    def fails() -> None:
+        raise LookupError("on purpose")
+
+    async def lasts() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(fails)
+        loop.call_later(0.001, signal.raise_signal, signal.SIGTERM)
+        await loop.create_future()
+
+    with Client() as client:
+        with pytest.raises(Alarm):
+            client._run(lasts)
+        assert client._run(answers) == "answer"
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [LookupError]
+
+
+def test_what_is_raised_after_an_alarm_was_caught_is_no_interrupt(alarms: None) -> None:
+    def fails() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Alarm:
+            raise LookupError  # noqa: B904 - that has the alarm as its context
+
+    with pytest.raises(LookupError) as raised:
+        fails()
+    assert isinstance(raised.value.__context__, Alarm)
+    assert _is_interrupt(raised.value.__context__)
+    assert not _is_interrupt(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["function", "method", "object", "standard"])
+def test_handlers_of_every_kind_are_known(kind: str) -> None:
+    class Raises:
+        def method(self, number: int, frame: FrameType | None) -> None:
+            raise Alarm
+
+        def __call__(self, number: int, frame: FrameType | None) -> None:
+            raise Alarm
+
+    handlers: dict[str, Handler] = {
+        "function": alarm,
+        "method": Raises().method,
+        "object": Raises(),
+        "standard": signal.default_int_handler,
+    }
+    previous = signal.signal(signal.SIGTERM, handlers[kind])
+    try:
+        with pytest.raises((Alarm, KeyboardInterrupt)) as raised:
+            signal.raise_signal(signal.SIGTERM)
+        assert _is_interrupt(raised.value)
+        assert not _is_interrupt(Alarm())
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,11 @@
+"""Waiting for several futures; its C face."""
+
+cimport cython
+
+
+@cython.final
+cdef class Countdown:
+    """The call-backs of one who waits."""
+
+    cdef readonly object waiter         # a future; its result says nothing
+    cdef readonly Py_ssize_t left       # how many have yet to end

@@ -1,0 +1,67 @@
+"""Waiting for several futures, though a signal handler may raise meanwhile.
+
+Owns: ``wait``.  Touches nothing; a leaf.
+
+``asyncio.wait`` counts in a call-back, and so in Python code, where a signal handler may raise: an
+alarm's exception is reported by the loop like any call-back's, and whoever waits is never told (its
+timer is cancelled by then).  In compiled code nobody looks for signals.
+"""
+
+import asyncio
+
+
+cdef class Countdown:
+    """The call-backs of one who waits."""
+
+    def __cinit__(self, object waiter not None, Py_ssize_t left):
+        self.waiter = waiter
+        self.left = left
+
+    def ended(self, object future):
+        """A future is done."""
+        self.left -= 1
+        if self.left <= 0:
+            self.expired()
+
+    def expired(self):
+        """Nobody is to wait any longer."""
+        if not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+async def wait(futures, *, timeout=None, bint first=False):
+    """Wait until all *futures* are done, or until one is if *first* is set.
+
+    They are neither cancelled nor asked for their results.
+
+    Args:
+        futures: futures or tasks of the running loop, each of them once.
+        timeout: for how many seconds at most, or ``None``.
+
+    Returns:
+        Whether it came to that within *timeout*.
+
+    Raises:
+        ValueError: there is no future that could be the first.
+    """
+    cdef list pending = [each for each in futures if not each.done()]
+    cdef Countdown countdown
+    if first and not futures:
+        raise ValueError("nothing to wait for")
+    if not pending or (first and len(pending) < len(futures)):
+        return True
+    loop = asyncio.get_running_loop()
+    countdown = Countdown(loop.create_future(), 1 if first else len(pending))
+    timer = None
+    try:
+        if timeout is not None:
+            timer = loop.call_later(timeout, countdown.expired)
+        for each in pending:
+            each.add_done_callback(countdown.ended)
+        await countdown.waiter
+    finally:
+        if timer is not None:
+            timer.cancel()
+        for each in pending:
+            each.remove_done_callback(countdown.ended)
+    return countdown.left <= 0
