@@ -1,7 +1,7 @@
 from asyncio import Future
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any
 
 async def wait(
-    futures: Collection[Future[Any]], *, timeout: float | None = None, first: bool = False
+    futures: Iterable[Future[Any]], *, timeout: float | None = None, first: bool = False
 ) -> bool: ...

@@ -32,36 +32,35 @@ cdef class Countdown:
 async def wait(futures, *, timeout=None, bint first=False):
     """Wait until all *futures* are done, or until one is if *first* is set.
 
-    They are neither cancelled nor asked for their results.
+    They are neither cancelled nor asked for their results.  The loop makes a pass even if there is
+    nothing to wait for any more, as with ``asyncio.wait``: others have their turn.
 
     Args:
-        futures: futures or tasks of the running loop, each of them once.
+        futures: futures or tasks of the running loop, one or more, each of them once.
         timeout: for how many seconds at most, or ``None``.
 
     Returns:
         Whether it came to that within *timeout*.
 
     Raises:
-        ValueError: there is no future that could be the first.
+        ValueError: there are no futures.
     """
-    cdef list pending = [each for each in futures if not each.done()]
+    cdef list awaited = list(futures)
     cdef Countdown countdown
-    if first and not futures:
+    if not awaited:
         raise ValueError("nothing to wait for")
-    if not pending or (first and len(pending) < len(futures)):
-        return True
     loop = asyncio.get_running_loop()
-    countdown = Countdown(loop.create_future(), 1 if first else len(pending))
+    countdown = Countdown(loop.create_future(), 1 if first else len(awaited))
     timer = None
     try:
         if timeout is not None:
             timer = loop.call_later(timeout, countdown.expired)
-        for each in pending:
+        for each in awaited:
             each.add_done_callback(countdown.ended)
         await countdown.waiter
     finally:
         if timer is not None:
             timer.cancel()
-        for each in pending:
+        for each in awaited:
             each.remove_done_callback(countdown.ended)
     return countdown.left <= 0
