@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self, TypeVar
@@ -26,6 +29,10 @@ from reactor.waiting import wait
 __all__ = ["BlockingConnectionManager"]
 
 T = TypeVar("T")
+
+# How long a thread sleeps before it looks whether the loop is there still, which somebody else may
+# have closed, and on Windows whether it was interrupted: no signal ends the wait for a lock there.
+SLEEP_SECONDS = 0.1 if sys.platform == "win32" else 1.0
 
 
 class _Call:
@@ -47,31 +54,42 @@ class _Call:
         self.wake = threading.Lock()
         self.wake.acquire()
 
-    def wait(self, timeout: float | None) -> None:
+    def wait(self, loop: EventLoop, timeout: float | None) -> None:
         """Sleep until the coroutine is done; ``TimeoutError`` if that takes too long (seconds)."""
-        if timeout is not None:
-            timeout = min(max(timeout, 0), threading.TIMEOUT_MAX)
-        if not self.wake.acquire(timeout=-1 if timeout is None else timeout):
-            raise TimeoutError
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        left = until - time.monotonic()
+        while not self.wake.acquire(timeout=min(max(left, 0), SLEEP_SECONDS)):
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            if loop.is_closed():
+                raise PoolClosedError
 
     def begin(self, loop: EventLoop) -> None:
         """On the loop: make the coroutine's task."""
         if self.is_over:
             self.coroutine.close()
             return
+        work = self._work()
         try:
-            self.task = loop.create_task(self.coroutine)
+            self.task = loop.create_task(work)
         except Exception as error:  # noqa: BLE001 - a task factory's, raised in the thread
+            work.close()
             self.coroutine.close()
             self.end(error)
         else:
             self.task.add_done_callback(self._ended)
 
+    async def _work(self) -> None:
+        try:
+            self.result = await self.coroutine
+        except (KeyboardInterrupt, SystemExit) as error:  # the thread's, and not the loop's end
+            self.error = error
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            self.result = task.result()
-        self.end(error)
+        self.task = None  # it has the error, whose traceback has this call
+        self.coroutine.close()  # which was not begun, if the task was cancelled before
+        self.end(asyncio.CancelledError() if task.cancelled() else self.error or task.exception())
 
     def end(self, error: BaseException | None) -> None:
         """Wake the thread, once; on the loop, or when that is over."""
@@ -222,10 +240,13 @@ class BlockingConnectionManager:
         try:
             self._calls.add(call)
             self._hand_over(call)
-            call.wait(timeout)
+            call.wait(self._loop, timeout)
         except BaseException:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, all is over
+            try:
                 self._loop.call_soon_threadsafe(call.give_up, undo)
+            except RuntimeError:  # the loop is closed, all is over
+                if call.task is None:
+                    coroutine.close()
             raise
         finally:
             self._calls.discard(call)
@@ -234,10 +255,11 @@ class BlockingConnectionManager:
                 coroutine.close()  # it may never have begun
             raise PoolClosedError from None
         if call.error is not None:
+            error, call.error = call.error, None  # whose traceback has the call
             try:
-                raise call.error
+                raise error
             finally:
-                del call  # or the error's traceback would have it, and it the error
+                del error  # and this frame
         result: T = call.result
         return result
 

@@ -21,6 +21,7 @@ from reactor import (
     BlockingConnectionManager,
     ConnectionManager,
     EndpointTimeoutError,
+    EventLoop,
     PoolClosedError,
     new_event_loop,
     run,
@@ -151,12 +152,12 @@ def test_thread_that_is_interrupted_leaves_nothing_leased(
             manager.release(manager.acquire(Asker, "127.0.0.1", port))
         real = _Call.wait
 
-        def interrupted(call: _Call, timeout: float | None) -> None:
+        def interrupted(call: _Call, loop: EventLoop, timeout: float | None) -> None:
             if call.coroutine.cr_code.co_name != "work":  # type: ignore[attr-defined]
-                real(call, timeout)
+                real(call, loop, timeout)
                 return
             if has_it:
-                real(call, timeout)
+                real(call, loop, timeout)
             raise Interrupted
 
         monkeypatch.setattr(_Call, "wait", interrupted)
@@ -205,6 +206,61 @@ def test_what_cannot_be_run_is_refused_and_a_task_factorys_error_is_the_callers(
             manager.run(one())
         manager._loop.call_soon_threadsafe(manager._loop.set_task_factory, None)
         assert manager.run(one()) == 1
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_would_end_the_program_is_raised_by_who_ran_it(kind: type[BaseException]) -> None:
+    async def leaves() -> None:
+        await asyncio.sleep(0)
+        raise kind("on purpose")
+
+    async def stays() -> str:
+        return "here"
+
+    with BlockingConnectionManager() as manager:
+        with pytest.raises(kind, match="on purpose"):
+            manager.run(leaves())
+        assert manager.run(stays()) == "here"
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_loop_of_somebody_elses_that_is_closed_leaves_no_thread_asleep(has_begun: bool) -> None:
+    loop = new_event_loop()
+    manager = ConnectionManager()
+    blocking = BlockingConnectionManager(manager, loop)
+    begun, last_pass, stalled = threading.Event(), threading.Event(), threading.Event()
+
+    async def lasts() -> None:
+        begun.set()
+        await loop.create_future()
+
+    def stall() -> None:
+        loop.stop()  # after this pass, in which nothing else is done
+        last_pass.set()
+        assert stalled.wait(20)
+
+    def waits() -> None:
+        with pytest.raises(PoolClosedError):
+            blocking.run(lasts())
+
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    with ThreadPoolExecutor(1) as threads:
+        if has_begun:
+            waiting = threads.submit(waits)
+            assert begun.wait(20)
+            loop.call_soon_threadsafe(loop.stop)
+        else:
+            loop.call_soon_threadsafe(stall)
+            assert last_pass.wait(20)
+            waiting = threads.submit(waits)
+            while not blocking._calls:
+                time.sleep(0.001)
+            stalled.set()
+        thread.join(20)
+        loop.close()
+        waiting.result(20)
+    assert begun.is_set() is has_begun
 
 
 def test_manager_of_a_running_loop_serves_threads_as_well(port: int) -> None:
