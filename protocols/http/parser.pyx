@@ -70,6 +70,8 @@ cdef enum:
     GATHER_BYTES = 1024
     # 16 digits hold every size up to 2**64 - 1; more can only be leading zeros or overflow.
     CHUNK_DIGITS = 16
+    # The lengths of the names that _note_field knows, as bits.
+    KNOWN_LENGTHS = 1 << 10 | 1 << 14 | 1 << 16 | 1 << 17
 
 
 cdef dict FAULTS = {
@@ -282,9 +284,10 @@ cdef class ResponseParser:
         self.line = 0
         self.colon = 0
         self.scanned = 0
-        self.field_count = 0
         self.buffer_size = 0
+        self.fields_left = self.max_trailers
         if self.state == STATE_HEAD:
+            self.fields_left = self.max_headers
             self.notes = 0
             self.content_length = -1
             self.chunked = False
@@ -407,10 +410,12 @@ cdef class ResponseParser:
         """
         cdef bint trailers = self.state == STATE_TRAILERS
         cdef Py_ssize_t max_bytes = self.max_trailer_bytes if trailers else self.max_head_bytes
-        cdef int max_fields = self.max_trailers if trailers else self.max_headers
+        # Locals, which no store through the object makes the compiler read again.
+        cdef Py_ssize_t max_line = self.max_line_bytes
+        cdef int fields_left = self.fields_left
         cdef const char* p
         cdef const char* line
-        cdef const char* colon
+        cdef const char* colon = NULL
         cdef const char* stop
         cdef Py_ssize_t size
         cdef int result
@@ -423,11 +428,15 @@ cdef class ResponseParser:
             self.line = self.scanned
         line = start + self.line
         p = start + self.scanned
+        if self.colon:
+            colon = start + self.colon
+            self.colon = 0
         while True:
-            stop = end if end - line <= self.max_line_bytes else line + self.max_line_bytes
-            if self.colon == 0:
+            stop = end if end - line <= max_line else line + max_line
+            if colon == NULL:
                 p = http_scan_token(p, stop)
                 if p == stop:
+                    self.fields_left = fields_left
                     return self._suspend(start, line, p, stop)
                 if p[0] != c':':
                     if p != line:
@@ -437,6 +446,7 @@ cdef class ResponseParser:
                             FAULT_BARE_LF if p[0] == c'\n' else FAULT_NAME)
                     # The empty line.
                     if stop - p < 2:
+                        self.fields_left = fields_left
                         return self._suspend(start, line, p, stop)
                     if p[1] != c'\n':
                         return FAULT_BARE_CR
@@ -444,26 +454,24 @@ cdef class ResponseParser:
                     return SCAN_DONE
                 if p == line:
                     return FAULT_EMPTY_NAME
-                self.field_count += 1
-                if self.field_count > max_fields:
+                if fields_left == 0:
                     return FAULT_LIMIT_TRAILERS if trailers else FAULT_LIMIT_HEADERS
+                fields_left -= 1
                 colon = p
                 p += 1
-            else:
-                colon = start + self.colon
             p = http_scan_field(p, stop)
             if stop - p < 2 and (p == stop or p[0] == c'\r'):
                 self.colon = colon - start
+                self.fields_left = fields_left
                 return self._suspend(start, line, p, stop)
             if p[0] != c'\r':
                 return FAULT_BARE_LF if p[0] == c'\n' else FAULT_VALUE
             if p[1] != c'\n':
                 return FAULT_BARE_CR
             size = colon - line
-            # The lengths of the fields that _note_field knows.
-            if (size == 10 or size == 14 or size == 16 or size == 17) and not trailers:
+            if size <= 17 and KNOWN_LENGTHS >> size & 1 and not trailers:
                 self._note_field(line, colon, p)
-            self.colon = 0
+            colon = NULL
             p += 2
             line = p
 
@@ -501,7 +509,7 @@ cdef class ResponseParser:
             value = 0
             while p < end and is_digit(p[0]):
                 digit = p[0] - c'0'
-                if value > (INT64_MAX - digit) / 10:
+                if value >= INT64_MAX / 10 and (value > INT64_MAX / 10 or digit > INT64_MAX % 10):
                     return FAULT_LENGTH_OVERFLOW
                 value = value * 10 + digit
                 p += 1
@@ -532,6 +540,9 @@ cdef class ResponseParser:
         cdef bint first = True
         p = skip_space(p, end)
         end = trim_space(p, end)
+        if end - p == 10 and http_is(p, b"keep-alive", 10):     # what it mostly is
+            self.says_keep_alive = True
+            return
         while p < end:
             last = p
             while last < end and last[0] != c',' and not is_space(last[0]):
