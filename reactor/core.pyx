@@ -43,6 +43,7 @@ cdef extern from "Python.h":
     PyObject *PyObject_Call(PyObject *callback, PyObject *args, PyObject *kwargs)
     PyObject *PyTuple_GET_ITEM(PyObject *args, Py_ssize_t at)
     Py_ssize_t PyTuple_GET_SIZE(PyObject *args)
+    object call_with "PyObject_Call"(object callback, tuple args, dict kwargs)
     void Py_XDECREF(PyObject *value)
     object PyContext_CopyCurrent()
     int enter_context "PyContext_Enter"(PyObject *context)      # -1 with the exception set
@@ -300,7 +301,11 @@ cdef class Reactor:
 
     def create_future(self):
         """Return an ``asyncio.Future`` of this loop."""
-        return Future(loop=self)
+        if self._thread_id is None:
+            return Future(loop=self)
+        if self.future_options is None:
+            self.future_options = {"loop": self}
+        return call_with(Future, (), self.future_options)
 
     def call_soon(self, callback, *args, context=None):
         """Call *callback* with *args* in the next pass; see ``loop.call_soon``.

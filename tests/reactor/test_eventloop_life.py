@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -595,3 +596,28 @@ def test_loop_that_runs_in_a_daemon_thread_at_exit_is_left_alone() -> None:
         "ready.wait()\n"
     )
     assert run(program, "-W", "always").stderr == ""
+
+
+def test_future_is_the_loops_whether_it_runs_or_not_and_keeps_it_no_longer_than_it_runs() -> None:
+    other = reactor.new_event_loop()
+
+    def make() -> weakref.ref[EventLoop]:
+        loop = reactor.new_event_loop()
+
+        async def main() -> list[asyncio.Future[None]]:
+            return [loop.create_future(), loop.create_future(), other.create_future()]
+
+        made = [loop.create_future(), *loop.run_until_complete(main()), loop.create_future()]
+        assert [each.get_loop() for each in made] == [loop, loop, loop, other, loop]
+        assert [type(each) for each in made] == [asyncio.Future] * 5
+        assert len(set(map(id, made))) == 5
+        loop.close()
+        return weakref.ref(loop)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert make()() is None
+    finally:
+        gc.enable()
+        other.close()
