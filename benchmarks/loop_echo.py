@@ -50,6 +50,7 @@ MANY = 1000  # so many connections are opened with the better malloc of each pee
 CALL_COUNTS = {
     "call_soon + run": 500_000,
     "call_later + cancel": 1_000_000,
+    "create_task + run": 200_000,
     "Task step": 300_000,
     "Future wake-up": 200_000,
 }

@@ -294,6 +294,18 @@ async def call_later(loop: Any, count: int) -> None:
     await asyncio.sleep(0)
 
 
+async def create_task(loop: Any, count: int) -> None:
+    """Create tasks and let them run, a hundred in a pass."""
+
+    async def nothing() -> None:
+        pass
+
+    for _ in range(count // 100):
+        tasks = [loop.create_task(nothing()) for _ in range(100)]
+        await asyncio.sleep(0)
+    assert all(task.done() for task in tasks)
+
+
 async def task_step(loop: Any, count: int) -> None:
     """Let tasks go on, one step of each in a pass."""
 
@@ -319,6 +331,7 @@ async def future_wake_up(loop: Any, count: int) -> None:
 CALLS: dict[str, Callable[[Any, int], Awaitable[None]]] = {
     "call_soon + run": call_soon,
     "call_later + cancel": call_later,
+    "create_task + run": create_task,
     "Task step": task_step,
     "Future wake-up": future_wake_up,
 }

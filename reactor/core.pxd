@@ -59,10 +59,12 @@ cdef class Reactor:
     cdef public bint _stopping
     cdef public bint _debug
     cdef public object _thread_id           # None while the reactor does not run
-    # What a Future is made with: a dict for all, and not a new one for each. It has the reactor, so
-    # there is none while the reactor does not run.
+    cdef public object _task_factory
+    # What futures and tasks are made with: a dict for all, and not a new one for each. It has the
+    # reactor, so there is none while the reactor does not run.
     cdef dict future_options
 
+    cdef dict options_of_futures(self)
     # Append a call-back; context None means a copy of the current one.
     cdef Handle enqueue(self, object callback, tuple args, object context)
     # One pass: wait, dispatch ops, fire timers, run what was ready when the pass began.

@@ -1,12 +1,13 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, Self, TypeVarTuple, Unpack
+from typing import Any, Self, TypeVar, TypeVarTuple, Unpack
 
 from reactor.pollers.contract import Poller
 from reactor.pool import BlockPool
 from reactor.timers import TimerHeap
 
+_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 # What call_soon and call_later return has the surface of asyncio's classes, and is typed so.
@@ -45,10 +46,19 @@ class Reactor:
     _stopping: bool
     _debug: bool
     _thread_id: int | None
+    _task_factory: Any
     def __new__(cls, poller: Poller | None = None, *args: Any, **kwargs: Any) -> Self: ...
     def time(self) -> float: ...
     def get_debug(self) -> bool: ...
     def create_future(self) -> asyncio.Future[Any]: ...
+    def create_task(
+        self,
+        coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        **options: Any,
+    ) -> asyncio.Task[_T]: ...
     def call_soon(
         self,
         callback: Callable[[Unpack[_Ts]], object],

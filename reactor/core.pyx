@@ -33,7 +33,7 @@ from reactor.timers cimport Timer, TimerHeap
 import asyncio
 import logging
 import traceback
-from asyncio import Future, format_helpers
+from asyncio import Future, Task, format_helpers
 from sys import _getframe
 
 cdef extern from "Python.h":
@@ -301,11 +301,20 @@ cdef class Reactor:
 
     def create_future(self):
         """Return an ``asyncio.Future`` of this loop."""
+        return call_with(Future, (), self.options_of_futures())
+
+    def create_task(self, coro, **options):
+        """Return an ``asyncio.Task`` of this loop; see ``loop.create_task``."""
+        if options or self._debug or self._closed or self._task_factory is not None:
+            return super().create_task(coro, **options)     # asyncio.BaseEventLoop's
+        return call_with(Task, (coro,), self.options_of_futures())
+
+    cdef dict options_of_futures(self):
         if self._thread_id is None:
-            return Future(loop=self)
+            return {"loop": self}
         if self.future_options is None:
             self.future_options = {"loop": self}
-        return call_with(Future, (), self.future_options)
+        return self.future_options
 
     def call_soon(self, callback, *args, context=None):
         """Call *callback* with *args* in the next pass; see ``loop.call_soon``.

@@ -621,3 +621,45 @@ def test_future_is_the_loops_whether_it_runs_or_not_and_keeps_it_no_longer_than_
     finally:
         gc.enable()
         other.close()
+
+
+def test_task_is_made_as_asyncio_makes_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        async def answers() -> int:
+            return number.get()
+
+        number: contextvars.ContextVar[int] = contextvars.ContextVar("number", default=1)
+        context = contextvars.copy_context()
+        context.run(number.set, 2)
+        plain, named = loop.create_task(answers()), loop.create_task(answers(), name="a name")
+        other = loop.create_task(answers(), context=context)
+        assert [type(each) for each in (plain, named, other)] == [asyncio.Task] * 3
+        assert plain.get_name() != other.get_name()
+        assert (plain.get_name()[:5], named.get_name()) == ("Task-", "a name")
+        assert {plain, named, other} <= asyncio.all_tasks()
+        assert list(await asyncio.gather(plain, named, other)) == [1, 1, 2]
+        made = []
+
+        def factory(loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+            made.append(options)
+            return asyncio.Task(coroutine, loop=loop, **options)
+
+        loop.set_task_factory(factory)
+        await loop.create_task(answers())
+        loop.set_task_factory(None)
+        await loop.create_task(answers())
+        assert len(made) == 1
+        with pytest.raises(TypeError, match="a coroutine was expected"):
+            loop.create_task(answers)  # type: ignore[arg-type]
+
+    for debug in (False, True):
+        loop = reactor.new_event_loop()
+        loop.set_debug(debug)
+        before = loop.create_task(main(loop))
+        loop.run_until_complete(before)
+        loop.close()
+        coroutine = main(loop)
+        with pytest.raises(RuntimeError, match="closed"):
+            loop.create_task(coroutine)
+        coroutine.close()
+    assert not caplog.records
