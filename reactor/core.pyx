@@ -102,7 +102,8 @@ cdef class Handle:
 
     Hidden from the cyclic collector, for which a thousand call-backs in the queue are a thousand
     objects to walk through.  That costs nothing since it holds nothing once it was run or
-    cancelled; until then the loop holds it.
+    cancelled; until then the loop holds it.  And it may serve again after that, so it takes no weak
+    references.
     """
 
     cdef int run(self) except -1:

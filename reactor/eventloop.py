@@ -34,6 +34,7 @@ from reactor.transports.server import Server
 from reactor.transports.stream import adopt_stream
 from reactor.transports.tls import TLSProtocol
 from reactor.transports.watcher import Watcher
+from reactor.waiting import wait
 
 if sys.platform != "win32":
     from reactor.transports.inherited import (
@@ -183,14 +184,21 @@ class EventLoop(Reactor, _Cold):
         if watcher is None:
             watcher = watchers[number] = Watcher(self, number, writes)
         try:
-            return watcher.watch(callback, args)
+            handle = watcher.watch(callback, args)
+            watcher.source = fd
+            return handle
         except FileExistsError:
             raise RuntimeError(
                 f"File descriptor {fd!r} is used by transport {self._transports.get(number)!r}"
             ) from None
 
     def _unwatch(self, watchers: dict[int, Watcher], fd: Any) -> bool:
-        watcher = watchers.get(_descriptor(fd))
+        try:
+            watcher = watchers.get(_descriptor(fd))
+        except ValueError:  # it was closed, and is known still as what was watched
+            watcher = next((each for each in watchers.values() if each.source is fd), None)
+            if watcher is None:
+                raise
         if watcher is None or watcher.handle is None:
             return False
         watcher.close()
@@ -271,7 +279,19 @@ class EventLoop(Reactor, _Cold):
         self._transports.pop(sock.fileno(), None)  # so that the socket may be watched
         try:
             await drained
-            return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+            sending = self.create_task(
+                self.sock_sendfile(sock, file, offset, count, fallback=False)
+            )
+            ended = transp._loans_end()
+            try:
+                await wait([sending, ended], first=True)
+            finally:
+                if sending.cancel():
+                    await wait([sending])  # until nobody watches the socket any more
+                failure = None if ended.cancel() else ended.exception()
+            if sending.cancelled() and failure is not None:
+                raise failure
+            return sending.result()
         finally:
             transp._take_back_socket()
             if sock.fileno() >= 0:

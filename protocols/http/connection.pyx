@@ -19,6 +19,12 @@ from protocols.http.errors import ResponseLimitError
 from protocols.http.limits import MAX_BODY_BYTES
 
 
+cdef enum:
+    # Bytes; pieces below this share an object: each of their own would cost 33 bytes more, and a
+    # peer may send a body in chunks of two.
+    SMALL_PIECE = 4_096
+
+
 cdef class ClientConnection(HTTPProtocol):
     """An ``HTTPProtocol`` for ``AsyncClient``: ``exchange`` in place of call-backs.
 
@@ -214,6 +220,7 @@ cdef class ClientConnection(HTTPProtocol):
 
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
         cdef bytes piece = piece_of(self, data, size)
+        cdef object last
         if self.observer is not None:
             self.observe("body_received", piece)
             if self.state == EXCHANGE_FAILED:
@@ -231,8 +238,14 @@ cdef class ClientConnection(HTTPProtocol):
             self.first = piece
         elif self.rest is None:
             self.rest = [self.first, piece]
-        else:
+        elif size >= SMALL_PIECE:
             self.rest.append(piece)
+        else:
+            last = self.rest[len(self.rest) - 1]
+            if type(last) is bytearray:
+                last.extend(piece)
+            else:
+                self.rest.append(bytearray(piece))
         return 0
 
     cdef int on_complete(self) except -1:

@@ -133,7 +133,7 @@ cdef class ResponseParser:
     cdef Py_ssize_t line                    # offset of the line that is being scanned
     cdef Py_ssize_t colon                   # offset of its colon; 0 before it was met
     cdef Py_ssize_t scanned                 # offset of the first byte not yet scanned
-    cdef int fields_left                    # how many more may come
+    cdef int field_count
 
     # Framing fields of the head being scanned.
     cdef int framing_fault                  # a Fault that counts unless it is a tunnel

@@ -70,8 +70,6 @@ cdef enum:
     GATHER_BYTES = 1024
     # 16 digits hold every size up to 2**64 - 1; more can only be leading zeros or overflow.
     CHUNK_DIGITS = 16
-    # The lengths of the names that _note_field knows, as bits.
-    KNOWN_LENGTHS = 1 << 10 | 1 << 14 | 1 << 16 | 1 << 17
 
 
 cdef dict FAULTS = {
@@ -284,10 +282,9 @@ cdef class ResponseParser:
         self.line = 0
         self.colon = 0
         self.scanned = 0
+        self.field_count = 0
         self.buffer_size = 0
-        self.fields_left = self.max_trailers
         if self.state == STATE_HEAD:
-            self.fields_left = self.max_headers
             self.notes = 0
             self.content_length = -1
             self.chunked = False
@@ -410,12 +407,10 @@ cdef class ResponseParser:
         """
         cdef bint trailers = self.state == STATE_TRAILERS
         cdef Py_ssize_t max_bytes = self.max_trailer_bytes if trailers else self.max_head_bytes
-        # Locals, which no store through the object makes the compiler read again.
-        cdef Py_ssize_t max_line = self.max_line_bytes
-        cdef int fields_left = self.fields_left
+        cdef int max_fields = self.max_trailers if trailers else self.max_headers
         cdef const char* p
         cdef const char* line
-        cdef const char* colon = NULL
+        cdef const char* colon
         cdef const char* stop
         cdef Py_ssize_t size
         cdef int result
@@ -428,15 +423,11 @@ cdef class ResponseParser:
             self.line = self.scanned
         line = start + self.line
         p = start + self.scanned
-        if self.colon:
-            colon = start + self.colon
-            self.colon = 0
         while True:
-            stop = end if end - line <= max_line else line + max_line
-            if colon == NULL:
+            stop = end if end - line <= self.max_line_bytes else line + self.max_line_bytes
+            if self.colon == 0:
                 p = http_scan_token(p, stop)
                 if p == stop:
-                    self.fields_left = fields_left
                     return self._suspend(start, line, p, stop)
                 if p[0] != c':':
                     if p != line:
@@ -446,7 +437,6 @@ cdef class ResponseParser:
                             FAULT_BARE_LF if p[0] == c'\n' else FAULT_NAME)
                     # The empty line.
                     if stop - p < 2:
-                        self.fields_left = fields_left
                         return self._suspend(start, line, p, stop)
                     if p[1] != c'\n':
                         return FAULT_BARE_CR
@@ -454,24 +444,26 @@ cdef class ResponseParser:
                     return SCAN_DONE
                 if p == line:
                     return FAULT_EMPTY_NAME
-                if fields_left == 0:
+                self.field_count += 1
+                if self.field_count > max_fields:
                     return FAULT_LIMIT_TRAILERS if trailers else FAULT_LIMIT_HEADERS
-                fields_left -= 1
                 colon = p
                 p += 1
+            else:
+                colon = start + self.colon
             p = http_scan_field(p, stop)
             if stop - p < 2 and (p == stop or p[0] == c'\r'):
                 self.colon = colon - start
-                self.fields_left = fields_left
                 return self._suspend(start, line, p, stop)
             if p[0] != c'\r':
                 return FAULT_BARE_LF if p[0] == c'\n' else FAULT_VALUE
             if p[1] != c'\n':
                 return FAULT_BARE_CR
             size = colon - line
-            if size <= 17 and KNOWN_LENGTHS >> size & 1 and not trailers:
+            # The lengths of the fields that _note_field knows.
+            if (size == 10 or size == 14 or size == 16 or size == 17) and not trailers:
                 self._note_field(line, colon, p)
-            colon = NULL
+            self.colon = 0
             p += 2
             line = p
 
@@ -533,8 +525,7 @@ cdef class ResponseParser:
         return FAULT_NONE
 
     cdef void _note_connection(self, const char* p, const char* end) noexcept nogil:
-        """Look for close and keep-alive in a list of tokens (RFC 9110 section 7.6.1); where
-        a comma is missing, close counts and keep-alive does not: the safe reading."""
+        """Look for close, or keep-alive before a comma or the end (RFC 9110 section 7.6.1)."""
         cdef const char* last
         cdef const char* after
         cdef bint first = True

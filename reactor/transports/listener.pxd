@@ -20,6 +20,7 @@ cdef class Listener(OpOwner):
     cdef Op op
     cdef Timer rest
     cdef object sock                # owns the listening descriptor
+    cdef object context             # of who began to serve; each connection has a copy
     cdef object factory             # makes a protocol for each connection
     cdef object server              # asyncio.Server, or None
     cdef object secure              # callable(protocol): the protocol that does TLS for it
@@ -29,5 +30,6 @@ cdef class Listener(OpOwner):
     cdef int accept(self) except -1
     cdef int accepted(self) except -1
     cdef int connected(self, intptr_t fd) except -1
+    cdef int give_protocol(self, intptr_t fd) except -1
     cdef int rest_after(self, int error, str message) except -1
     cdef int close_socket(self) except -1

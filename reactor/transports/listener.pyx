@@ -9,6 +9,9 @@ exception handler, as asyncio does.  Only an error that says that the socket is 
 not listen, ends the listener.
 """
 
+from cpython.contextvars cimport (
+    PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit,
+)
 from libc.errno cimport (
     EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK, EOPNOTSUPP,
 )
@@ -61,6 +64,7 @@ cdef class Listener(OpOwner):
         self.rest.owner = <void *>self
         self._loop = loop
         self.sock = sock
+        self.context = PyContext_CopyCurrent()
         self.factory = factory
         self.server = server
         self.secure = secure
@@ -152,6 +156,19 @@ cdef class Listener(OpOwner):
         return self.rest_after(error, "socket.accept() failed")
 
     cdef int connected(self, intptr_t fd) except -1:
+        cdef object context
+        try:
+            context = PyContext_Copy(self.context)
+            PyContext_Enter(context)
+        except MemoryError:
+            self._loop.poller.close_fd(fd)
+            raise
+        try:
+            return self.give_protocol(fd)
+        finally:
+            PyContext_Exit(context)
+
+    cdef int give_protocol(self, intptr_t fd) except -1:
         cdef StreamTransport transport
         if self.nodelay:
             self._loop.poller.set_option(fd, TCP, NODELAY, 1)

@@ -28,7 +28,9 @@ cdef class StreamTransport(Transport):
     cdef StreamState state
     cdef ReadState reading
     cdef bint holding               # bytes or the end came in before a pause could stop them
+    cdef bint filling               # get_buffer is being called, and then the memory filled
     cdef intptr_t fd
+    cdef bytes rest                 # received, and left by a protocol that paused; else None
     cdef Py_ssize_t object_bytes    # the next receive is into an object of this size; 0: a block
     cdef LiveLink link              # in the loop's list while there is a descriptor
     cdef Op receive_op
@@ -37,7 +39,8 @@ cdef class StreamTransport(Transport):
     cdef object error               # what connection_lost will be told
     cdef object sock                # the Python socket that owns the descriptor, or None
     cdef object socket_view         # what get_extra_info("socket") gave out
-    cdef object drain_waiter        # LENT: done when the queue is empty, else None
+    # LENT: done when the queue is empty; then a second one, which fails when the end is near
+    cdef object drain_waiter
     cdef readonly object server              # whose connection this is, or None
     cdef object extra               # dict of facts that the maker knew, or None
     cdef unsigned char peer[28]     # the peer's sockaddr_in or sockaddr_in6
@@ -67,6 +70,7 @@ cdef class StreamTransport(Transport):
     cdef int sent(self) except -1
     cdef int drained(self) except -1
     cdef bint refuse_write(self) except -1
+    cdef int call_loan_in(self) except -1
     cdef int lose_if_idle(self) except -1
     cdef int lose(self) except -1
     cdef int close_descriptor(self) except -1

@@ -21,7 +21,7 @@ of the user's.
 """
 
 from cpython.buffer cimport PyBuffer_Release
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
@@ -161,9 +161,9 @@ cdef class StreamTransport(Transport):
     # -- receiving -------------------------------------------------------------------
 
     cdef int receive(self) except -1:
-        if self.receive_op.state != OP_IDLE:
+        if self.receive_op.state != OP_IDLE or self.filling:
             return 0                    # a cancelled one is on its way; received() goes on
-        if self.holding:
+        if self.holding or self.rest is not None:
             self._loop.enqueue(self._release_held, (), None)
             return 0
         if self.receiver == RECEIVER_BUFFER or self.object_bytes:
@@ -183,8 +183,9 @@ cdef class StreamTransport(Transport):
         if self._loop.poller.closed:
             self.orphan()
             return 0
-        if self.holding and self.reading == READ_PAUSED and self.state < STREAM_CLOSING:
-            return 0
+        if (self.holding and self.state < STREAM_CLOSING
+                and (self.reading == READ_PAUSED or self.rest is not None)):
+            return 0                    # _release_held() delivers it
         try:
             if self.state >= STREAM_CLOSING:
                 self.drop_held()
@@ -205,7 +206,7 @@ cdef class StreamTransport(Transport):
             self.orphan()
             return 0
         try:
-            if self.state < STREAM_CLOSING and self.reading == READ_ON:
+            if self.state < STREAM_CLOSING and self.reading == READ_ON and self.rest is None:
                 if result < 0:
                     if result != -ECANCELED:
                         self.abort_with(os_error(result))
@@ -220,8 +221,12 @@ cdef class StreamTransport(Transport):
     cdef int receive_into_buffer(self) except -1:
         cdef Py_buffer view
         cdef Py_ssize_t count
-        if not self.open_buffer(&view, -1):
-            return 0
+        self.filling = True             # who pauses and resumes meanwhile submits nothing
+        try:
+            if not self.open_buffer(&view, -1):
+                return 0
+        finally:
+            self.filling = False
         if self.state >= STREAM_CLOSING or self.reading != READ_ON:
             PyBuffer_Release(&view)
             return 0
@@ -320,8 +325,26 @@ cdef class StreamTransport(Transport):
 
     def _release_held(self):
         """Deliver what a pause held back."""
-        if self.holding and self.reading == READ_ON and self.state < STREAM_CLOSING:
+        cdef bytes rest = self.rest
+        if self.reading != READ_ON or self.state >= STREAM_CLOSING:
+            return
+        if rest is not None:
+            self.rest = None
+            try:
+                self.deliver(PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
+            finally:
+                self.go_on()
+        elif self.holding:
             self.received()
+
+    cdef bint keep_rest(self, const char *data, Py_ssize_t size) except -1:
+        if self.reading != READ_PAUSED:
+            return False
+        try:
+            self.rest = PyBytes_FromStringAndSize(data, size)
+        except MemoryError as error:
+            self.abort_with(error)      # what came is lost: nothing may follow
+        return True
 
     cdef int drop_held(self) except -1:
         """Forget what was received and not delivered."""
@@ -329,6 +352,7 @@ cdef class StreamTransport(Transport):
             self._loop.poller.give_back(self.receive_op.buffer)
             self.receive_op.buffer = NULL
         self.holding = False
+        self.rest = None
         return 0
 
     def is_reading(self):
@@ -474,7 +498,8 @@ cdef class StreamTransport(Transport):
     def _lend_socket(self):
         """Lend the socket to ``loop.sendfile``, which may use it when the future is done.
 
-        Returns ``(socket, future)``.  Until ``_take_back_socket`` writes raise.
+        Returns ``(socket, future)``.  Until ``_take_back_socket`` writes raise, and the descriptor
+        stays open: that the connection is to end is told by the future, or by ``_loans_end``'s.
         """
         if self.state != STREAM_OPEN:
             raise RuntimeError("Transport is closing")
@@ -486,10 +511,24 @@ cdef class StreamTransport(Transport):
             self.drain_waiter.set_result(None)
         return self.sock, self.drain_waiter
 
+    def _loans_end(self):
+        """Return a future that fails when the socket, which is in use by now, is wanted back."""
+        self.drain_waiter = self._loop.create_future()
+        if self.state == STREAM_ABORTED:
+            self.call_loan_in()
+        return self.drain_waiter
+
+    cdef int call_loan_in(self) except -1:
+        if not self.drain_waiter.done():
+            self.drain_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+        return 0
+
     def _take_back_socket(self):
         self.drain_waiter = None
         if self.state == STREAM_LENT:
             self.state = STREAM_OPEN
+        elif self.state == STREAM_ABORTED:
+            self._loop.enqueue(self._lose, (), None)
 
     # -- the end ---------------------------------------------------------------------
 
@@ -510,6 +549,7 @@ cdef class StreamTransport(Transport):
 
     cpdef bint is_quiet(self) except -1:
         return (self.state < STREAM_CLOSING and self.reading != READ_ENDED and not self.holding
+                and self.rest is None
                 and self.receive_op.state != OP_DONE
                 and self._loop.poller.peek(self.fd) == 0)
 
@@ -523,6 +563,8 @@ cdef class StreamTransport(Transport):
             logger.debug("%r: connection lost: %r", self, error)
         if self.queue is not None and self.send_op.state == OP_IDLE:
             self.queue.clear()
+        if self.drain_waiter is not None:
+            self.call_loan_in()
         if self.receive_op.state == OP_IDLE and self.send_op.state == OP_IDLE:
             self._loop.enqueue(self._lose, (), None)
         else:
@@ -532,7 +574,7 @@ cdef class StreamTransport(Transport):
 
     cdef int lose_if_idle(self) except -1:
         if (self.state == STREAM_ABORTED and self.receive_op.state == OP_IDLE
-                and self.send_op.state == OP_IDLE):
+                and self.send_op.state == OP_IDLE and self.drain_waiter is None):
             self.lose()
         return 0
 
@@ -542,8 +584,6 @@ cdef class StreamTransport(Transport):
     cdef int lose(self) except -1:
         self.enter(STREAM_LOST)
         self.queue = None
-        if self.drain_waiter is not None and not self.drain_waiter.done():
-            self.drain_waiter.set_exception(ConnectionError("Connection is closed by peer"))
         try:
             self.call_connection_lost(self.error)
         finally:

@@ -20,17 +20,15 @@ The life of the connection::
                                   |
                                   +--the transport below is lost--> LOST (from any state)
 
-The plaintext of what came lands in a block of the reactor's pool and goes to the protocol from
-there.  What is written is sealed and leaves in one send: at once, or, for all that a call-back
-wrote while data was delivered, when that is over.  Plaintext waits in ``backlog`` while the
-transport below is above its high-water mark.
+Plaintext that came goes to the protocol from a block of the reactor's pool.  What is written is
+sealed and leaves in one send: at once, or, for all that a call-back wrote while data was delivered,
+when that is over; it waits in ``backlog`` while the transport below is above its high-water mark.
 
 The end of a stream is authentic only with close_notify (RFC 8446 section 6.1).  A connection
 that ends without one is told to the protocol as ``connection_lost(ssl.SSLEOFError)``, and
 one that ends with it as ``eof_received()`` and ``connection_lost(None)``.  With ``strict_end``
 false, as asyncio's own methods have it, both are told the second way.  Once we have sent
-close_notify ourselves, a peer that closes its socket without an answer is no error: nobody
-waits for more.
+close_notify ourselves, a peer that closes its socket without an answer is no error.
 
 Owns: the order of events and the deadlines of handshake and shutdown.  May not touch:
 descriptors, records (``reactor.transports.tls_engine``).
@@ -411,8 +409,7 @@ cdef class TLSProtocol(Protocol):
         return 0
 
     cdef int wake_waiter(self, object error) except -1:
-        waiter = self.waiter
-        self.waiter = None
+        waiter, self.waiter = self.waiter, None
         if waiter is not None and not waiter.done():
             if error is None:
                 waiter.set_result(None)
@@ -450,7 +447,8 @@ cdef class TLSProtocol(Protocol):
         if block == NULL:
             return self.fail_with(MemoryError())
         try:
-            while self.state == TLS_OPEN and self.reading == TLS_READ_ON:
+            while (self.state == TLS_OPEN and self.reading == TLS_READ_ON
+                    and self.app_transport.receiver != RECEIVER_BUFFER):
                 if self.engine.unread == 0:
                     if size[0] == 0:
                         break
@@ -477,6 +475,8 @@ cdef class TLSProtocol(Protocol):
                 self.app_transport.deliver(block, filled)
         finally:
             self.loop.pool.release(block)
+        if self.app_transport.receiver == RECEIVER_BUFFER:
+            return self.receive_into_buffers(data, size)    # set_protocol was called meanwhile
         return self.receive_no_more(data, size)
 
     cdef int receive_objects(self, DirectEngine engine) except -1:

@@ -63,6 +63,9 @@ cdef class Transport(OpOwner):
     # Let the protocol go without a word.
     cdef int release_protocol(self) except -1
     cdef bint deliver_buffered(self, const char *data, Py_ssize_t size) except -1
+    # Keep bytes that a BufferedProtocol, which has paused, is not to get before it resumes. False:
+    # it has not paused.
+    cdef bint keep_rest(self, const char *data, Py_ssize_t size) except -1
     # Zero copy: ask a BufferedProtocol for its memory (False when that failed: the connection
     # is aborted then), fill it, and tell how many bytes came. Whoever does not fill it after
     # all releases the view.

@@ -209,9 +209,14 @@ cdef class Transport(OpOwner):
             size -= part
             if self.protocol is None or self.is_closing():
                 return False
+            if size and self.keep_rest(data, size):
+                return True
             if size and self.receiver != RECEIVER_BUFFER:
                 return self.deliver(data, size)     # set_protocol was called meanwhile
         return True
+
+    cdef bint keep_rest(self, const char *data, Py_ssize_t size) except -1:
+        return False
 
     cdef bint open_buffer(self, Py_buffer *view, Py_ssize_t hint) except -1:
         try:

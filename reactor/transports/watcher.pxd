@@ -9,6 +9,7 @@ from reactor.pollers.contract cimport Op, OpOwner
 cdef class Watcher(OpOwner):
     cdef Reactor _loop
     cdef readonly Handle handle     # what to call; None while closed
+    cdef public object source       # what was watched by name of its descriptor, or None
     cdef Op op
     cdef bint leaving               # closed while the op was live, and it is not back yet
 

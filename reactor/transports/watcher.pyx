@@ -117,7 +117,7 @@ cdef class Watcher(OpOwner):
         """Stop watching; the call-back is not called any more."""
         if self.handle is not None:
             self.handle.cancel()
-            self.handle = None
+            self.handle = self.source = None
             if self.op.state != OP_IDLE:
                 self.leaving = True
                 self._loop.poller.cancel(&self.op)

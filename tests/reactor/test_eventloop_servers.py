@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import errno
 import resource
 import socket
@@ -534,3 +535,59 @@ def test_server_out_of_descriptors_rests_and_goes_on(
         await server.wait_closed()
 
     real.run_until_complete(main())
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_connections_have_a_copy_each_of_the_context_of_who_began_to_serve(
+    real: EventLoop, secure: bool
+) -> None:
+    owner: contextvars.ContextVar[str] = contextvars.ContextVar("owner", default="nobody")
+    seen: list[tuple[str, str]] = []
+    lost = 0
+
+    class Server(asyncio.Protocol):
+        def __init__(self) -> None:
+            seen.append(("factory", owner.get()))
+            owner.set("factory")
+
+        def connection_made(self, transport: Any) -> None:
+            seen.append(("made", owner.get()))
+            owner.set("connection")
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            seen.append(("received", owner.get()))
+            self.transport.close()
+
+        def connection_lost(self, exc: Any) -> None:
+            nonlocal lost
+            seen.append(("lost", owner.get()))
+            lost += 1
+            if lost == 2:
+                done.set_result(None)
+
+    async def serve() -> Any:
+        owner.set("whoever serves")
+        tls = server_default() if secure else None
+        return await real.create_server(Server, "127.0.0.1", 0, ssl=tls)
+
+    async def main() -> None:
+        server = await asyncio.create_task(serve())
+        tls = client_default() if secure else None
+        for _ in range(2):
+            _, writer = await asyncio.open_connection(
+                *server.sockets[0].getsockname(), ssl=tls, server_hostname=HOST if secure else None
+            )
+            writer.write(b"x")
+            await writer.drain()
+            writer.close()
+        await done
+        server.close()
+        assert owner.get() == "nobody"
+
+    done = real.create_future()
+    real.run_until_complete(main())
+    assert sorted(seen) == sorted(
+        [("factory", "whoever serves"), ("made", "factory"), ("received", "connection"),
+         ("lost", "connection")] * 2
+    )  # fmt: skip

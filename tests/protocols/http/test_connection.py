@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -163,6 +164,35 @@ async def test_body_limit_counts_all_pieces() -> None:
         with pytest.raises(ResponseLimitError, match="5 bytes"):
             await exchange(connection)
         assert not connection.is_idle
+
+
+@on_reactor
+async def test_body_in_tiny_chunks_takes_no_more_memory_than_any_other() -> None:
+    count, chunk = 100_000, b"2\r\nxy\r\n"
+    body = b"".join(
+        [b"5\r\nabcde\r\n", chunk * count, b"1400\r\n%s\r\n" % bytes(0x1400), chunk * 3]
+    )
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await peer.send(body + b"0\r\n\r\n")
+        await peer.until_closed()
+
+    async with serving(script) as server:
+        connection = await connected(server.port)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            response = await exchange(connection)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert response.content == b"abcde" + b"xy" * count + bytes(0x1400) + b"xyxyxy"
+        # twice while it is joined, a block, and what the server, in this process, has to send
+        assert peak - before < 4 * len(response.content) + 1_000_000 < 10 * len(response.content)
+        connection.abandon()
 
 
 def test_body_stream_is_not_made_by_its_users() -> None:

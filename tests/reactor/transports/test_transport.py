@@ -94,6 +94,95 @@ def test_buffered_protocol_that_pauses_gets_nothing_until_it_resumes(
     turn(loop)
 
 
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("resumes", [False, True])
+def test_protocol_that_became_a_buffered_one_and_pauses_gets_nothing_until_it_resumes(
+    loop: EventLoop, secure: bool, within: bool, resumes: bool
+) -> None:
+    """Whether a receive is under way by then, or more of what it has brought is to come."""
+    reader = Reader(loop)
+    text = TEXT * 30
+    near: Any
+
+    def full(_: Reader) -> None:
+        near.pause_reading()
+        reader.free = memoryview(b"")  # asking for it now would be a mistake
+        if resumes:
+            loop.call_soon(resume)
+
+    def resume() -> None:
+        reader.free = memoryview(reader.buffer)
+        near.resume_reading()
+
+    reader.on_update = full
+    first = Recorder(data_received=lambda _: near.set_protocol(reader))
+    near, far, _ = connected_ends(loop, secure, first)
+    if not within:
+        near.set_protocol(reader)
+    far.write(text)
+    received = 0
+    while (received := len(first.data) + len(reader.data)) < len(text):
+        until(loop, lambda: len(first.data) + len(reader.data) > received)
+        if not resumes and reader.calls:
+            before = reader.calls
+            turn(loop)
+            assert reader.calls == before
+            resume()
+    assert bytes(first.data + reader.data) == text
+    assert bool(first.data) is within
+    assert reader.lost == []
+    near.abort()
+    far.abort()
+    until(loop, lambda: reader.lost)
+    turn(loop)
+
+
+@pytest.mark.parametrize("how", ["abort", "close"])
+@pytest.mark.parametrize("when", ["paused", "resumed"])
+def test_what_a_pause_has_left_of_a_block_is_dropped_at_the_end(
+    loop: EventLoop, how: str, when: str
+) -> None:
+    reader = Reader(loop)
+    near, far, _ = connected_ends(loop, False, Recorder())
+    reader.on_update = lambda _: near.pause_reading()
+    near.set_protocol(reader)
+    far.write(TEXT)
+    until(loop, lambda: reader.calls)
+    if when == "resumed":
+        near.resume_reading()
+    getattr(near, how)()
+    far.abort()
+    until(loop, lambda: reader.lost)
+    assert reader.calls == 1
+    turn(loop)
+
+
+def test_protocol_that_pauses_and_resumes_as_it_is_asked_for_memory_is_given_all(
+    loop: EventLoop, secure: bool
+) -> None:
+    class Fickle(Reader):
+        asked = 0
+
+        def get_buffer(self, sizehint: int) -> memoryview:
+            self.asked += 1
+            near.pause_reading()
+            near.resume_reading()
+            return super().get_buffer(sizehint)
+
+    reader = Fickle(loop)
+    near, far, _ = connected_ends(loop, secure, reader)
+    for _ in range(3):
+        far.write(TEXT)
+        wanted = len(reader.data) + len(TEXT)
+        until(loop, lambda: len(reader.data) >= wanted)  # noqa: B023 - in this iteration
+    assert bytes(reader.data) == TEXT * 3
+    assert reader.asked <= 2 * reader.calls + 1
+    near.abort()
+    far.abort()
+    until(loop, lambda: reader.lost)
+    turn(loop)
+
+
 @pytest.mark.parametrize("how", ["abort", "close"])
 def test_buffered_protocol_that_ends_the_connection_gets_no_more(
     loop: EventLoop, secure: bool, how: str

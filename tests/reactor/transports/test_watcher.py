@@ -1,8 +1,10 @@
 """Watchers: when the call-back of somebody else's descriptor runs."""
 
 import asyncio
+import contextlib
 import os
 import socket
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,3 +145,49 @@ def test_descriptor_that_cannot_be_watched_on_is_reported_once(loop: EventLoop) 
     assert [report["message"] for report in reports] == ["A descriptor can no longer be watched"]
     assert isinstance(reports[0]["exception"], OSError)
     assert not loop.remove_reader(reading)
+
+
+@pytest.mark.parametrize("what", ["reader", "writer"])
+def test_socket_that_was_closed_while_it_was_watched_is_known_still(what: str) -> None:
+    """As selectors look for the object where its number is gone."""
+
+    class Callback:
+        def __call__(self) -> None:
+            pytest.fail("what was removed was called")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        watch, unwatch = getattr(loop, f"add_{what}"), getattr(loop, f"remove_{what}")
+        one, two = socket.socketpair()
+        number = one.fileno()
+        callback = Callback()
+        gone = weakref.ref(callback)
+        if what == "writer":
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    one.send(bytes(65_536))
+        watch(one, callback)
+        one.close()
+        with pytest.raises(ValueError, match="invalid file descriptor"):
+            unwatch(socket.socket.__new__(socket.socket))
+        assert unwatch(one) is True
+        with pytest.raises(ValueError, match="invalid file descriptor"):
+            unwatch(one)
+        del callback
+        await asyncio.sleep(0)
+        assert gone() is None
+        two.close()
+        pair = socket.socketpair()
+        one, two = sorted(pair, key=lambda each: each.fileno() != number)
+        assert one.fileno() == number
+        called = asyncio.Event()
+        watch(one, called.set)
+        two.send(b"x")
+        await called.wait()
+        assert unwatch(one) is True
+        one.close()
+        two.close()
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
