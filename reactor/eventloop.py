@@ -28,7 +28,7 @@ from reactor.core import Handle, Reactor
 from reactor.limits import UNIX_RETRY_SECONDS
 from reactor.pollers import new_poller
 from reactor.pollers.contract import Poller
-from reactor.resolver import Resolver
+from reactor.resolver import Resolver, numeric
 from reactor.transports.listener import Listener
 from reactor.transports.server import Server
 from reactor.transports.stream import adopt_stream
@@ -380,6 +380,25 @@ class EventLoop(Reactor, _Cold):
         transport.resume_reading()
         await waiter
         return layer.app_transport
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - asyncio's own name
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """Return what ``socket.getaddrinfo`` does; a thread asks it only if there is a name."""
+        has_number = port is None or isinstance(port, int)
+        if has_number and isinstance(host, str) and numeric(host, 0) is not None:
+            flags |= socket.AI_NUMERICHOST
+            return socket.getaddrinfo(host, port, family, type, proto, flags)
+        return await super().getaddrinfo(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect *sock*, which must be non-blocking, to *address*."""

@@ -514,6 +514,49 @@ def test_start_tls_may_be_cancelled_at_every_await(real: EventLoop, passes: int)
 # -- names ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(
+    ("host", "port", "options"),
+    [
+        ("127.0.0.1", 80, {}),
+        ("127.0.0.1", None, {"type": socket.SOCK_DGRAM}),
+        ("::1", 443, {"proto": socket.IPPROTO_TCP, "flags": socket.AI_CANONNAME}),
+        ("127.0.0.1", 80, {"family": socket.AF_INET6, "flags": socket.AI_V4MAPPED}),
+        ("127.0.0.1", 80, {"family": socket.AF_INET6}),
+        ("::1", 80, {"family": socket.AF_INET}),
+        ("::1", 2**70, {}),
+        ("127.0.0.1", 80, {"type": socket.SOCK_STREAM, "proto": socket.IPPROTO_UDP}),
+        ("127.1", 80, {}),
+        ("127.0.0.1", "80", {}),
+        (b"127.0.0.1", 80, {}),
+        (None, 80, {"type": socket.SOCK_STREAM}),
+    ],
+)
+def test_address_is_looked_up_as_the_system_does(
+    real: EventLoop, host: Any, port: Any, options: dict[str, Any], debug: bool
+) -> None:
+    """And in no thread where an address and a number are given."""
+    real.set_debug(debug)
+    try:
+        expected: Any = socket.getaddrinfo(host, port, **options)
+    except Exception as error:
+        expected = error
+
+    async def main() -> None:
+        if isinstance(expected, Exception):
+            with pytest.raises(type(expected)) as raised:
+                await real.getaddrinfo(host, port, **options)
+            assert raised.value.args == expected.args
+        else:
+            assert await real.getaddrinfo(host, port, **options) == expected
+        is_known = isinstance(host, str) and host != "127.1" and not isinstance(port, str)
+        executor = real._default_executor  # type: ignore[attr-defined]
+        assert (executor is None) is is_known
+        await real.shutdown_default_executor()
+
+    real.run_until_complete(main())
+
+
 def test_names_and_addresses_are_looked_up(real: EventLoop) -> None:
     async def main() -> None:
         infos = await real.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
