@@ -283,14 +283,23 @@ class EventLoop(Reactor, _Cold):
                 self.sock_sendfile(sock, file, offset, count, fallback=False)
             )
             ended = transp._loans_end()
+            failure: BaseException | None = None
             try:
                 await wait([sending, ended], first=True)
-            finally:
-                if sending.cancel():
-                    await wait([sending])  # until nobody watches the socket any more
-                failure = None if ended.cancel() else ended.exception()
-            if sending.cancelled() and failure is not None:
-                raise failure
+            except asyncio.CancelledError as error:
+                failure = error
+            if sending.cancel():
+                await wait([sending])  # until nobody watches the socket any more
+            why = None if ended.cancel() else ended.exception()
+            if failure is None:
+                failure = why if sending.cancelled() else sending.exception()
+            elif not sending.cancelled():
+                sending.exception()  # of no interest beside the cancellation
+            if failure is not None:
+                try:
+                    raise failure
+                finally:
+                    del failure, why  # whose traceback has this frame
             return sending.result()
         finally:
             transp._take_back_socket()

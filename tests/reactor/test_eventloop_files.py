@@ -61,14 +61,26 @@ def path(tmp_path: Path) -> Path:
 
 
 class Silent(asyncio.Protocol):
-    """A peer that reads nothing until it is told to."""
+    """A peer that reads nothing."""
 
     def connection_made(self, transport: Any) -> None:
         transport.pause_reading()
+        self.transport = transport
         PEERS.append(transport)
+
+    def connection_lost(self, exc: Any) -> None:
+        PEERS.remove(self.transport)
 
 
 PEERS: list[Any] = []
+
+
+async def no_peers() -> None:
+    """End those that are left, and wait until they are gone."""
+    for each in PEERS:
+        each.abort()
+    while PEERS:  # noqa: ASYNC110 - within a few passes
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["sending", "draining"])
@@ -113,11 +125,8 @@ def test_end_while_a_file_is_sent_is_told_and_leaves_nothing(
             assert not each.is_closing()
             each.abort()
             await sender.is_lost.wait()
-        for each in PEERS:
-            each.abort()
-        PEERS.clear()
         server.close()
-        await asyncio.sleep(0.001)
+        await no_peers()
 
     reports: list[Any] = []
     real.set_exception_handler(lambda _, context: reports.append(context))
@@ -131,15 +140,9 @@ def test_loop_that_is_closed_while_a_file_is_sent_frees_the_descriptor(
 ) -> None:
     async def main() -> tuple[Any, Any]:
         server = await real.create_server(Silent, HERE, 0)
-        transport, _, task = await under_way(
-            real, path, server.sockets[0].getsockname()[1], full=False
-        )
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        for each in PEERS:
-            each.abort()
-        PEERS.clear()
+        port = server.sockets[0].getsockname()[1]
+        transport, _, task = await under_way(real, path, port, full=False)
+        task._log_destroy_pending = False
         server.close()
         return transport, transport.get_extra_info("socket")
 
@@ -148,3 +151,4 @@ def test_loop_that_is_closed_while_a_file_is_sent_frees_the_descriptor(
         real.close()
     assert sock.fileno() == -1
     assert transport.is_closing()
+    PEERS.clear()
