@@ -7,5 +7,5 @@ cimport cython
 cdef class Countdown:
     """The call-backs of one who waits."""
 
-    cdef readonly object waiter         # a future; its result says nothing
-    cdef readonly Py_ssize_t left       # how many have yet to end
+    cdef object waiter                  # a future; its result says nothing
+    cdef Py_ssize_t left                # how many have yet to end

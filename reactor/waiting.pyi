@@ -1,6 +1,12 @@
 from asyncio import Future
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self, final
+
+@final
+class Countdown:
+    def __new__(cls, waiter: Future[None], left: int) -> Self: ...
+    def ended(self, future: Future[Any]) -> None: ...
+    def expired(self) -> None: ...
 
 async def wait(
     futures: Iterable[Future[Any]], *, timeout: float | None = None, first: bool = False
