@@ -140,8 +140,8 @@ class Client(Turns):
     """A blocking HTTP/1.1 client; every method may be called from any thread.
 
     The arguments are ``AsyncClient``'s.  Use it as ``with Client() as client`` or call
-    ``close``.  Connections are shared by all threads.  What the handler of a signal raises, an alarm's
-    exception say, is raised by the call that the main thread is in.
+    ``close``.  Connections are shared by all threads.  What the handler of a signal raises, an
+    alarm's exception say, is raised by the call that the main thread is in.
     """
 
     _async: AsyncClient
