@@ -277,6 +277,7 @@ class EventLoop(Reactor, _Cold):
         reads = transp.is_reading()
         transp.pause_reading()
         self._transports.pop(sock.fileno(), None)  # so that the socket may be watched
+        sending: asyncio.Task[int] | None = None
         try:
             await drained
             sending = self.create_task(
@@ -302,6 +303,8 @@ class EventLoop(Reactor, _Cold):
                     del failure, why  # whose traceback has this frame
             return sending.result()
         finally:
+            if sending is not None and not self._closed:
+                sending.cancel()  # it is done, but for an exit or the end of this coroutine
             transp._take_back_socket()
             if sock.fileno() >= 0:
                 self._transports[sock.fileno()] = transp

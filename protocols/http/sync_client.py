@@ -19,6 +19,7 @@ there is no moment at which a leader could leave and forget it.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import asyncio
 import contextlib
 import os
@@ -76,20 +77,24 @@ def _is_interrupt(error: BaseException) -> bool:
 
     An alarm's exception is like any other, but for the handler's frame in its traceback.
     """
-    if not isinstance(error, Exception):
-        return isinstance(error, (KeyboardInterrupt, SystemExit))
-    if threading.current_thread() is not threading.main_thread():
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return True
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return False
     codes, entry = set(), error.__traceback__
     while entry is not None:
         codes.add(entry.tb_frame.f_code)
         entry = entry.tb_next
-    handlers = map(signal.getsignal, signal.valid_signals())
-    return any(
-        getattr(each, "__code__", getattr(type(each).__call__, "__code__", None)) in codes
-        for each in handlers
-        if callable(each)
-    )
+    for number in range(1, signal.NSIG):
+        handler = _signal.getsignal(number)  # what ``signal`` makes enumerations of
+        while isinstance(handler, partial):
+            handler = handler.func
+        if not callable(handler):
+            continue
+        code = getattr(handler, "__code__", getattr(type(handler).__call__, "__code__", None))
+        if code in codes:
+            return True
+    return False
 
 
 def _report(
@@ -97,7 +102,7 @@ def _report(
 ) -> None:
     """Raise what interrupted a call-back of the loop's where it belongs; log the rest."""
     error, served = context.get("exception"), client()
-    if served is None or error is None or not served._takes(error):
+    if served is None or error is None or not served._takes(error) or served._interrupt is None:
         loop.default_exception_handler(context)
 
 
@@ -356,14 +361,23 @@ class Client(Turns):
                 try:
                     raise interrupt
                 finally:
-                    del interrupt  # which has a traceback, which has this frame
+                    del interrupt, task  # which has a traceback, which has this frame
 
     def _takes(self, error: BaseException) -> bool:
-        """On the loop: have the thread that runs it raise *error*, if that was meant for it."""
+        """On the loop: have the thread that runs it raise *error*, if a signal has raised that.
+
+        Only the main thread does, where signals are handled; another, which has come to lead
+        meanwhile, knows by this that the error is not its own.
+        """
         if not _is_interrupt(error):
             return False
-        self._interrupt = error
-        self._loop.stop()
+        thread = threading.get_ident()
+        runs = self._loop._thread_id == thread and not self._alone
+        if isinstance(error, (KeyboardInterrupt, SystemExit)) or (
+            runs and thread == threading.main_thread().ident
+        ):
+            self._interrupt = error
+            self._loop.stop()
         return True
 
     @synchronized("_mutex")
@@ -402,8 +416,10 @@ class Client(Turns):
     def _end(self, call: _Call) -> None:
         self._calls.pop(call, None)
         if not self._loop.is_closed():
-            if call.task is not None:
+            if call.task is not None and not call.task.done():
                 self._loop.call_soon_threadsafe(call.task.cancel)
+            elif call.task is not None and not call.task.cancelled():
+                call.task.exception()  # the call's thread raises it by now
             if call.begun is not None:  # which the task may not have come to
                 self._loop.call_soon_threadsafe(call.begun.close)
 

@@ -241,7 +241,8 @@ cdef class Turns:
         """
         cdef object error = None if task.cancelled() else task.exception()
         # of the others the loop has raised by itself those that are meant for its thread
-        cdef bint is_interrupt = isinstance(error, Exception) and self._takes(error)
+        cdef bint is_raised = isinstance(error, (KeyboardInterrupt, SystemExit))
+        cdef bint is_interrupt = is_raised or (error is not None and self._takes(error))
         if call.done or call.task is not task or call not in self._calls:
             return
         if task.cancelled():
@@ -250,7 +251,6 @@ cdef class Turns:
             self._begin(call)
             return
         elif error is not None and call.error is None:
-            is_interrupt = is_interrupt or not isinstance(error, Exception)
             call.error = RequestInterruptedError() if is_interrupt else error
         self._conclude(call)
 

@@ -83,8 +83,10 @@ class _Call:
     async def _work(self) -> None:
         try:
             self.result = await self.coroutine
-        except (KeyboardInterrupt, SystemExit) as error:  # the thread's, and not the loop's end
-            self.error = error
+        except (KeyboardInterrupt, SystemExit) as error:
+            if threading.get_ident() == threading.main_thread().ident:
+                raise  # a signal may have come to who runs the loop
+            self.error = error  # the thread's that waits, and not the loop's end
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self.task = None  # it has the error, whose traceback has this call

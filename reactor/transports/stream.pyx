@@ -185,6 +185,8 @@ cdef class StreamTransport(Transport):
             return 0
         if (self.holding and self.state < STREAM_CLOSING
                 and (self.reading == READ_PAUSED or self.rest is not None)):
+            if self.reading == READ_ON:
+                self._loop.enqueue(self._release_held, (), None)
             return 0                    # _release_held() delivers it
         try:
             if self.state >= STREAM_CLOSING:
