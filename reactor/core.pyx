@@ -33,7 +33,7 @@ from reactor.timers cimport Timer, TimerHeap
 import asyncio
 import logging
 import traceback
-from asyncio import Future, Task, format_helpers
+from asyncio import Future, format_helpers, tasks       # tasks.Task may be replaced
 from sys import _getframe
 
 cdef extern from "Python.h":
@@ -308,7 +308,7 @@ cdef class Reactor:
         """Return an ``asyncio.Task`` of this loop; see ``loop.create_task``."""
         if options or self._debug or self._closed or self._task_factory is not None:
             return super().create_task(coro, **options)     # asyncio.BaseEventLoop's
-        return call_with(Task, (coro,), self.options_of_futures())
+        return call_with(tasks.Task, (coro,), self.options_of_futures())
 
     cdef dict options_of_futures(self):
         if self._thread_id is None:

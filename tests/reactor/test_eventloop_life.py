@@ -663,3 +663,18 @@ def test_task_is_made_as_asyncio_makes_it(caplog: pytest.LogCaptureFixture) -> N
             loop.create_task(coroutine)
         coroutine.close()
     assert not caplog.records
+
+
+def test_task_is_of_the_class_that_asyncio_has_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Watched(asyncio.Task[Any]):
+        pass
+
+    async def main() -> type[Any]:
+        monkeypatch.setattr(asyncio.tasks, "Task", Watched)
+        task = asyncio.get_running_loop().create_task(asyncio.sleep(0))
+        await task
+        return type(task)
+
+    loop = reactor.new_event_loop()
+    assert loop.run_until_complete(main()) is Watched
+    loop.close()
