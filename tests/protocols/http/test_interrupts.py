@@ -394,7 +394,27 @@ def test_what_is_raised_after_an_alarm_was_caught_is_no_interrupt(alarms: None) 
     assert not _is_interrupt(raised.value)
 
 
-@pytest.mark.parametrize("kind", ["function", "method", "object", "standard"])
+def test_alarm_that_nobody_can_raise_is_logged_and_strikes_no_later_call(
+    alarms: None, threads: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No thread runs the loop: it comes out of the collector, say; or another than the main one."""
+    with pytest.raises(Alarm) as raised:
+        signal.raise_signal(signal.SIGTERM)
+    context = {"message": "on purpose", "exception": raised.value}
+
+    async def meets_it() -> str:
+        asyncio.get_running_loop().call_exception_handler(context)
+        return "answer"
+
+    with Client() as client:
+        client._loop.call_exception_handler(context)
+        assert client._run(answers) == "answer"
+        assert threads.submit(client._run, meets_it).result(20) == "answer"
+        assert client._run(answers) == "answer"
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [Alarm] * 2
+
+
+@pytest.mark.parametrize("kind", ["function", "method", "object", "partial", "standard"])
 def test_handlers_of_every_kind_are_known(kind: str) -> None:
     class Raises:
         def method(self, number: int, frame: FrameType | None) -> None:
@@ -407,6 +427,7 @@ def test_handlers_of_every_kind_are_known(kind: str) -> None:
         "function": alarm,
         "method": Raises().method,
         "object": Raises(),
+        "partial": partial(partial(alarm)),
         "standard": signal.default_int_handler,
     }
     previous = signal.signal(signal.SIGTERM, handlers[kind])
