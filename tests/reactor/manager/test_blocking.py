@@ -251,11 +251,14 @@ def test_interrupt_of_the_main_threads_loop_leaves_that_loop() -> None:
 
 
 @pytest.mark.parametrize("has_begun", [True, False])
-def test_loop_of_somebody_elses_that_is_closed_leaves_no_thread_asleep(has_begun: bool) -> None:
+def test_loop_of_somebody_elses_that_is_closed_leaves_no_thread_asleep(
+    has_begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loop = new_event_loop()
     manager = ConnectionManager()
     blocking = BlockingConnectionManager(manager, loop)
     begun, last_pass, stalled = threading.Event(), threading.Event(), threading.Event()
+    handed_over, real = threading.Event(), blocking._hand_over
 
     async def lasts() -> None:
         begun.set()
@@ -265,6 +268,10 @@ def test_loop_of_somebody_elses_that_is_closed_leaves_no_thread_asleep(has_begun
         loop.stop()  # after this pass, in which nothing else is done
         last_pass.set()
         assert stalled.wait(20)
+
+    def hand_over(call: _Call) -> None:
+        real(call)
+        handed_over.set()
 
     def waits() -> None:
         with pytest.raises(PoolClosedError):
@@ -280,9 +287,9 @@ def test_loop_of_somebody_elses_that_is_closed_leaves_no_thread_asleep(has_begun
         else:
             loop.call_soon_threadsafe(stall)
             assert last_pass.wait(20)
+            monkeypatch.setattr(blocking, "_hand_over", hand_over)
             waiting = threads.submit(waits)
-            while not blocking._calls:
-                time.sleep(0.001)
+            assert handed_over.wait(20)
             stalled.set()
         thread.join(20)
         loop.close()
@@ -378,7 +385,9 @@ def test_manager_that_was_not_closed_says_so() -> None:
     assert not thread.is_alive()
 
 
-def test_thread_that_dies_in_its_block_costs_the_others_nothing(port: int) -> None:
+def test_thread_that_dies_in_its_block_costs_the_others_nothing(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with BlockingConnectionManager(max_connections=1) as manager:
 
         def work(number: int) -> None:
@@ -392,12 +401,18 @@ def test_thread_that_dies_in_its_block_costs_the_others_nothing(port: int) -> No
             with contextlib.suppress(SystemExit):  # which pytest would report
                 work(number)
 
+        async def joins(*args: Any) -> Any:
+            joined.release()
+            return await real(*args)
+
+        joined, real = threading.Semaphore(0), manager._manager._wait
+        monkeypatch.setattr(manager._manager, "_wait", joins)
         threads = [threading.Thread(target=dies, args=(number,)) for number in range(THREADS)]
         with manager.lease(Asker, "127.0.0.1", port):  # until all of them wait
             for each in threads:
                 each.start()
-            while manager.stats()["waiting"] < THREADS:
-                time.sleep(0.001)
+            for _ in threads:
+                assert joined.acquire(timeout=20)
         for each in threads:
             each.join()
         stats = manager.stats()
