@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from reactor.manager.leases cimport Connection, EndpointPool, Leases
+from reactor.manager.leases cimport Connection, EndpointPool, Leases, Waiter
 
 from protocols.http.connection cimport ClientConnection
 from protocols.http.response cimport Response
@@ -16,6 +16,8 @@ cdef class Prepared:
     cdef readonly object url        # the request's
     cdef readonly str method        # the request's
     cdef bint is_head               # whether its response has no body
+    cdef bint is_safe               # whether the method changes nothing
+    cdef bytes content              # what is sent behind the head, or None
     cdef EndpointPool pool          # whence the last connection was taken, or None
     cdef bytes head                 # as it goes over the wire without cookies
     cdef bint has_cookies           # of the caller's own, in place of the jar's
@@ -30,6 +32,7 @@ cdef class Prepared:
 
 cdef enum CallState:
     CALL_NEW                        # nobody has awaited it
+    CALL_LINED_UP                   # it waits for a connection
     CALL_WAITING                    # the exchange is under way, or who waits is being woken
     CALL_DELEGATED                  # a coroutine of the client's does the rest
     CALL_OVER
@@ -41,17 +44,26 @@ cdef class Call:
     cdef Calls client
     cdef str method
     cdef object url
+    cdef dict options               # until it is awaited; or None
     cdef CallState state
     cdef Prepared prepared
+    cdef bint follows               # redirects
+    cdef object timeout             # in seconds, or None
+    cdef int64_t timeout_ns         # the same, 0 for none
+    cdef Waiter waiter              # while it is lined up
     cdef Connection lease           # while it waits
     cdef ClientConnection connection
     cdef int64_t deadline_ns        # on the loop's clock, 0 for none
     cdef object delegate            # the client's coroutine,
     cdef list answer                # and what it has yet to take over: a connection, a redirect
 
-    cdef bint begin(self) except -1
+    cdef int begin(self) except -1
     # Send it over an idle connection; False when there is none.
     cdef bint launch(self, Prepared prepared) except -1
+    cdef int line_up(self) except -1
+    cdef int served(self) except -1
+    cdef int start(self, Connection lease, int64_t now_ns) except -1
+    cdef object rest(self, list answer, object waiter, int retries)
     cdef Response finish(self)
     cdef int fail(self, object error) except -1
     cdef int let_go(self) except -1
@@ -66,7 +78,9 @@ cdef class Calls:
     cdef readonly object _cookies
     cdef public object _loop        # the one on which the client was first used, or None
     cdef public bint _is_direct     # requests without options need no look at anything else
+    cdef public bint _has_phases    # the way to a connection has limits of its own
     cdef readonly bint _follow
+    cdef readonly object _timeout   # of a request, in seconds, or None
     cdef list jar_state             # the jar's: one object, another one after each change
     cdef int64_t timeout_ns         # 0 for none
     cdef dict gets                  # URL to Prepared

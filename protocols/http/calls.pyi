@@ -1,13 +1,15 @@
 from collections.abc import Coroutine
-from typing import Any, NoReturn, Unpack, final
+from typing import Any, NoReturn, TypeAlias, Unpack, final
 
 from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar
-from protocols.http.options import Asking
+from protocols.http.options import Asking, Telling
 from protocols.http.request import Request
 from protocols.http.response import Response
 from protocols.http.url import URL
 from reactor import ConnectionManager, Endpoint
+
+_Answering: TypeAlias = Coroutine[Any, Any, Response]
 
 @final
 class Prepared:
@@ -36,17 +38,29 @@ class Calls:
     _cookies: CookieJar
     _loop: Any
     _is_direct: bool
+    _has_phases: bool
     _follow: bool
+    _timeout: float | None
     def __init__(
         self,
         manager: ConnectionManager,
         cookies: CookieJar,
         *,
-        deadline_seconds: float | None,
+        timeout: float | None,
         follow: bool,
     ) -> None: ...
-    def get(self, url: str | URL, **options: Unpack[Asking]) -> Coroutine[Any, Any, Response]: ...
-    def head(self, url: str | URL, **options: Unpack[Asking]) -> Coroutine[Any, Any, Response]: ...
+    def get(self, url: str | URL, **options: Unpack[Asking]) -> _Answering: ...
+    def head(self, url: str | URL, **options: Unpack[Asking]) -> _Answering: ...
+    def options(self, url: str | URL, **options: Unpack[Telling]) -> _Answering: ...
+    def delete(
+        self, url: str | URL, **options: Unpack[Telling]
+    ) -> Coroutine[Any, Any, Response]: ...
+    def post(self, url: str | URL, **options: Unpack[Telling]) -> _Answering: ...
+    def put(self, url: str | URL, **options: Unpack[Telling]) -> _Answering: ...
+    def patch(
+        self, url: str | URL, **options: Unpack[Telling]
+    ) -> Coroutine[Any, Any, Response]: ...
+    def request(self, method: str, url: str | URL, **options: Unpack[Telling]) -> _Answering: ...
     def _recall(self, method: str, url: str | URL) -> Prepared | None: ...
     def _forget(self) -> None: ...
     def _keep(self, prepared: Prepared, method: str, url: str | URL) -> None: ...

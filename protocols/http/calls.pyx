@@ -1,20 +1,23 @@
 """What is called for each request: from the URL to the response, over an idle connection.
 
-Owns: the way of a request with nothing of its own (no options, no content, no hooks) that
-finds an idle connection and is answered.  May not touch: whatever else can happen, which is
-``protocols.http.client``'s: a coroutine of the client's takes over where this way ends.
+Owns: the way of a request that needs nothing but a connection (no hooks, credentials or streams),
+finds an idle one or waits for one, and is answered.  May not touch: whatever else can happen,
+which is ``protocols.http.client``'s: it makes the request, and a coroutine of its takes over where
+this way ends.
 Invariant: a connection that a call has taken is released, or discarded, on every way out.
 
 ::
 
     NEW --awaited--> WAITING --response, error, cancelled, dropped--> OVER
-     |                  |                                              ^
-     |                  +---stale, redirected---+                      |
-     |                                          v                      |
-     +---------nothing idle, hooks--------> DELEGATED -----------------+
+     | |                ^   |                                          ^ ^
+     | +-- LINED_UP ----+   +----stale, redirected---+                 | |
+     |         | |                                   v                 | |
+     |         | +---------a slot to open one in---> DELEGATED --------+ |
+     |         +-----------too late, cancelled-------------^-------------+
+     +--none to be had, hooks------------------------------+
 
 A ``Call`` is awaited like a coroutine, and is one for asyncio (``collections.abc.Coroutine``),
-but has no frame.  While it waits it yields its connection's ``Outcome``.
+but has no frame.  While it waits for its response it yields its connection's ``Outcome``.
 """
 
 cimport cython
@@ -23,20 +26,23 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 
-from reactor.core cimport Reactor
-from reactor.manager.leases cimport Connection, Leases
+from reactor.core cimport Reactor, nanoseconds
+from reactor.manager.leases cimport Connection, Leases, Waiter
 
 from protocols.http.connection cimport ClientConnection
 from protocols.http.outcome cimport (
-    PYGEN_ERROR, PYGEN_RETURN, AwaitableType, Outcome, PyIter_Send, PySendResult, send_to, thrown,
-    wait_for,
+    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, AwaitableType, Outcome, PyIter_Send, PySendResult,
+    send_to, thrown, wait_for,
 )
 from protocols.http.response cimport Response
 
 from asyncio import CancelledError, _get_running_loop
 
-from protocols.http.limits import PREPARED_REQUESTS
+from reactor import PoolClosedError
+from protocols.http.errors import ClientClosedError
+from protocols.http.limits import LONGEST_TIMEOUT_SECONDS, PREPARED_REQUESTS
 from protocols.http.redirects import is_redirect
+from protocols.http.request import token_of
 from protocols.http.sending import is_stale
 
 cdef extern from "Python.h":
@@ -62,6 +68,9 @@ cdef class Prepared:
         self.url = request.url
         self.method = request.method
         self.is_head = request.method == "HEAD"
+        self.is_safe = request.is_safe
+        if request.body is not None:
+            self.content = request.body.whole
         self.head = request.head()
         self.has_cookies = "Cookie" in request.headers
 
@@ -80,24 +89,34 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
     """Go on: am_send, by which the interpreter awaits without an exception for the result."""
     cdef Call call = <Call>self
     cdef Response response
+    cdef object future
     if call.state == CALL_NEW:
         if argument != <PyObject *>None:
             raise TypeError("can't send non-None value to a just-started coroutine")
-        if call.begin():
-            return wait_for(call.connection.outcome, result)
+        call.begin()
     elif call.state == CALL_WAITING:
         if call.connection.outcome.waker is not None:
             raise RuntimeError("coroutine is being awaited already")
-        if not call.connection.outcome.is_over:     # woken by something else
-            return wait_for(call.connection.outcome, result)
-        response = call.finish()
-        if response is not None:
-            Py_INCREF(response)
-            result[0] = <PyObject *>response
-            return PYGEN_RETURN
-        argument = <PyObject *>None
+        if call.connection.outcome.is_over:     # else woken by something else
+            response = call.finish()
+            if response is not None:
+                Py_INCREF(response)
+                result[0] = <PyObject *>response
+                return PYGEN_RETURN
+            argument = <PyObject *>None
+    elif call.state == CALL_LINED_UP:
+        if call.waiter.future.done():
+            call.served()
+            argument = <PyObject *>None
     elif call.state == CALL_OVER:
         raise RuntimeError("cannot reuse already awaited coroutine")
+    if call.state == CALL_WAITING:
+        return wait_for(call.connection.outcome, result)
+    if call.state == CALL_LINED_UP:
+        future = call.waiter.awaited()
+        Py_INCREF(future)
+        result[0] = <PyObject *>future
+        return PYGEN_NEXT
     try:
         return PyIter_Send(call.delegate, <object>argument, result)
     except BaseException:
@@ -119,6 +138,9 @@ cdef class Call:
             # with the loop goes its connection; what is garbage with it is empty already, maybe
             if not self.connection.reactor._closed:
                 self.let_go()
+        elif self.state == CALL_LINED_UP:
+            if not self.client._manager._loop._closed:
+                self.waiter.give_up()
         elif self.state == CALL_DELEGATED:
             self.drop_answer()
         elif self.state == CALL_NEW and self.client is not None:
@@ -165,6 +187,7 @@ cdef class Call:
     def close(self):
         """Give the request up, as ``coroutine.close`` does."""
         cdef CallState state = self.state
+        cdef Waiter waiter
         self.state = CALL_OVER
         if state == CALL_DELEGATED:
             try:
@@ -173,44 +196,110 @@ cdef class Call:
                 self.drop_answer()
         elif state == CALL_WAITING:
             self.let_go()
+        elif state == CALL_LINED_UP:
+            waiter = self.waiter
+            self.waiter = None
+            waiter.give_up()
 
-    cdef bint begin(self) except -1:
-        """Send the request over an idle connection; or leave it to a coroutine (False)."""
+    cdef int begin(self) except -1:
+        """Send the request over an idle connection, line up, or leave it to a coroutine."""
         cdef Calls client = self.client
-        cdef Prepared prepared
+        cdef Prepared prepared = None
+        cdef dict options = self.options
+        cdef object planned
         self.state = CALL_OVER          # for what raises
+        self.options = None
         if client._loop is not None and client._loop is running_loop() and client._is_direct:
-            prepared = client.recall(self.method, self.url)
-            if prepared is not None and self.launch(prepared):
-                return True
-        self.delegate = client._fetch(self.method, self.url)
-        self.state = CALL_DELEGATED
-        return False
+            if options is None:
+                prepared = client.recall(self.method, self.url)
+            else:
+                planned = client._plan(self.method, self.url, **options)
+                if type(planned) is Prepared:
+                    prepared = <Prepared>planned
+                elif type(planned) is tuple:
+                    prepared, self.follows, self.timeout = planned
+                    self.timeout_ns = nanoseconds_of(self.timeout)
+                else:
+                    self.delegate = planned
+                    self.state = CALL_DELEGATED
+                    return 0
+        if prepared is None:
+            if options is None:
+                options = {}
+            self.delegate = client._fetch(self.method, self.url, **options)
+            self.state = CALL_DELEGATED
+        elif not self.launch(prepared):
+            self.line_up()
+        return 0
 
     cdef bint launch(self, Prepared prepared) except -1:
         cdef Calls client = self.client
-        cdef ClientConnection connection
         cdef Connection lease
         cdef int64_t now_ns = (<Reactor>client._loop).now_ns()
         self.state = CALL_OVER          # for what raises
+        self.prepared = prepared
         if prepared.jar_state is not client.jar_state[0] or now_ns >= prepared.current_until_ns:
             client.ask_jar(prepared, now_ns)
+        if self.timeout_ns:
+            self.deadline_ns = now_ns + self.timeout_ns
         lease = client.take(prepared)
         if lease is None:
             return False
-        self.prepared = prepared
+        self.start(lease, now_ns)
+        return True
+
+    cdef int line_up(self) except -1:
+        """Wait for a connection; or leave the rest to a coroutine."""
+        cdef Calls client = self.client
+        if not client._has_phases:
+            self.waiter = client._manager.queue(self.prepared.endpoint, self.deadline_ns, False)
+        if self.waiter is None:
+            self.delegate = self.rest([], None, 0)
+            self.state = CALL_DELEGATED
+        else:
+            self.state = CALL_LINED_UP
+        return 0
+
+    cdef int served(self) except -1:
+        """It was this one's turn: send the request, or leave the rest to a coroutine."""
+        cdef Calls client = self.client
+        cdef Prepared prepared = self.prepared
+        cdef Waiter waiter = self.waiter
+        cdef int64_t now_ns
+        self.state = CALL_OVER          # for what raises
+        self.waiter = None
+        try:
+            waiter.check()
+        except PoolClosedError:
+            raise ClientClosedError("the client was closed") from None
+        now_ns = (<Reactor>client._loop).now_ns()
+        if prepared.jar_state is not client.jar_state[0] or now_ns >= prepared.current_until_ns:
+            client.ask_jar(prepared, now_ns)
+        if waiter.is_good():
+            self.start(waiter.lease(), now_ns)
+        else:
+            self.delegate = self.rest([], waiter, 0)
+            self.state = CALL_DELEGATED
+        return 0
+
+    cdef int start(self, Connection lease, int64_t now_ns) except -1:
+        cdef Prepared prepared = self.prepared
+        cdef ClientConnection connection
         self.lease = lease
         self.connection = connection = <ClientConnection?>lease.protocol
         self.state = CALL_WAITING
-        if client.timeout_ns:
-            self.deadline_ns = now_ns + client.timeout_ns
         try:
             connection.start(prepared.current_head, prepared.is_head, prepared.method,
-                             prepared.url, now_ns, self.deadline_ns)
+                             prepared.url, now_ns, self.deadline_ns, prepared.content)
         except BaseException:
             self.close()
             raise
-        return True
+        return 0
+
+    cdef object rest(self, list answer, object waiter, int retries):
+        """The client's coroutine that does the rest."""
+        return self.client._go_on(self.prepared, self.deadline_ns, answer, self.follows,
+                                  self.timeout, waiter, retries)
 
     cdef Response finish(self):
         """The exchange is over: return its response, or leave the rest to a coroutine (None)."""
@@ -228,11 +317,11 @@ cdef class Call:
             self.fail(error)
             return None
         response.request = self.prepared.request
-        if client._follow and 300 < response.status_code < 309 and is_redirect(
+        if self.follows and 300 < response.status_code < 309 and is_redirect(
                 response.status_code, response.headers):
             self.state = CALL_DELEGATED
             self.answer = [(connection, response)]
-            self.delegate = client._go_on(self.prepared, self.deadline_ns, self.answer)
+            self.delegate = self.rest(self.answer, None, 0)
             self.forget()
             return None
         try:
@@ -261,11 +350,12 @@ cdef class Call:
     cdef int fail(self, object error) except -1:
         """The exchange failed: a stale connection is a reason to try another."""
         cdef ClientConnection connection = self.connection
-        cdef bint was_stale = connection.exchanges > 1 and connection.unanswered
+        cdef bint was_stale = (connection.exchanges > 1 and connection.unanswered
+                               and self.prepared.is_safe)
         self.close()
         if was_stale and is_stale(error):
             self.state = CALL_DELEGATED
-            self.delegate = self.client._go_on(self.prepared, self.deadline_ns, [])
+            self.delegate = self.rest([], None, 1)
             return 0
         raise error
 
@@ -293,29 +383,78 @@ cdef class Calls:
     Args:
         manager: the connections.
         cookies: the jar.
-        deadline_seconds: what a request may take, or ``None``.
+        timeout: what a request may take, in seconds, or ``None``.
         follow: whether redirects are followed.
 
-    ``_is_direct`` is for the client to set, when its requests need no look at anything else.
+    ``_is_direct`` is for the client to set, when its requests need no look at anything else;
+    ``_has_phases`` as well, when what it takes to get a connection has a limit of its own.
     """
 
-    def __init__(self, Leases manager not None, cookies, *, deadline_seconds, bint follow):
+    def __init__(self, Leases manager not None, cookies, *, timeout, bint follow):
         self._manager = manager
         self._cookies = cookies
         self.jar_state = cookies._state
-        self.timeout_ns = (
-            0 if deadline_seconds is None else <int64_t>(<double>deadline_seconds * 1e9))
+        self._timeout = timeout
+        self.timeout_ns = nanoseconds_of(timeout)
         self._follow = follow
         self.gets = {}
         self.others = {}
 
     def get(self, url, **options):
         """GET *url*; see ``request``."""
-        return self._fetch("GET", url, **options) if options else new_call(self, "GET", url)
+        return asked(self, "GET", url, options)
 
     def head(self, url, **options):
         """HEAD *url*: the response is without a body (RFC 9110 section 9.3.2)."""
-        return self._fetch("HEAD", url, **options) if options else new_call(self, "HEAD", url)
+        return asked(self, "HEAD", url, options)
+
+    def options(self, url, **options):
+        """OPTIONS *url*; see ``request``."""
+        return asked(self, "OPTIONS", url, options)
+
+    def delete(self, url, **options):
+        """DELETE *url*; see ``request``."""
+        return asked(self, "DELETE", url, options)
+
+    def post(self, url, **options):
+        """POST to *url*; see ``request``."""
+        return asked(self, "POST", url, options)
+
+    def put(self, url, **options):
+        """PUT *url*; see ``request``."""
+        return asked(self, "PUT", url, options)
+
+    def patch(self, url, **options):
+        """PATCH *url*; see ``request``."""
+        return asked(self, "PATCH", url, options)
+
+    def request(self, method, url, **options):
+        """Send a request and return the response with its whole body, decoded.
+
+        Args:
+            method: a token, sent as it is written (RFC 9110 section 9.1).
+            url: absolute, http or https, or relative to the client's *base_url*; user
+                information becomes Basic credentials.
+            content: what is sent: bytes, str, a binary file, an iterable or asynchronous
+                iterable of bytes.
+            data: the names and values of a form.
+            files: the files of a form, for names or pairs: a content, or (file name, content
+                [, content type [, headers]]); *data* are its other fields.
+            json: sent as JSON.  One of *content*, *json* and the form is given; see
+                ``protocols.http.bodies``.
+            params: added to the URL's query, after the client's own.
+            headers: sent in place of, or in addition to, the client's.
+            cookies: of this request alone; they go to its origin and to no other.  A Cookie
+                among the *headers* is sent in place of all cookies.
+            follow_redirects: as the client's, which is the default.
+            timeout: as the client's, which is the default.
+            options: what else there may be; see ``protocols.http.options.Sending``.
+
+        Raises ``InvalidURL`` and ``InvalidHeader`` (``ValueError``) before any I/O, and the
+        ``EndpointError`` of whatever went wrong after that; ``RedirectError`` where a redirect
+        leads nowhere.  A status is never an error; see ``Response.raise_for_status``.
+        """
+        return asked(self, token_of(method), url, options)
 
     cdef int ask_jar(self, Prepared prepared, int64_t now_ns) except -1:
         """Ask the jar for the cookies of a request, and how long they are the same."""
@@ -380,4 +519,21 @@ cdef Call new_call(Calls client, str method, object url):
     call.client = client
     call.method = method
     call.url = url
+    call.follows = client._follow
+    call.timeout = client._timeout
+    call.timeout_ns = client.timeout_ns
     return call
+
+
+cdef Call asked(Calls client, str method, object url, dict options):
+    cdef Call call = new_call(client, method, url)
+    if options:
+        call.options = options
+    return call
+
+
+cdef int64_t nanoseconds_of(object seconds) except -1:
+    """A timeout on the clock, 0 for none."""
+    if seconds is None or seconds > LONGEST_TIMEOUT_SECONDS:
+        return 0
+    return nanoseconds(seconds)

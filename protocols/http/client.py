@@ -73,6 +73,8 @@ __all__ = ["AsyncClient", "Default"]
 
 
 Answer = tuple[ClientConnection, Response]
+# A request, whether redirects are followed, and the seconds that it may take; or who does it all.
+Plan = tuple[Prepared, bool, float | None] | Coroutine[Any, Any, Response]
 
 
 class AsyncClient(Calls):
@@ -159,7 +161,7 @@ class AsyncClient(Calls):
         own = (("Accept", "*/*"), ("Accept-Encoding", accept_encoding()))
         self._headers = Headers(own).merged_with(headers or ())
         phases = as_timeout(timeout)
-        self._timeout, self._phases = phases.total, phases
+        self._phases = phases
         self._request_hooks, self._response_hooks = read_hooks(event_hooks)
         self._limits = DEFAULT_LIMITS if limits is None else limits
         self._max_body_bytes = max_body_bytes
@@ -171,7 +173,7 @@ class AsyncClient(Calls):
                 resume_tls=resume_tls,
             ),
             cookies if isinstance(cookies, CookieJar) else CookieJar(cookies),
-            deadline_seconds=_limited(phases.total),
+            timeout=phases.total,
             follow=follow_redirects,
         )
         if (proxy is not None) + (uds is not None) + (transport is not None) > 1:
@@ -205,55 +207,21 @@ class AsyncClient(Calls):
             budget=None if retry is None else RetryBudget(retry),
         )
         # whether requests have more to them than a connection
-        self._general = bool(
-            proxies or sending or phases.has_phases or self._settings.auth is not None
+        is_special = bool(proxies or sending or self._settings.auth is not None)
+        self._general = is_special or phases.has_phases
+        self._has_phases = phases.has_phases
+        self._is_direct = not (
+            is_special
+            or self._request_hooks
+            or self._response_hooks
+            or phases.read is not None
+            or phases.write is not None
         )
-        self._is_direct = not (self._general or self._request_hooks or self._response_hooks)
         self._closed = False
 
     # -- requests ----------------------------------------------------------------------
 
     async def _fetch(
-        self,
-        method: str,
-        url: str | URL,
-        *,
-        params: Params | None = None,
-        headers: HeaderSource | None = None,
-        cookies: CookieSource | None = None,
-        follow_redirects: bool | Default = Default.CLIENT,
-        timeout: float | Timeout | Default | None = Default.CLIENT,
-        **more: Unpack[Sending],
-    ) -> Response:
-        """Send a request without content: ``get`` and ``head`` where ``Calls`` does not do it."""
-        prepared = self._prepare(method, url, params, headers, None)
-        connection, response = await self._send(
-            prepared, cookies, follow_redirects, timeout, False, more
-        )
-        self._manager.release(connection)
-        return response
-
-    async def options(self, url: str | URL, **options: Any) -> Response:
-        """OPTIONS *url*; see ``request``."""
-        return await self.request("OPTIONS", url, **options)
-
-    async def delete(self, url: str | URL, **options: Any) -> Response:
-        """DELETE *url*; see ``request``."""
-        return await self.request("DELETE", url, **options)
-
-    async def post(self, url: str | URL, **options: Any) -> Response:
-        """POST to *url*; see ``request``."""
-        return await self.request("POST", url, **options)
-
-    async def put(self, url: str | URL, **options: Any) -> Response:
-        """PUT *url*; see ``request``."""
-        return await self.request("PUT", url, **options)
-
-    async def patch(self, url: str | URL, **options: Any) -> Response:
-        """PATCH *url*; see ``request``."""
-        return await self.request("PATCH", url, **options)
-
-    async def request(
         self,
         method: str,
         url: str | URL,
@@ -269,36 +237,59 @@ class AsyncClient(Calls):
         timeout: float | Timeout | Default | None = Default.CLIENT,
         **more: Unpack[Sending],
     ) -> Response:
-        """Send a request and return the response with its whole body, decoded.
+        """Do what ``request`` says, where ``Calls`` does not."""
+        body = self._body(content, data, files, json, headers)
+        prepared = self._prepare(method, url, params, headers, body)
+        return await self._finish(prepared, cookies, follow_redirects, timeout, more)
 
-        Args:
-            method: a token, sent as it is written (RFC 9110 section 9.1).
-            url: absolute, http or https, or relative to the client's *base_url*; user
-                information becomes Basic credentials.
-            content: what is sent: bytes, str, a binary file, an iterable or asynchronous
-                iterable of bytes.
-            data: the names and values of a form.
-            files: the files of a form, for names or pairs: a content, or (file name, content
-                [, content type [, headers]]); *data* are its other fields.
-            json: sent as JSON.  One of *content*, *json* and the form is given; see
-                ``protocols.http.bodies``.
-            params: added to the URL's query, after the client's own.
-            headers: sent in place of, or in addition to, the client's.
-            cookies: of this request alone; they go to its origin and to no other.  A Cookie
-                among the *headers* is sent in place of all cookies.
-            follow_redirects: as the client's, which is the default.
-            timeout: as the client's, which is the default.
-            more: what else there may be; see ``protocols.http.options.Sending``.
+    def _plan(
+        self,
+        method: str,
+        url: str | URL,
+        *,
+        content: Content | None = None,
+        data: FormSource | None = None,
+        files: FileSource | None = None,
+        json: Any = None,
+        params: Params | None = None,
+        headers: HeaderSource | None = None,
+        cookies: CookieSource | None = None,
+        follow_redirects: bool | Default = Default.CLIENT,
+        timeout: float | Timeout | Default | None = Default.CLIENT,
+        **more: Unpack[Sending],
+    ) -> Plan:
+        """Check and render a request whose options are given.
 
-        Raises ``InvalidURL`` and ``InvalidHeader`` (``ValueError``) before any I/O, and the
-        ``EndpointError`` of whatever went wrong after that; ``RedirectError`` where a redirect
-        leads nowhere.  A status is never an error; see ``Response.raise_for_status``.
+        Returns it, and whether redirects are followed and the seconds that it may take, where it
+        needs no more than a connection; else a coroutine that does all of it.
         """
         body = self._body(content, data, files, json, headers)
         prepared = self._prepare(method, url, params, headers, body)
-        connection, response = await self._send(
-            prepared, cookies, follow_redirects, timeout, False, more
-        )
+        if (
+            more
+            or cookies is not None
+            or isinstance(timeout, Timeout)
+            or (self._has_phases and timeout is not Default.CLIENT)
+            or (body is not None and (body.whole is None or "Expect" in prepared.request.headers))
+        ):
+            return self._finish(prepared, cookies, follow_redirects, timeout, more)
+        if follow_redirects is Default.CLIENT:
+            follow_redirects = self._follow
+        if timeout is Default.CLIENT:
+            timeout = self._timeout
+        else:
+            check_seconds(timeout)
+        return prepared, follow_redirects, timeout
+
+    async def _finish(
+        self,
+        prepared: Prepared,
+        cookies: CookieSource | None,
+        follow: bool | Default,
+        timeout: float | Timeout | Default | None,
+        more: Sending,
+    ) -> Response:
+        connection, response = await self._send(prepared, cookies, follow, timeout, False, more)
         self._manager.release(connection)
         return response
 
@@ -494,22 +485,36 @@ class AsyncClient(Calls):
             await call_hooks(self._request_hooks, prepared.request)
         return await self._carry(prepared, also, follow, timeout, deadline_ns, stream, 0)
 
-    async def _go_on(self, prepared: Prepared, deadline_ns: int, answer: list[Answer]) -> Response:
+    async def _go_on(
+        self,
+        prepared: Prepared,
+        deadline_ns: int,
+        answer: list[Answer],
+        follow: bool,
+        timeout: float | None,
+        waiter: Any,
+        retries: int,
+    ) -> Response:
         """Do the rest of a request that ``Calls`` began.
 
         Args:
-            prepared: what was sent.
+            prepared: what is sent, or was.
             deadline_ns: on the loop's clock, 0 for none.
             answer: holds a connection and the redirect that came over it, which is the
-                caller's until this is emptied; empty when the connection was stale.
+                caller's until this is emptied; empty when there is none.
+            follow: whether redirects are followed.
+            timeout: of this request, in seconds, or ``None``.
+            waiter: holds what it was served where it waited for a connection, or is ``None``.
+            retries: how often a stale connection was met.
         """
-        if answer:
-            connection, response = await self._follow_on(
-                prepared.request, answer, None, self._timeout, deadline_ns, False
+        if answer or self._has_phases:
+            phases = self._phases if self._has_phases else Timeout(timeout)
+            connection, response = await self._journey(
+                prepared.request, answer, None, follow, phases, deadline_ns, False
             )
         else:
             connection, response = await self._carry(
-                prepared, None, self._follow, self._timeout, deadline_ns, False, 1
+                prepared, None, follow, timeout, deadline_ns, False, retries, waiter
             )
         self._manager.release(connection)
         return response
@@ -523,18 +528,23 @@ class AsyncClient(Calls):
         deadline_ns: int,
         stream: bool,
         retries: int,
+        waiter: Any = None,
     ) -> Answer:
-        """Send a plain request; *retries* is how often a stale connection was met already."""
+        """Send a plain request; see ``_go_on``."""
         request = prepared.request
         cookie = self._cookies.header_for(request.url, also)
         head = request.head()
         if cookie is not None and "Cookie" not in request.headers:
             head = request.head((("Cookie", cookie),))
-        connection, response = await self._exchange(prepared, head, deadline_ns, stream, retries)
+        connection, response = await self._exchange(
+            prepared, head, deadline_ns, stream, retries, waiter
+        )
         answer = [(connection, response)]
         try:
             if follow and is_redirect(response.status_code, response.headers):
-                return await self._follow_on(request, answer, also, timeout, deadline_ns, stream)
+                return await self._journey(
+                    request, answer, also, True, Timeout(timeout), deadline_ns, stream
+                )
             response.request = request
             self._take_note(request, response)
             if self._response_hooks:
@@ -552,18 +562,22 @@ class AsyncClient(Calls):
         if response.is_encoded:
             response.decode(self._limits, self._max_body_bytes)
 
-    async def _follow_on(
+    async def _journey(
         self,
         request: Request,
         answer: list[Answer],
         also: CookieJar | None,
-        timeout: float | None,
+        follow: bool,
+        timeout: Timeout,
         deadline_ns: int,
         stream: bool,
     ) -> Answer:
-        """Go where a redirect leads; the connection is the caller's until *answer* is emptied."""
+        """Send a request, and go where redirects lead; the first one may be here already.
+
+        Its connection is the caller's until *answer* is emptied.
+        """
         deadline = deadline_ns / 1e9 if deadline_ns else None
-        journey = Journey(self._settings, {}, also, True, Timeout(timeout), stream, deadline)
+        journey = Journey(self._settings, {}, also, follow, timeout, stream, deadline)
         return await journey.run(request, answer)
 
     async def _travel(
@@ -588,6 +602,7 @@ class AsyncClient(Calls):
         deadline_ns: int,
         stream: bool,
         retries: int,
+        waiter: Any,
     ) -> Answer:
         """Send one request and wait for its response, or (streamed) for the head of it.
 
@@ -600,9 +615,14 @@ class AsyncClient(Calls):
         deadline = deadline_ns / 1e9 if deadline_ns else None
         while True:
             try:
-                connection = await manager.acquire(
-                    self._factory(request.url), endpoint, deadline=deadline, fresh=retries > 0
-                )
+                factory = self._factory(request.url)
+                if waiter is None:
+                    connection = await manager.acquire(
+                        factory, endpoint, deadline=deadline, fresh=retries > 0
+                    )
+                else:
+                    connection = await manager._acquire(factory, endpoint, deadline, False, waiter)
+                    waiter = None
             except PoolClosedError:
                 raise ClientClosedError("the client was closed") from None
             was_used = connection.exchanges > 0

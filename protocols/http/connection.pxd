@@ -35,5 +35,5 @@ cdef class ClientConnection(HTTPProtocol):
     # outcome is told when the response is whole.
     # began_ns is now, deadline_ns on the reactor's clock or 0.  Errors as for exchange().
     cdef int start(self, bytes head, bint is_head, str method, object url, int64_t began_ns,
-                   int64_t deadline_ns) except -1
+                   int64_t deadline_ns, bytes content) except -1
     cdef int settle(self, object error) except -1

@@ -77,12 +77,12 @@ cdef class ClientConnection(HTTPProtocol):
         return self.waiter
 
     cdef int start(self, bytes head, bint is_head, str method, object url, int64_t began_ns,
-                   int64_t deadline_ns) except -1:
+                   int64_t deadline_ns, bytes content) except -1:
         cdef Outcome outcome = self.outcome
         if outcome is None:
             outcome = self.outcome = new_outcome(self.reactor)
         outcome.begin()
-        self.send_request(head, None, is_head, deadline_ns)
+        self.send_request(head, content, is_head, deadline_ns)
         self.is_started = True
         self.began_ns = began_ns
         self.response = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from protocols.http.auth import Auth, AuthSource, PasswordAuth
+from protocols.http.bodies import Content, FileSource, FormSource
 from protocols.http.cookies import CookieJar, CookieSource
 from protocols.http.limits import ResponseLimits
 from protocols.http.query import Params
@@ -35,6 +36,7 @@ __all__ = [
     "PasswordQuestion",
     "Sending",
     "Settings",
+    "Telling",
     "as_timeout",
     "call_hooks",
     "check_sending",
@@ -111,6 +113,15 @@ class Asking(Sending, total=False):
     cookies: CookieSource | None
     follow_redirects: bool | Default
     timeout: float | Timeout | Default | None
+
+
+class Telling(Asking, total=False):
+    """What a request with content may have; see ``AsyncClient.request``."""
+
+    content: Content | None
+    data: FormSource | None
+    files: FileSource | None
+    json: Any
 
 
 _CALLED = ("on_password", "on_redirect", "on_send", "on_receive", "on_informational")

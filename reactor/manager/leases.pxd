@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor
 from reactor.manager.policy cimport EndpointPool, Member, PoolPolicy
+from reactor.timers cimport Timer
 from reactor.transports.transport cimport Transport
 
 
@@ -25,6 +26,7 @@ cdef class Acquisition:
     cdef object factory
     cdef object endpoint
     cdef object deadline
+    cdef Waiter waiter              # while it waits in a queue, else None
     cdef object inner               # the coroutine of the long way, or None
     cdef bint fresh
     cdef bint is_begun
@@ -40,6 +42,28 @@ cdef class Slot:
     cdef readonly EndpointPool pool
 
 
+cdef class Waiter:
+    """A caller in a pool's queue."""
+
+    cdef Leases manager
+    cdef EndpointPool pool
+    cdef readonly object future
+    cdef readonly object found      # a Connection or a Slot, or None
+    cdef object error               # why it was not served, or None
+    cdef int64_t began_ns
+    cdef Timer deadline
+    cdef bint is_over               # taken, or given up
+
+    cdef bint serve(self, object found) except -1
+    # The future, marked as what a task yields to wait for it.
+    cdef object awaited(self)
+    cdef bint is_good(self) except -1
+    # Take the connection that was found.
+    cdef Connection lease(self)
+    cdef int leave(self) except -1
+    cdef int refuse(self) except -1
+
+
 cdef class Leases:
     """The part of a connection manager that every lease goes through."""
 
@@ -50,6 +74,8 @@ cdef class Leases:
     cdef bint trusts                # what was given back a moment ago is not asked
     cdef readonly int64_t _max_uses
     cdef readonly int64_t _reused
+    cdef readonly int _max_waiting
+    cdef public bint _closed
     cdef public object on_event     # called with a PoolEvent, or None
     cdef public object _expiry      # the timer of the idle ones, or None
     cdef public object _change      # a future for who waits until a slot comes free, or None
@@ -59,7 +85,13 @@ cdef class Leases:
     cdef Connection take_from(self, EndpointPool pool)
     cdef int give_back(self, Connection connection, int64_t now_ns) except -1
 
+    # Wait for a connection where nothing else can be done, and that can; else None.
+    cdef Waiter queue(self, object endpoint, int64_t deadline_ns, bint fresh)
+
+    cdef Waiter join(self, EndpointPool pool, int64_t deadline_ns, bint fresh)
+    cdef bint is_quiet(self, Connection connection, bint is_shared) except -1
     cdef object take_one(self, object endpoint)
+    cdef int go_on(self) except -1
     cdef int check_thread(self) except -1
     cdef Connection leased(self, object protocol)
     cdef Connection connection_of(self, object protocol)

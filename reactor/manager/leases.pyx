@@ -11,14 +11,19 @@ from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
-from reactor.core cimport Reactor
+from reactor.core cimport Reactor, nanoseconds
 from reactor.manager.policy cimport (
     EndpointPool, Member, PoolPolicy,
 )
 from reactor.protocol cimport Protocol
+from reactor.timers cimport Timer
 from reactor.transports.transport cimport Transport
 
+from asyncio import _get_running_loop
+
+from reactor.errors import EndpointTimeoutError
 from reactor.limits import TRUSTED_NS
 from reactor.manager.endpoint import Endpoint, as_endpoint
 from reactor.manager.policy import Step
@@ -44,6 +49,7 @@ cdef extern from "Python.h":
 # A function that returns an object, as C sees it: NULL with the exception set.
 ctypedef PyObject *(*returns_new)(PyObject *) noexcept
 
+cdef object running_loop = _get_running_loop
 cdef object ENDPOINT = Endpoint
 cdef object STEP_ABORT = Step.ABORT
 cdef object STEP_OPEN = Step.OPEN
@@ -78,9 +84,9 @@ cdef class Connection(Member):
 @cython.final
 @cython.freelist(64)
 cdef class Acquisition:
-    """The coroutine of ``acquire``: it takes an idle connection, or goes the long way.
+    """The coroutine of ``acquire``: it takes an idle connection, waits, or goes the long way.
 
-    Nothing happens before it is awaited, and all that waits is a coroutine of the manager.
+    Nothing happens before it is awaited, and what opens is a coroutine of the manager.
     Made by hand since a generated one costs three objects for each lease.
     """
 
@@ -91,14 +97,29 @@ cdef class Acquisition:
         return self.send(None)
 
     cdef object take(self):
-        """Begin: return the protocol, or ``None`` where it takes the long way."""
+        """Go on: return the protocol, or ``None`` where it waits or takes the long way."""
         cdef object protocol
-        self.begin()
-        if not self.fresh:
-            protocol = self.manager.take_one(self.endpoint)
-            if protocol is not None:
-                return protocol
-        self.inner = self.manager._acquire(self.factory, self.endpoint, self.deadline, self.fresh)
+        cdef Waiter waiter = self.waiter
+        if waiter is None:
+            self.begin()
+            if not self.fresh:
+                protocol = self.manager.take_one(self.endpoint)
+                if protocol is not None:
+                    return protocol
+            self.waiter = self.manager.queue(
+                self.endpoint, 0 if self.deadline is None else nanoseconds(self.deadline),
+                self.fresh)
+            if self.waiter is not None:
+                return None
+        elif not waiter.future.done():      # woken by something else
+            return None
+        else:
+            self.waiter = None
+            waiter.check()
+            if waiter.is_good():
+                return waiter.lend()
+        self.inner = self.manager._acquire(self.factory, self.endpoint, self.deadline, self.fresh,
+                                           waiter)
         return None
 
     cdef int begin(self) except -1:
@@ -114,24 +135,38 @@ cdef class Acquisition:
             protocol = self.take()
             if protocol is not None:
                 raise StopIteration(protocol)
+            if self.waiter is not None:
+                return self.waiter.awaited()
+            value = None
         return self.inner.send(value)
 
     def throw(self, kind, value=None, traceback=None):
         """Go on by raising an exception where it waits."""
         if self.inner is not None:
             return self.inner.throw(kind) if value is None else self.inner.throw(kind, value)
-        self.begin()
+        if self.waiter is None:
+            self.begin()
+        else:
+            self.close()
         raise kind if value is None else value
 
     def close(self):
         """End it where it waits."""
+        cdef Waiter waiter = self.waiter
         self.is_begun = True
         if self.inner is not None:
             self.inner.close()
+        elif waiter is not None:
+            self.waiter = None
+            waiter.give_up()
 
 
 cdef object begun(PyObject *acquisition):
     return (<Acquisition>acquisition).take()
+
+
+cdef object awaited_of(PyObject *acquisition):
+    return (<Acquisition>acquisition).waiter.awaited()
 
 
 cdef PySendResult send_to(PyObject *self, PyObject *value, PyObject **result) noexcept:
@@ -144,6 +179,10 @@ cdef PySendResult send_to(PyObject *self, PyObject *value, PyObject **result) no
         if result[0] != <PyObject *>None:
             return PYGEN_RETURN
         Py_DECREF(None)
+        if acquisition.waiter is not None:
+            result[0] = (<returns_new>awaited_of)(self)
+            return PYGEN_ERROR if result[0] == NULL else PYGEN_NEXT
+        value = <PyObject *>None
     return PyIter_Send(<PyObject *>acquisition.inner, value, result)
 
 
@@ -205,6 +244,120 @@ cdef class Slot:
             manager._slot_freed(self.pool)
 
 
+cdef int waited_for_too_long(void *owner) except -1:
+    cdef Waiter waiter = <Waiter>owner
+    cdef object endpoint = waiter.pool.key
+    waiter.fail(EndpointTimeoutError(
+        "no connection came free before the deadline", host=endpoint.host, port=endpoint.port,
+        phase="pool"))
+    return waiter.manager.go_on()
+
+
+@cython.final
+@cython.freelist(64)
+@cython.no_gc_clear                     # __dealloc__ gives back what it was served
+cdef class Waiter:
+    """A caller in a pool's queue, and what it is served: a connection, or a slot to open one in.
+
+    What it was served is its own until it is taken, and given back at the latest when it is
+    dropped; so that whoever waits need not do anything for that.
+
+    Attributes:
+        future: done when it was served, or is not going to be.
+        found: what it was served, until that is taken.
+    """
+
+    def __init__(self):
+        raise TypeError("a Waiter is made by a connection manager")
+
+    def __dealloc__(self):
+        cdef Reactor loop = None if self.manager is None else self.manager._loop
+        if loop is not None and loop.timers is not None:
+            loop.timers.disarm(&self.deadline)
+            # in a ring of garbage the manager may have been emptied before
+            if self.found is not None and self.manager._policy is not None and not loop._closed:
+                self.refuse()
+
+    cdef bint serve(self, object found) except -1:
+        """Hand over; return whether somebody waits still: who was cancelled has yet to leave."""
+        if self.future.done():
+            return False
+        self.found = found
+        self.manager._loop.timers.disarm(&self.deadline)
+        self.future.set_result(None)
+        return True
+
+    def fail(self, error not None):
+        """Let who waits raise *error*."""
+        if not self.future.done():
+            self.error = error
+            self.future.set_result(None)
+        self.manager._policy.leave(self.pool, self)
+
+    def check(self):
+        """Raise what went wrong, when the future is done; then nobody waits any longer."""
+        cdef object error = self.error
+        if error is not None:
+            self.give_up()
+            raise error
+
+    def take(self):
+        """Return what was found, the caller's from now on."""
+        cdef object found = self.found
+        self.manager._note_waited(self.pool.key, self.began_ns)
+        self.is_over = True
+        self.found = None               # last: what raises above has not taken it
+        return found
+
+    def lend(self):
+        """Return the protocol of the connection that was found, leased to the caller."""
+        return self.lease().protocol
+
+    def give_up(self):
+        """Wait no longer, and pass on what was found."""
+        if self.is_over:
+            return
+        self.is_over = True
+        self.refuse()
+        self.leave()
+        self.manager._note_gave_up(self.pool.key, self.began_ns)
+
+    cdef Connection lease(self):
+        cdef Connection connection = <Connection?>self.found
+        self.manager._note_waited(self.pool.key, self.began_ns)
+        self.manager.lent(connection)
+        self.is_over = True
+        self.found = None
+        return connection
+
+    cdef object awaited(self):
+        self.future._asyncio_future_blocking = True
+        return self.future
+
+    cdef bint is_good(self) except -1:
+        """Whether this was served a connection that can be lent at once."""
+        cdef Connection connection
+        if type(self.found) is not Connection:
+            return False
+        connection = <Connection>self.found
+        return self.manager.is_quiet(connection, connection.leases > 1)
+
+    cdef int leave(self) except -1:
+        cdef Leases manager = self.manager
+        manager._loop.timers.disarm(&self.deadline)
+        manager._policy.leave(self.pool, self)
+        return manager.go_on()
+
+    cdef int refuse(self) except -1:
+        cdef object found = self.found
+        self.found = None
+        if type(found) is Slot:
+            (<Slot>found).free()
+        elif found is not None and (<Connection?>found).leases:
+            self.manager.give_back(<Connection>found, self.manager._loop.now_ns())
+        return 0
+
+
 cdef class Leases:
     """The part of a connection manager that every lease goes through.
 
@@ -213,14 +366,17 @@ cdef class Leases:
         trusts: whether a connection that was given back less than a millisecond ago is lent
             without asking whether something has come for it since.
         max_uses: leases after which a connection is closed; 0 for no limit.
+        max_waiting: callers that may wait.
         on_event: called with a ``PoolEvent`` for each thing that happens.
     """
 
-    def __init__(self, PoolPolicy policy not None, *, bint trusts, int64_t max_uses, on_event):
+    def __init__(self, PoolPolicy policy not None, *, bint trusts, int64_t max_uses,
+                 int max_waiting, on_event):
         self._policy = policy
         self.connections = {}
         self.trusts = trusts
         self._max_uses = max_uses
+        self._max_waiting = max_waiting
         self.on_event = on_event
 
     def acquire(self, factory, host, port=None, *, deadline=None, bint fresh=False, **key):
@@ -278,24 +434,56 @@ cdef class Leases:
 
     cdef Connection take_from(self, EndpointPool pool):
         cdef Connection connection
-        cdef bint is_good
+        cdef bint is_quiet
         while True:
             connection = <Connection>self._policy.lendable(pool)
             if connection is None:
                 return None
-            if connection.leases:
-                is_good = not connection.transport.is_closing()
-            elif self.trusts and self._loop.now_ns() - connection.since_ns < TRUST_NS:
-                is_good = True
+            if (not connection.leases and self.trusts
+                    and self._loop.now_ns() - connection.since_ns < TRUST_NS):
+                is_quiet = True
             else:
-                is_good = connection.transport.is_quiet()
-            if is_good:
+                is_quiet = self.is_quiet(connection, connection.leases > 0)
+            if is_quiet:
                 self._policy.lend(connection)
                 self.lent(connection)
                 return connection
             if not connection.transport.is_closing():
                 return None
             self._wear_out(connection, "unusable")
+
+    cdef bint is_quiet(self, Connection connection, bint is_shared) except -1:
+        if is_shared:
+            return not connection.transport.is_closing()
+        return connection.transport.is_quiet()
+
+    cdef Waiter queue(self, object endpoint, int64_t deadline_ns, bint fresh):
+        cdef PyObject *found = look_up(self._policy.pools, endpoint)
+        cdef PoolPolicy policy = self._policy
+        cdef EndpointPool pool
+        if (found == NULL or self._closed or policy.waiting >= self._max_waiting
+                or running_loop() is not self._loop):
+            return None
+        pool = <EndpointPool>found
+        if policy.may_open(pool) or not (fresh or policy.lendable(pool) is None):
+            return None
+        return self.join(pool, deadline_ns, fresh)
+
+    cdef Waiter join(self, EndpointPool pool, int64_t deadline_ns, bint fresh):
+        """Put a caller into the queue; *deadline_ns* is on the loop's clock, 0 for none."""
+        cdef Waiter waiter = Waiter.__new__(Waiter)
+        memset(&waiter.deadline, 0, sizeof(Timer))
+        waiter.deadline.fire = waited_for_too_long
+        waiter.deadline.owner = <void *>waiter
+        waiter.manager = self
+        waiter.pool = pool
+        waiter.began_ns = self._loop.now_ns()
+        waiter.future = self._loop.create_future()
+        if deadline_ns:
+            self._loop.timers.arm(&waiter.deadline, deadline_ns)
+        self._policy.join(pool, waiter, fresh)
+        self._serve()
+        return waiter
 
     cdef int lent(self, Connection connection) except -1:
         """Count a lease of a connection that was used before."""
@@ -333,15 +521,19 @@ cdef class Leases:
             waiter = self._policy.give_back(connection, now_ns)
             if waiter is None:
                 break
-            if not waiter.done():       # else it was cancelled and has yet to leave
-                waiter.set_result(connection)
+            if (<Waiter?>waiter).serve(connection):
                 return 0
-        if self._policy.waiting:
-            self._serve()
+        self.go_on()
         if self._expiry is None:
             self._schedule_expiry()
         if self.on_event is not None:
             self._tell(PoolEvent("released", connection.pool.key, None, 0.0))
+        return 0
+
+    cdef int go_on(self) except -1:
+        """Something came free, maybe: let those who wait use it."""
+        if self._policy.waiting:
+            self._serve()
         return 0
 
     cdef int check_thread(self) except -1:
@@ -411,16 +603,11 @@ cdef class Leases:
                     connection.reason = "evicted"
                 connection.transport.abort()
             elif what is STEP_OPEN:
-                if waiter.done():       # cancelled, and has yet to leave
-                    policy.open_failed(<EndpointPool?>pool)
-                    policy.forget_if_empty(<EndpointPool>pool)
-                else:
-                    waiter.set_result(self.new_slot(<EndpointPool?>pool))
+                # who does not take it leaves it free
+                (<Waiter?>waiter).serve(self.new_slot(<EndpointPool?>pool))
             else:
-                while waiter is not None and waiter.done():
+                while waiter is not None and not (<Waiter?>waiter).serve(member):
                     waiter = policy.give_back(<Connection?>member, self._loop.now_ns())
-                if waiter is not None:
-                    waiter.set_result(member)
 
     def _let_go(self, Connection connection not None):
         """Take back one lease of what is not to be lent again."""
@@ -459,8 +646,7 @@ cdef class Leases:
             connection.transport.abort()
         else:
             connection.transport.close()
-        if self._policy.waiting:
-            self._serve()
+        self.go_on()
 
     def _lost(self, Connection connection not None):
         """The transport is gone, for whatever reason."""
@@ -476,13 +662,20 @@ cdef class Leases:
     def _slot_freed(self, EndpointPool pool not None):
         """Let those who wait use what came free of *pool*, and wake who waits for the end."""
         cdef object change = self._change
-        if self._policy.waiting:
-            self._serve()
+        self.go_on()
         self._policy.forget_if_empty(pool)
         if change is not None:
             self._change = None
             if not change.done():
                 change.set_result(None)
+
+    def _join(self, EndpointPool pool not None, object deadline, bint fresh):
+        """Put a caller into the queue, until *deadline* in seconds, if any."""
+        return self.join(pool, 0 if deadline is None else nanoseconds(deadline), fresh)
+
+    def _is_quiet(self, Connection connection not None):
+        """Return whether a connection in our hands can be lent."""
+        return self.is_quiet(connection, connection.leases > 1)
 
     def _check_thread(self):
         self.check_thread()

@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from reactor.core import Reactor
-from reactor.errors import ConnectionLostError, EndpointTimeoutError
+from reactor.errors import ConnectionLostError
 from reactor.limits import (
     ABORT_SECONDS,
     IDLE_SECONDS,
@@ -36,7 +36,7 @@ from reactor.limits import (
     MAX_WAITING,
 )
 from reactor.manager.endpoint import Endpoint, as_endpoint, open_directly
-from reactor.manager.leases import Connection, Leases, Slot
+from reactor.manager.leases import Connection, Leases, Slot, Waiter
 from reactor.manager.policy import EndpointPool, PoolPolicy
 from reactor.manager.sight import Histogram, PoolEvent, PoolStats
 from reactor.resolver import Resolver
@@ -126,9 +126,9 @@ class ConnectionManager(Leases):
             PoolPolicy(max_connections, max_per_endpoint),
             trusts=optimization == "speed",
             max_uses=max_uses or 0,
+            max_waiting=max_waiting,
             on_event=on_event,
         )
-        self._max_waiting = max_waiting
         self._idle_seconds = idle_seconds
         self._max_age_seconds = max_age_seconds
         self._reuses = behavior == "pool_and_reuse"
@@ -137,7 +137,6 @@ class ConnectionManager(Leases):
         self._by_age: OrderedDict[Connection, None] = OrderedDict()  # where there is a maximum
         self._aging: asyncio.TimerHandle | None = None
         self._attempts: set[asyncio.Timeout] = set()  # to open a connection
-        self._closed = False
         self._opened = 0
         self._failed = 0
         self._gave_up = 0
@@ -148,27 +147,45 @@ class ConnectionManager(Leases):
     # -- acquire and release (and acquire, take and release of Leases) --------------------
 
     async def _acquire(
-        self, factory: Callable[[], Any], endpoint: Endpoint, deadline: float | None, fresh: bool
+        self,
+        factory: Callable[[], Any],
+        endpoint: Endpoint,
+        deadline: float | None,
+        fresh: bool,
+        waiter: Waiter | None = None,
     ) -> Any:
-        """Lease a connection where none was to be had at once; see ``acquire``."""
+        """Lease a connection where none was to be had at once; see ``acquire``.
+
+        Who waited for that was served what *waiter* holds.
+        """
         policy = self._policy
-        held: Connection | Slot | None = None  # until it is somebody else's to give back
+        held: Connection | Slot | Waiter | None = waiter  # till it is somebody else's to give back
         try:
             while True:
                 self._check_use()
-                pool = policy.pool(endpoint)
-                connection = None if fresh else policy.lendable(pool)
-                if connection is not None:
-                    held = connection
-                    policy.lend(connection)
-                elif policy.may_open(pool):
-                    held = self._reserve(pool)
-                else:
-                    held = await self._wait(pool, deadline, fresh)
+                if held is None:
+                    pool = policy.pool(endpoint)
+                    connection = None if fresh else policy.lendable(pool)
+                    if connection is not None:
+                        held = connection
+                        policy.lend(connection)
+                    elif policy.may_open(pool):
+                        held = self._reserve(pool)
+                    else:
+                        held = self._line_up(pool, deadline, fresh)
+                if isinstance(held, Waiter):
+                    await held.future
+                    held.check()
+                    found = held.found
+                    if isinstance(found, Connection) and (
+                        self._is_quiet(found) or await self._settled(found)
+                    ):
+                        return held.lend()
+                    held = held.take()
+                elif isinstance(held, Connection) and await self._settled(held):
+                    return self._lent(held)
                 if isinstance(held, Slot):
                     return await self._open(held, factory, deadline)
-                if (connection is None and self._is_quiet(held)) or await self._settled(held):
-                    return self._lent(held)
                 held = None
                 if not fresh:
                     protocol = self.take(endpoint)
@@ -177,6 +194,8 @@ class ConnectionManager(Leases):
         except BaseException:
             if isinstance(held, Slot):
                 held.free()
+            elif isinstance(held, Waiter):
+                held.give_up()
             elif held is not None and held.leases:
                 self._drop(held, "discarded")
             raise
@@ -230,12 +249,6 @@ class ConnectionManager(Leases):
         if not isinstance(loop, Reactor):
             raise RuntimeError(f"a connection manager needs a reactor event loop, not {loop!r}")
         self._bind(loop)
-
-    def _is_quiet(self, connection: Connection) -> bool:
-        """Return whether a connection in our hands can be lent."""
-        if connection.leases > 1:
-            return not connection.transport.is_closing()
-        return bool(connection.transport.is_quiet())
 
     async def _settled(self, connection: Connection) -> bool:
         """Let the loop read what has come for a connection in our hands, unasked for.
@@ -343,49 +356,25 @@ class ConnectionManager(Leases):
             if self._aging is None:
                 self._aging = self._loop.call_later(self._max_age_seconds, self._age_out)
 
-    async def _wait(
-        self, pool: EndpointPool, deadline: float | None, fresh: bool
-    ) -> Connection | Slot:
+    def _line_up(self, pool: EndpointPool, deadline: float | None, fresh: bool) -> Waiter:
         """Wait for a connection, or for a slot to open one in."""
-        endpoint: Endpoint = pool.key
         policy = self._policy
         if policy.waiting >= self._max_waiting:
             policy.forget_if_empty(pool)
             raise PoolFullError(
-                f"pool {endpoint}: {policy.waiting} callers wait for a connection already"
+                f"pool {pool.key}: {policy.waiting} callers wait for a connection already"
             )
-        began = self._now_ns()
-        waiter: asyncio.Future[Connection | Slot] = self._loop.create_future()
-        try:
-            policy.join(pool, waiter, fresh)
-            self._serve()
-            async with asyncio.timeout_at(deadline):
-                found = await waiter
-            self._waits.observe((self._now_ns() - began) / 1e9)
-            self._tell_of("waited", endpoint, None, began)
-            return found
-        except BaseException as error:
-            policy.leave(pool, waiter)
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._refuse(waiter.result())
-            self._serve()
-            self._gave_up += 1
-            self._tell_of("gave_up", endpoint, None, began)
-            if isinstance(error, TimeoutError):
-                raise EndpointTimeoutError(
-                    "no connection came free before the deadline",
-                    host=endpoint.host,
-                    port=endpoint.port,
-                    phase="pool",
-                ) from None
-            raise
+        return self._join(pool, deadline, fresh)
 
-    def _refuse(self, found: Connection | Slot) -> None:
-        """Pass on what a waiter was given when it had just stopped waiting."""
-        if isinstance(found, Slot):
-            found.free()
-        else:
-            self.release(found.protocol)
+    def _note_waited(self, endpoint: Endpoint, began_ns: int) -> None:
+        """A caller was served after waiting."""
+        self._waits.observe((self._now_ns() - began_ns) / 1e9)
+        self._tell_of("waited", endpoint, None, began_ns)
+
+    def _note_gave_up(self, endpoint: Endpoint, began_ns: int) -> None:
+        """A caller waits no longer."""
+        self._gave_up += 1
+        self._tell_of("gave_up", endpoint, None, began_ns)
 
     async def prewarm(
         self,
@@ -507,10 +496,8 @@ class ConnectionManager(Leases):
             return  # never used, or its connections ended with its loop
         for pool in list(self._policy.pools.values()):
             while pool.waiting:
-                waiter: asyncio.Future[None] = next(iter(pool.waiters))
-                self._policy.leave(pool, waiter)
-                if not waiter.done():
-                    waiter.set_exception(PoolClosedError())
+                waiter: Waiter = next(iter(pool.waiters))
+                waiter.fail(PoolClosedError())
         for scope in self._attempts:
             if not scope.expired():  # by an earlier call, and the opener has yet to give up
                 scope.reschedule(loop.time())

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -118,7 +118,7 @@ async def test_iterator_that_raises_ends_the_request_and_its_connection() -> Non
             await client.post(server.url(), content=broken())
         assert counts(client) == NOTHING
         with pytest.raises(TypeError, match="str"):
-            await client.post(server.url(), content=iter(["text"]))
+            await client.post(server.url(), content=cast("Any", iter(["text"])))
         assert counts(client) == NOTHING
 
 
