@@ -55,6 +55,8 @@ class BinaryFile(Protocol):
 
 
 Content = str | bytes | bytearray | memoryview | BinaryFile | Iterable[bytes] | AsyncIterable[bytes]
+_JSON = json_module.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 FileContent = str | bytes | bytearray | memoryview | BinaryFile | Iterable[bytes]
 # The content alone, or (file name, content[, content type[, headers]]).
 FileSpec = (
@@ -284,17 +286,17 @@ def encode_body(
         BodyConsumedError: a generator that has come to its end already.
         InvalidHeader: a name of a part, a file name, a header of a part or *content_type*.
     """
-    arguments = {"content": content, "json": json, "data": data, "files": files}
-    given = [name for name, value in arguments.items() if value is not None]
-    if len(given) > 1 and given != ["data", "files"]:
+    is_form = data is not None or files is not None
+    if (content is not None) + (json is not None) + is_form > 1:
+        arguments = {"content": content, "json": json, "data": data, "files": files}
+        given = [name for name, value in arguments.items() if value is not None]
         raise TypeError(f"a request has one body: {' and '.join(given)} exclude each other")
-    parts = list((files.items() if isinstance(files, Mapping) else files) or ())
     body: Body | None = None
     if content is not None:
         body = body_of(content)
     elif json is not None:
         body = _json_body(json)
-    elif parts:
+    elif parts := list((files.items() if isinstance(files, Mapping) else files) or ()):
         # mimetypes is only loaded by who sends files.
         from protocols.http.multipart import multipart_body
 
@@ -350,8 +352,7 @@ def body_of(content: object) -> Body:
 
 
 def _json_body(value: Any) -> BytesBody:
-    text = json_module.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return BytesBody(text.encode(), "application/json")
+    return BytesBody(_JSON.encode(value).encode(), "application/json")
 
 
 def _form_body(source: FormSource) -> BytesBody | None:

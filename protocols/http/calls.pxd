@@ -19,6 +19,7 @@ cdef class Prepared:
     cdef bint is_safe               # whether the method changes nothing
     cdef bytes content              # what is sent behind the head, or None
     cdef EndpointPool pool          # whence the last connection was taken, or None
+    cdef bint is_kept               # for the next of its kind
     cdef bytes head                 # as it goes over the wire without cookies
     cdef bint has_cookies           # of the caller's own, in place of the jar's
     cdef str cookie                 # the last ones, or None,
@@ -57,6 +58,8 @@ cdef class Call:
     cdef object delegate            # the client's coroutine,
     cdef list answer                # and what it has yet to take over: a connection, a redirect
 
+    # In place of the client's own: whether redirects are followed, and the seconds or None.
+    cdef int limit(self, bint follows, object timeout) except -1
     cdef int begin(self) except -1
     # Send it over an idle connection; False when there is none.
     cdef bint launch(self, Prepared prepared) except -1

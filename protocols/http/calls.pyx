@@ -42,7 +42,7 @@ from reactor import PoolClosedError
 from protocols.http.errors import ClientClosedError
 from protocols.http.limits import LONGEST_TIMEOUT_SECONDS, PREPARED_REQUESTS
 from protocols.http.redirects import is_redirect
-from protocols.http.request import token_of
+from protocols.http.request import SAFE_METHODS, token_of
 from protocols.http.sending import is_stale
 
 cdef extern from "Python.h":
@@ -67,11 +67,11 @@ cdef class Prepared:
         self.endpoint = endpoint
         self.url = request.url
         self.method = request.method
-        self.is_head = request.method == "HEAD"
-        self.is_safe = request.is_safe
+        self.is_head = self.method == "HEAD"
+        self.is_safe = self.method in SAFE_METHODS
         if request.body is not None:
             self.content = request.body.whole
-        self.head = request.head()
+        self.head = request._head
         self.has_cookies = "Cookie" in request.headers
 
     cdef bytes head_with(self, object cookie):
@@ -201,6 +201,12 @@ cdef class Call:
             self.waiter = None
             waiter.give_up()
 
+    cdef int limit(self, bint follows, object timeout) except -1:
+        self.follows = follows
+        self.timeout = timeout
+        self.timeout_ns = nanoseconds_of(timeout)
+        return 0
+
     cdef int begin(self) except -1:
         """Send the request over an idle connection, line up, or leave it to a coroutine."""
         cdef Calls client = self.client
@@ -214,11 +220,9 @@ cdef class Call:
                 prepared = client.recall(self.method, self.url)
             else:
                 planned = client._plan(self.method, self.url, **options)
-                if type(planned) is Prepared:
-                    prepared = <Prepared>planned
-                elif type(planned) is tuple:
-                    prepared, self.follows, self.timeout = planned
-                    self.timeout_ns = nanoseconds_of(self.timeout)
+                if type(planned) is tuple:
+                    prepared, follows, timeout = planned
+                    self.limit(follows, timeout)
                 else:
                     self.delegate = planned
                     self.state = CALL_DELEGATED
@@ -461,9 +465,10 @@ cdef class Calls:
         cdef object state = self.jar_state[0]       # before: a change that comes meanwhile counts
         prepared.jar_state = None
         prepared.current_head = prepared.head_with(self._cookies.header_for(prepared.url))
-        prepared.current_until_ns = now_ns + <int64_t>(
-            <double>self._cookies._steady_seconds(prepared.url) * 1e9)
-        prepared.jar_state = state
+        if prepared.is_kept:
+            prepared.current_until_ns = now_ns + <int64_t>(
+                <double>self._cookies._steady_seconds(prepared.url) * 1e9)
+            prepared.jar_state = state
         return 0
 
     cdef Connection take(self, Prepared prepared):
@@ -498,6 +503,7 @@ cdef class Calls:
         cdef dict kept = self.gets if method == "GET" else self.others
         if len(kept) >= KEPT:
             del kept[next(iter(kept))]
+        prepared.is_kept = True
         kept[url if method == "GET" else (method, url)] = prepared
 
 

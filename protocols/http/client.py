@@ -238,8 +238,7 @@ class AsyncClient(Calls):
         **more: Unpack[Sending],
     ) -> Response:
         """Do what ``request`` says, where ``Calls`` does not."""
-        body = self._body(content, data, files, json, headers)
-        prepared = self._prepare(method, url, params, headers, body)
+        prepared = self._prepare(method, url, content, data, files, json, params, headers)
         return await self._finish(prepared, cookies, follow_redirects, timeout, more)
 
     def _plan(
@@ -263,8 +262,8 @@ class AsyncClient(Calls):
         Returns it, and whether redirects are followed and the seconds that it may take, where it
         needs no more than a connection; else a coroutine that does all of it.
         """
-        body = self._body(content, data, files, json, headers)
-        prepared = self._prepare(method, url, params, headers, body)
+        prepared = self._prepare(method, url, content, data, files, json, params, headers)
+        body = prepared.request.body
         if (
             more
             or cookies is not None
@@ -317,8 +316,7 @@ class AsyncClient(Calls):
         """
 
         def start() -> Coroutine[Any, Any, Answer]:
-            body = self._body(content, data, files, json, headers)
-            prepared = self._prepare(method, url, params, headers, body)
+            prepared = self._prepare(method, url, content, data, files, json, params, headers)
             return self._send(prepared, cookies, follow_redirects, timeout, True, more)
 
         return StreamBlock(self._manager, start)
@@ -353,15 +351,16 @@ class AsyncClient(Calls):
         headers: HeaderSource | None = None,
     ) -> Request:
         """Return the request that ``request`` would send.  Arguments and errors are its own."""
-        body = self._body(content, data, files, json, headers)
-        return self._build(method, url, params, headers, body)
+        fields = self._fields(headers)
+        body = self._body(content, data, files, json, fields)
+        return self._build(method, url, params, fields, body)
 
     def _build(
         self,
         method: str,
         url: str | URL,
         params: Params | None,
-        headers: HeaderSource | None,
+        fields: Headers,
         body: Body | None,
     ) -> Request:
         if isinstance(url, URL):
@@ -373,7 +372,6 @@ class AsyncClient(Calls):
             query = extend_query(target.query, merge_params(self._params, params))
             if query != target.query:
                 target = target.with_query(query)
-        fields = self._headers if headers is None else self._headers.merged_with(headers)
         if target.userinfo and "Authorization" not in fields:
             fields = fields.merged_with((("Authorization", _basic(target.userinfo)),))
         if body is not None and "Content-Length" in fields:  # _body has seen to it
@@ -409,22 +407,30 @@ class AsyncClient(Calls):
         self,
         method: str,
         url: str | URL,
+        content: Content | None,
+        data: FormSource | None,
+        files: FileSource | None,
+        json: Any,
         params: Params | None,
         headers: HeaderSource | None,
-        body: Body | None,
     ) -> Prepared:
         """Check and render a request; one with nothing of its own is kept for the next."""
         method = token_of(method)
+        fields = self._fields(headers)
+        body = self._body(content, data, files, json, fields)
         plain = params is None and headers is None and body is None
         if plain:
             prepared = self._recall(method, url)
             if prepared is not None:
                 return prepared
-        request = self._build(method, url, params, headers, body)
+        request = self._build(method, url, params, fields, body)
         prepared = Prepared(request, self._endpoint(request.url))
         if plain and len(str(request.url)) <= KEPT_URL_LENGTH:
             self._keep(prepared, method, url)
         return prepared
+
+    def _fields(self, headers: HeaderSource | None) -> Headers:
+        return self._headers if headers is None else self._headers.merged_with(headers)
 
     def _body(
         self,
@@ -432,13 +438,12 @@ class AsyncClient(Calls):
         data: FormSource | None,
         files: FileSource | None,
         json: Any,
-        headers: HeaderSource | None,
+        fields: Headers,
     ) -> Body | None:
         """Return what a request's arguments say that its content is."""
         if content is None and data is None and files is None and json is None:
             return None
-        own = self._headers if headers is None else self._headers.merged_with(headers)
-        size = own.get("Content-Length")
+        size = fields.get("Content-Length")
         if size is not None and not (size.isascii() and size.isdigit() and len(size) < 19):
             raise InvalidHeader("Content-Length", "it is not one number (RFC 9110 section 8.6)")
         return encode_body(
@@ -446,7 +451,7 @@ class AsyncClient(Calls):
             data=data,
             files=files,
             json=json,
-            content_type=own.get("Content-Type"),
+            content_type=fields.get("Content-Type"),
             size=None if size is None else int(size),
         )
 

@@ -13,11 +13,18 @@ the bytes above 127 opaque): ``value.encode("latin-1")`` gives the bytes back.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memchr
+from libc.string cimport memchr, memcpy
 
 from collections.abc import Mapping
 
 from protocols.http.errors import InvalidHeader
+
+cdef extern from "Python.h":
+    # The characters of a str, where each of them takes one byte: it is latin-1 then.
+    int PyUnicode_KIND(object text) noexcept
+    int PyUnicode_1BYTE_KIND
+    const char* PyUnicode_DATA(object text) noexcept
+    Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
 
 __all__ = ["Headers", "render_request_head"]
 
@@ -215,15 +222,36 @@ cdef class Headers:
         cdef const char* its_value
         cdef Py_ssize_t name_size, value_size, its_size
         cdef list lines = []
+        cdef const char* kept = NULL        # lines up to the cursor that go over as they are
+        cdef const char* end = NULL
+        cdef bint is_plain
         while self.next_field(&cursor, &name, &name_size, &value, &value_size):
             if override.find(name, name_size, &its_value, &its_size):
                 continue
-            if (name[name_size + 1] == c' ' and value == name + name_size + 2
-                    and cursor == value + value_size + 2):
-                lines.append(PyBytes_FromStringAndSize(name, cursor - name))
-            else:                       # a peer's, with other white space
+            is_plain = (name[name_size + 1] == c' ' and value == name + name_size + 2
+                        and cursor == value + value_size + 2)
+            if kept != NULL and not (is_plain and name == end):
+                lines.append(PyBytes_FromStringAndSize(kept, end - kept))
+                kept = NULL
+            if not is_plain:                # a peer's, with other white space
                 lines.append(render_field(name[:name_size], value[:value_size]))
+                continue
+            if kept == NULL:
+                kept = name
+            end = cursor
+        if kept != NULL:
+            lines.append(PyBytes_FromStringAndSize(kept, end - kept))
         lines.append(override.lines())
+        return headers_over(b"".join(lines), 0)
+
+    def appended(self, pairs):
+        """Return Headers with the fields of *pairs* behind these, whatever their names.
+
+        Raises what the constructor raises.
+        """
+        cdef list lines = [self.lines()]
+        for name, value in pairs:
+            lines.append(render_field(name, value))
         return headers_over(b"".join(lines), 0)
 
     def __eq__(self, other):
@@ -262,6 +290,14 @@ cdef Headers headers_over(bytes block, Py_ssize_t start):
 cdef bytes render_field(object name, object value):
     """Return "name: value CRLF", both checked."""
     cdef bytes raw_name, raw_value
+    cdef const char* its_name
+    cdef const char* its_value
+    cdef Py_ssize_t name_size, value_size
+    if (octets_of(name, &its_name, &name_size) and octets_of(value, &its_value, &value_size)
+            and name_size and http_scan_token(its_name, its_name + name_size)
+            == its_name + name_size and is_value(its_value, its_value + value_size)):
+        return line_of(its_name, name_size, its_value, value_size)
+    # there is something wrong, or unusual, about it
     shown = name if isinstance(name, str) else repr(name)
     raw_name = encoded(name, shown, "the name", "ascii")
     raw_value = encoded(value, shown, "the value", "latin-1")
@@ -278,13 +314,46 @@ cdef bytes render_field(object name, object value):
     return b"%b: %b\r\n" % (raw_name, raw_value)
 
 
+cdef bint octets_of(object text, const char** octets, Py_ssize_t* size) noexcept:
+    """Find the octets of bytes, or of a str that is latin-1; false for others."""
+    if type(text) is bytes:
+        octets[0] = PyBytes_AS_STRING(text)
+        size[0] = PyBytes_GET_SIZE(text)
+    elif type(text) is str and PyUnicode_KIND(text) == PyUnicode_1BYTE_KIND:
+        octets[0] = PyUnicode_DATA(text)
+        size[0] = PyUnicode_GET_LENGTH(text)
+    else:
+        return False
+    return True
+
+
+cdef bint is_value(const char* p, const char* end) noexcept:
+    """Whether [p, end) may be the value of a field."""
+    if p == end:
+        return True
+    return not is_space(p[0]) and not is_space((end - 1)[0]) and http_scan_field(p, end) == end
+
+
+cdef bytes line_of(const char* name, Py_ssize_t name_size, const char* value,
+                   Py_ssize_t value_size):
+    cdef bytes line = PyBytes_FromStringAndSize(NULL, name_size + value_size + 4)
+    cdef char* p = PyBytes_AS_STRING(line)
+    memcpy(p, name, name_size)
+    p += name_size
+    p[0], p[1] = c':', c' '
+    memcpy(p + 2, value, value_size)
+    p += value_size + 2
+    p[0], p[1] = c'\r', c'\n'
+    return line
+
+
 cdef bytes encoded(object text, str name, str what, str encoding):
     if isinstance(text, bytes):
         return text
     if not isinstance(text, str):
         raise InvalidHeader(name, f"{what} is neither str nor bytes: {type(text).__name__}")
     try:
-        return text.encode(encoding)
+        return (<str> text).encode("ascii") if (<str> text).isascii() else text.encode(encoding)
     except UnicodeEncodeError:
         raise InvalidHeader(name, f"{what} cannot be encoded as {encoding}") from None
 
@@ -313,31 +382,39 @@ cpdef bytes render_request_head(str method, str target, str host, Headers header
             two Hosts, Content-Length that is not one number, or next to Transfer-Encoding.
     """
     cdef bytes raw_method = encoded(method, "method", "it", "ascii")
+    cdef bint has_host
     cdef bytes raw_target = encoded(target, "target", "it", "ascii")
-    cdef bytes fields = headers.lines()
+    cdef bytes raw_host = None
+    cdef const char* found
+    cdef Py_ssize_t size
+    cdef list lengths
     if not raw_method or not all_of(raw_method, 1):
         raise InvalidHeader("method", "it is not a token (RFC 9110 section 9.1)")
     if not raw_target or not all_of(raw_target, 4):
         raise InvalidHeader(
             "target", "it is empty, or holds white space or a control character "
             "(RFC 9112 section 3.2)")
-    hosts = headers.values_of("host")
-    if not hosts:
-        if not host:
-            raise InvalidHeader("Host", "there is none (RFC 9112 section 3.2)")
-        hosts = [encoded(host, "Host", "the value", "ascii")]
-        fields = b"Host: %b\r\n%b" % (hosts[0], fields)
-    if len(hosts) > 1:
-        raise InvalidHeader("Host", "there are two (RFC 9112 section 3.2)")
-    if not hosts[0] or not all_of(hosts[0], 4):
+    has_host = headers.find("host", 4, &found, &size)
+    if has_host:
+        raw_host = found[:size]
+        if len(headers.values_of("host")) > 1:
+            raise InvalidHeader("Host", "there are two (RFC 9112 section 3.2)")
+    elif not host:
+        raise InvalidHeader("Host", "there is none (RFC 9112 section 3.2)")
+    else:
+        raw_host = encoded(host, "Host", "the value", "ascii")
+    if not raw_host or not all_of(raw_host, 4):
         raise InvalidHeader(
             "Host", "it is empty, or holds white space or a control character "
             "(RFC 9110 section 7.2)")
-    lengths = headers.values_of("content-length")
-    if lengths:
+    if headers.find("content-length", 14, &found, &size):
+        lengths = headers.values_of("content-length")
         if len(lengths) > 1 or not lengths[0].isdigit():
             raise InvalidHeader("Content-Length", "it is not one number (RFC 9110 section 8.6)")
-        if headers.values_of("transfer-encoding"):
+        if headers.find("transfer-encoding", 17, &found, &size):
             raise InvalidHeader(
                 "Content-Length", "it stands next to Transfer-Encoding (RFC 9112 section 6.2)")
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (raw_method, raw_target, fields)
+    if has_host:
+        return b"".join((raw_method, b" ", raw_target, b" HTTP/1.1\r\n", headers.lines(), b"\r\n"))
+    return b"".join((raw_method, b" ", raw_target, b" HTTP/1.1\r\nHost: ", raw_host, b"\r\n",
+                     headers.lines(), b"\r\n"))

@@ -41,6 +41,7 @@ Params = FormSource | str | bytes
 
 # RFC 3986 section 3.4: what may stand in a query, and "%" where it encodes something.
 _QUERY_SAFE: Final = "!$&'()*+,;=:@/?%"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.~-]*")  # what is never encoded
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -75,8 +76,7 @@ def encode_form(source: FormSource) -> str:
         TypeError: as `form_pairs`.
         UnicodeEncodeError: a str holds a lone surrogate.
     """
-    pairs = form_pairs(source)
-    return "&".join([f"{quote_plus(name)}={quote_plus(value)}" for name, value in pairs])
+    return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in form_pairs(source)])
 
 
 def encode_params(params: Params) -> str:
@@ -108,23 +108,24 @@ def merge_params(defaults: Params | None, params: Params | None) -> str:
     parameters and those of a request; raises what `encode_params` raises.
     """
     own = encode_params(params) if params is not None else ""
+    if defaults is None:
+        return own
     names = {_name(item) for item in own.split("&") if item}
-    inherited = encode_params(defaults) if defaults is not None else ""
+    inherited = encode_params(defaults)
     kept = [item for item in inherited.split("&") if item and _name(item) not in names]
     return "&".join([*kept, own] if own else kept)
 
 
-def extend_query(query: str | None, params: Params | None) -> str | None:
-    """Return *query* with *params* after it.
+def extend_query(query: str | None, added: str) -> str | None:
+    """Return *query* with *added* after it, both percent-encoded.
 
     Nothing that the URL has is lost or encoded anew, as in requests and aiohttp (httpx drops
     the URL's query when there are params).
 
     Args:
-        query: the query of a URL, percent-encoded; None when it has none.
-        params: as for `encode_params`; when there are none, *query* is returned as it is.
+        query: the query of a URL; None when it has none.
+        added: what `merge_params` returned; when it is empty, *query* is returned as it is.
     """
-    added = encode_params(params) if params is not None else ""
     if not added:
         return query
     return f"{query}&{added}" if query else added
@@ -148,6 +149,12 @@ def _text(value: object) -> str | bytes:
     if isinstance(value, (Iterable, bytearray, memoryview)):
         raise TypeError(f"a value is text, a number or a list of those, not {type(value).__name__}")
     return str(value)
+
+
+def _quoted(text: str | bytes) -> str:
+    if isinstance(text, str) and _PLAIN.fullmatch(text):
+        return text
+    return quote_plus(text)
 
 
 def _name(item: str) -> str:

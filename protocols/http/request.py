@@ -14,13 +14,13 @@ from protocols.http.errors import InvalidHeader
 from protocols.http.headers import Headers, render_request_head
 from protocols.http.url import URL
 
-__all__ = ["HeaderSource", "Request", "token_of"]
+__all__ = ["SAFE_METHODS", "HeaderSource", "Request", "token_of"]
 
 HeaderSource = Mapping[str, str] | Iterable[tuple[str, str]]
 
 # Methods with which a server expects content, so that its absence is told (RFC 9110 section 8.6).
 _WITH_CONTENT = frozenset(["POST", "PUT", "PATCH"])
-_SAFE = frozenset(["GET", "HEAD", "OPTIONS", "TRACE"])
+SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS", "TRACE"])
 
 
 def token_of(method: str) -> str:
@@ -62,21 +62,21 @@ class Request:
         content: Body | Content | None = None,
     ) -> None:
         fields = headers if isinstance(headers, Headers) else Headers(headers)
-        for name in ("Content-Length", "Transfer-Encoding"):
-            if name in fields:
-                raise InvalidHeader(name, "it follows from the request's content")
+        if "Content-Length" in fields or "Transfer-Encoding" in fields:
+            name = "Content-Length" if "Content-Length" in fields else "Transfer-Encoding"
+            raise InvalidHeader(name, "it follows from the request's content")
         if method == "CONNECT":
             raise ValueError("CONNECT makes a tunnel and no response (RFC 9110 section 9.3.6)")
         self.method = token_of(method)
         self.url = url if isinstance(url, URL) else URL(url)
         self.headers = fields
         self.body = content if content is None or isinstance(content, Body) else body_of(content)
-        self._head = self._render(fields)
+        self._head = self._render(fields, None)
 
     @property
     def is_safe(self) -> bool:
         """Whether the method changes nothing on the server (RFC 9110 section 9.2.1)."""
-        return self.method in _SAFE
+        return self.method in SAFE_METHODS
 
     def head(
         self,
@@ -102,18 +102,19 @@ class Request:
             fields = Headers([pair for pair in fields.raw if pair[0].lower() != name])
         return self._render(fields if not more else fields.merged_with(more), target)
 
-    def _render(self, fields: Headers, target: str | None = None) -> bytes:
+    def _render(self, fields: Headers, target: str | None) -> bytes:
         body = self.body
         if body is None:
             if self.method in _WITH_CONTENT:
-                fields = fields.merged_with((("Content-Length", "0"),))
+                fields = fields.appended((("Content-Length", "0"),))
         else:
             framing = ("Transfer-Encoding", "chunked")
             if body.size is not None:
                 framing = ("Content-Length", str(body.size))
-            fields = fields.merged_with((framing,))
-            if body.content_type is not None and "Content-Type" not in fields:
-                fields = fields.merged_with((("Content-Type", body.content_type),))
+            if body.content_type is None or "Content-Type" in fields:
+                fields = fields.appended((framing,))
+            else:
+                fields = fields.appended((framing, ("Content-Type", body.content_type)))
         url = self.url
         return render_request_head(
             self.method, url.target if target is None else target, url.host_header, fields

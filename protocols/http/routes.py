@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from protocols.http.dialogue import Dialogue, open_tunnel, socks_connect
 from protocols.http.errors import ProxyAuthenticationError
-from protocols.http.limits import MAX_AUTH_ANSWERS
+from protocols.http.limits import MAX_AUTH_ANSWERS, PREPARED_REQUESTS
 from protocols.http.proxies import Proxies, Proxy
 from protocols.http.timeouts import PHASES
 from protocols.http.url import URL
@@ -303,6 +303,9 @@ class Routes:
         self._uds = None if uds is None else _Unix(uds)
         self._tls = tls
         self._bare: ssl.SSLContext | None = None
+        # where nothing stands in between, and the network is not replaced
+        self._is_straight = not proxies and uds is None and transport is None
+        self._known: dict[tuple[str, str, int], Endpoint] = {}
 
     def endpoint(self, url: URL, *, bare: bool = False) -> Endpoint:
         """Return where a request goes.
@@ -311,6 +314,15 @@ class Routes:
             url: the request's.
             bare: without the client's certificate, as after a redirect to another origin.
         """
+        if self._is_straight:
+            tls = self._context(bare) if url.scheme == "https" else None
+            known = self._known.get(url.origin)
+            if known is not None and known.tls is tls:
+                return known
+            if len(self._known) >= PREPARED_REQUESTS:
+                self._known.clear()
+            known = self._known[url.origin] = Endpoint(*url.origin, tls, opener=STRAIGHT)
+            return known
         if self._transport is not None:
             return Endpoint(url.scheme, url.host, url.port, opener=self._transport)
         tls = None

@@ -37,11 +37,11 @@ from protocols.http.client import AsyncClient
 from protocols.http.cookies import CookieJar
 from protocols.http.errors import ClientClosedError, RequestInterruptedError
 from protocols.http.headers import Headers
-from protocols.http.request import Request
+from protocols.http.request import SAFE_METHODS, Request
 from protocols.http.response import Response
 from protocols.http.streams import BlockingStreamBlock
 from protocols.http.timeouts import Timeout
-from protocols.http.turns import Turns, may_repeat
+from protocols.http.turns import Turns
 from protocols.http.url import URL
 from reactor import new_event_loop
 from reactor.locks import synchronized
@@ -50,11 +50,6 @@ from reactor.waiting import wait
 __all__ = ["Client"]
 
 T = TypeVar("T")
-
-# What may be asked once more, if an interrupt of another thread's has ended it (RFC 9110 section
-# 9.2.1, safe methods), and the options that give a request content, which may be used up.
-REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-CONTENT = frozenset({"content", "data", "files", "json"})
 
 # How long a thread sleeps before it looks whether it was interrupted: no signal ends the wait for
 # a lock on Windows.  Elsewhere one does, and the sleep (-1) has no limit.
@@ -160,32 +155,6 @@ class Client(Turns):
 
     # -- requests ----------------------------------------------------------------------
 
-    def options(self, url: str | URL, **options: Any) -> Response:
-        """OPTIONS *url*; see ``request``."""
-        return self.request("OPTIONS", url, **options)
-
-    def delete(self, url: str | URL, **options: Any) -> Response:
-        """DELETE *url*; see ``request``."""
-        return self.request("DELETE", url, **options)
-
-    def post(self, url: str | URL, **options: Any) -> Response:
-        """POST to *url*; see ``request``."""
-        return self.request("POST", url, **options)
-
-    def put(self, url: str | URL, **options: Any) -> Response:
-        """PUT *url*; see ``request``."""
-        return self.request("PUT", url, **options)
-
-    def patch(self, url: str | URL, **options: Any) -> Response:
-        """PATCH *url*; see ``request``."""
-        return self.request("PATCH", url, **options)
-
-    def request(self, method: str, url: str | URL, **options: Any) -> Response:
-        """Send a request; see ``AsyncClient.request`` for the options."""
-        again = str(method).upper() in REPEATABLE and options.keys().isdisjoint(CONTENT)
-        again = again and may_repeat(options)
-        return self._run(lambda: self._async.request(method, url, **options), again=again)
-
     def build_request(self, method: str, url: str | URL, **options: Any) -> Request:
         """Return the request that ``request`` would send; see ``AsyncClient``."""
         return self._async.build_request(method, url, **options)
@@ -198,7 +167,8 @@ class Client(Turns):
         """
         if stream:
             return self.stream_request(request, **options).__enter__()
-        again = getattr(request, "method", None) in REPEATABLE and request.body is None
+        # if an interrupt of another thread's has ended it
+        again = getattr(request, "method", None) in SAFE_METHODS and request.body is None
         return self._run(lambda: self._async.send(request, **options), again=again)
 
     def stream(self, method: str, url: str | URL, **options: Any) -> BlockingStreamBlock:

@@ -22,7 +22,8 @@ cdef class Turns:
 
     cdef object ask(self, str method, object url, dict options)
     # Lead, and return the response; None when that cannot be, and nothing was sent.
-    cdef Response go_alone(self, Prepared prepared, str method, object url)
+    cdef Response go_alone(self, Prepared prepared, str method, object url, bint follows,
+                           object timeout)
     # See that the next assignments may be those of the lead.
     cdef bint may_lead(self) except -1
     # Lead until there is a piece; false when the loop is to run for it. StopAsyncIteration at the

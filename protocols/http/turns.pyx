@@ -48,12 +48,20 @@ from functools import partial
 
 from protocols.http.body_stream import until_piece
 from protocols.http.errors import RequestInterruptedError
+from protocols.http.request import SAFE_METHODS, token_of
 
 cdef object running_loop = _get_running_loop
 cdef object set_running_loop = _set_running_loop
 cdef object enter_task = _enter_task
 cdef object leave_task = _leave_task
 cdef bint ONE_TASK_A_THREAD = sys.version_info >= (3, 14)   # up to 3.13: one a loop
+
+# Options that give a request content, which may be used up: it is not asked once more when an
+# interrupt of another thread's has ended it.
+cdef frozenset CONTENT = frozenset(["content", "data", "files", "json"])
+# Options that mean the same each time that they are read.
+cdef frozenset PLAIN = frozenset(
+    ["content", "data", "json", "params", "headers", "timeout", "follow_redirects"])
 
 cdef enum:
     LONGEST_WAIT_NS = 20_000_000    # an interrupt may be late by that
@@ -85,19 +93,56 @@ cdef class Turns:
         """HEAD *url*; see ``AsyncClient.head``."""
         return self.ask("HEAD", url, options)
 
+    def options(self, url, **options):
+        """OPTIONS *url*; see ``request``."""
+        return self.ask("OPTIONS", url, options)
+
+    def delete(self, url, **options):
+        """DELETE *url*; see ``request``."""
+        return self.ask("DELETE", url, options)
+
+    def post(self, url, **options):
+        """POST to *url*; see ``request``."""
+        return self.ask("POST", url, options)
+
+    def put(self, url, **options):
+        """PUT *url*; see ``request``."""
+        return self.ask("PUT", url, options)
+
+    def patch(self, url, **options):
+        """PATCH *url*; see ``request``."""
+        return self.ask("PATCH", url, options)
+
+    def request(self, method, url, **options):
+        """Send a request; see ``AsyncClient.request`` for the options."""
+        return self.ask(token_of(method), url, options)
+
     cdef object ask(self, str method, object url, dict options):
-        cdef Prepared prepared
+        cdef Calls client = self._async
+        cdef Prepared prepared = None
         cdef Response response = None
-        if not (options or self._closed) and self._async._is_direct:
-            prepared = self._async.recall(method, url)
+        cdef bint follows = client._follow
+        cdef object timeout = client._timeout
+        cdef object planned
+        if client._is_direct and self.may_lead():
+            if not options:
+                prepared = client.recall(method, url)
+            if prepared is None and is_plain(options):
+                planned = client._plan(method, url, **options)
+                if type(planned) is tuple:
+                    prepared, follows, timeout = planned
+                else:
+                    planned.close()
             if prepared is not None:
-                response = self.go_alone(prepared, method, url)
+                response = self.go_alone(prepared, method, url, follows, timeout)
         if response is None:
-            send = self._async.get if method == "GET" else self._async.head
-            return self._run(partial(send, url, **options), again=may_repeat(options))
+            again = (method.upper() in SAFE_METHODS and options.keys().isdisjoint(CONTENT)
+                     and may_repeat(options))
+            return self._run(partial(client.request, method, url, **options), again=again)
         return response
 
-    cdef Response go_alone(self, Prepared prepared, str method, object url):
+    cdef Response go_alone(self, Prepared prepared, str method, object url, bint follows,
+                           object timeout):
         cdef Reactor loop = self._loop
         cdef Call call = None
         cdef Response response
@@ -109,6 +154,7 @@ cdef class Turns:
         self._alone = True
         try:
             call = new_call(self._async, method, url)
+            call.limit(follows, timeout)
             outer = running_loop()
             set_running_loop(loop)
             loop._thread_id = thread
@@ -302,12 +348,19 @@ def give_task(client, call):
         call.task = task
 
 
+def is_plain(options):
+    """Return whether a request with these options can be made once more after it was planned."""
+    if not PLAIN.issuperset(options) or not may_repeat(options):
+        return False
+    return isinstance(options.get("content", ""), (str, bytes))
+
+
 def may_repeat(options):
     """Return whether a request without content that has these options can be made once more.
 
     A generator of parameters, fields or cookies is empty by then; what has a length is not.
     """
-    for name in ("params", "headers", "cookies"):
+    for name in ("params", "headers", "cookies", "data"):
         value = options.get(name)
         if value is not None and not hasattr(value, "__len__"):
             return False

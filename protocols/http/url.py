@@ -70,12 +70,16 @@ class URL:
         query: percent-encoded, or None where the URL has no "?".
         fragment: percent-encoded, or None; it is never sent.
         target: path and query, the origin-form of RFC 9112 section 3.2.1.
+        host_header: host and, unless it is the default, port: what the Host field says.
+        origin: (scheme, host, port), equal for URLs of one origin (RFC 6454 section 4).
     """
 
     __slots__ = (
         "_key",
         "fragment",
         "host",
+        "host_header",
+        "origin",
         "path",
         "port",
         "query",
@@ -92,6 +96,8 @@ class URL:
     query: str | None
     fragment: str | None
     target: str
+    host_header: str
+    origin: tuple[str, str, int]
     _key: tuple[object, ...]
 
     def __init__(self, url: str | bytes) -> None:
@@ -122,6 +128,18 @@ class URL:
             query = _encode(query, _NOT_QUERY, "query")
         if fragment is not None:
             fragment = _encode(fragment, _NOT_QUERY, "fragment")
+        self._put(scheme, userinfo, host, port, path, query, fragment)
+
+    def _put(
+        self,
+        scheme: str,
+        userinfo: str,
+        host: str,
+        port: int,
+        path: str,
+        query: str | None,
+        fragment: str | None,
+    ) -> None:
         put = object.__setattr__
         put(self, "scheme", scheme)
         put(self, "userinfo", userinfo)
@@ -131,34 +149,26 @@ class URL:
         put(self, "query", query)
         put(self, "fragment", fragment)
         put(self, "target", path if query is None else f"{path}?{query}")
+        header = f"[{host}]" if ":" in host else host
+        put(self, "host_header", header if port == DEFAULT_PORTS[scheme] else f"{header}:{port}")
+        put(self, "origin", (scheme, host, port))
         put(self, "_key", (scheme, userinfo, host, port, path, query, fragment))
 
     def with_query(self, query: str | None) -> URL:
         """Return the URL with another query; None for none.  Raises ``InvalidURL``."""
+        if query is not None:
+            query = _encode(query, _NOT_QUERY, "query")
         changed = URL.__new__(URL)
-        changed._fill(
+        changed._put(
             self.scheme, self.userinfo, self.host, self.port, self.path, query, self.fragment
         )
         return changed
-
-    @property
-    def host_header(self) -> str:
-        """Host and, unless it is the default, port: what the Host field says."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        if self.port == DEFAULT_PORTS[self.scheme]:
-            return host
-        return f"{host}:{self.port}"
 
     @property
     def authority(self) -> str:
         """Host and port, always both, without user information: the target of CONNECT."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
-
-    @property
-    def origin(self) -> tuple[str, str, int]:
-        """(scheme, host, port), equal for URLs of one origin (RFC 6454 section 4)."""
-        return self.scheme, self.host, self.port
 
     def join(self, reference: str | bytes) -> URL:
         """Return the URL that *reference* means, relative to this one (RFC 3986 section 5.2).
@@ -282,6 +292,8 @@ def _unsplit(
 
 def _encode(text: str, illegal: re.Pattern[str], part: str) -> str:
     """Percent-encode what *illegal* matches (RFC 3986 section 2.1)."""
+    if not illegal.search(text):
+        return text
 
     def encoded(match: re.Match[str]) -> str:
         octets = match.group().encode("utf-8", "surrogateescape")

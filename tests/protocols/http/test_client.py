@@ -162,13 +162,13 @@ async def test_prepared_requests_are_bounded() -> None:
 
     async with AsyncClient() as client:
         for number in range(PREPARED_REQUESTS + 10):
-            client._prepare("GET", f"http://127.0.0.1/{number}", None, None, None)
+            client._plan("GET", f"http://127.0.0.1/{number}")
         numbers = (0, 9, 10, PREPARED_REQUESTS + 9)
         kept = [client._recall("GET", f"http://127.0.0.1/{number}") for number in numbers]
         assert [each is not None for each in kept] == [False, False, True, True]
         for part in ("{}@127.0.0.1/", "127.0.0.1/{}", "127.0.0.1/?{}", "127.0.0.1/#{}"):
             long = f"http://{part.format('a' * KEPT_URL_LENGTH)}"
-            client._prepare("GET", long, None, None, None)
+            client._plan("GET", long)
             assert client._recall("GET", long) is None
     assert client._recall("GET", f"http://127.0.0.1/{numbers[-1]}") is None  # closed
 

@@ -108,6 +108,15 @@ def test_clients_own_content_type_goes_for_every_content() -> None:
 
 
 @on_reactor
+async def test_fields_that_can_be_read_once_go_out_with_content() -> None:
+    async with serving(echo) as server, AsyncClient() as client:
+        fields = iter([("X-Once", "here"), ("Content-Type", "text/plain")])
+        response = await client.post(server.url(), content=b"x", headers=fields)
+        assert response.request.headers["x-once"] == "here"
+        assert response.request.headers.get_list("content-type") == ["text/plain"]
+
+
+@on_reactor
 async def test_iterator_that_raises_ends_the_request_and_its_connection() -> None:
     def broken() -> Iterator[bytes]:
         yield b"some"

@@ -160,7 +160,7 @@ def test_rfc3986_3_4_a_query_can_go_into_a_target_as_it_is(params: Params) -> No
 def test_params_go_behind_what_the_url_has(
     query: str | None, params: Params | None, expected: str | None
 ) -> None:
-    assert extend_query(query, params) == expected
+    assert extend_query(query, merge_params(None, params)) == expected
 
 
 @pytest.mark.parametrize(
