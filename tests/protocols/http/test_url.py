@@ -282,3 +282,30 @@ def test_any_text_gives_a_sendable_url_or_a_typed_error(text: str) -> None:
         assert url.target.startswith("/")
         assert all(0x21 <= ord(char) <= 0x7E for char in url.target + url.host_header)
         assert URL(str(url)) == url
+
+
+READ = ("scheme", "userinfo", "host", "port", "path", "query", "fragment", "target", "host_header",
+        "origin")  # fmt: skip
+
+
+@given(
+    st.sampled_from(
+        ["http://", "https://", "HTTP://h", "http://h", "https://a.b:8", "http://h/a?"]
+    ),
+    st.text("abzAZ019._-~:/?#%@[]!$&'()*+,;= \\\x7fé€\"<>^`{|}2Ff", max_size=14),
+)
+def test_url_of_plain_characters_is_read_as_by_the_expressions(begin: str, rest: str) -> None:
+    """The same as octets is never read in the short way."""
+
+    def read(url: str | bytes) -> object:
+        try:
+            return [getattr(URL(url), name) for name in READ]
+        except InvalidURL as error:
+            return error.part, str(error)
+
+    assert read(begin + rest) == read((begin + rest).encode())
+
+
+def test_query_of_another_type_is_refused() -> None:
+    with pytest.raises(TypeError, match="a query is str, not int"):
+        URL("http://h/").with_query(1)  # type: ignore[arg-type]

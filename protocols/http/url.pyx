@@ -1,7 +1,8 @@
 """The URL of a request: parsed strictly, once, before any I/O (RFC 3986, RFC 9110 section 4).
 
 Owns: what a URL means to the client: whom to connect to, what to ask for, what to call the
-host.  Touches: the ``idna`` package, for non-ASCII hosts.
+host.  Touches: the ``idna`` package, for non-ASCII hosts.  Most URLs hold nothing but what may
+stand in one, and are cut up in one walk over their characters; the expressions do the others.
 Invariant: every part of a `URL` is ASCII and legal where it will be written; ``target``
 and ``host_header`` can go into a request head as they are.
 
@@ -19,21 +20,25 @@ control characters and backslashes are refused everywhere; nothing is stripped. 
 segments are kept as they are, but for `URL.join`, where RFC 3986 section 5.2.4 removes them.
 """
 
-from __future__ import annotations
+cimport cython
 
 import functools
 import ipaddress
 import re
-from typing import Final
 
 import idna
 
 from protocols.http.errors import InvalidURL
 from protocols.http.limits import MAX_KEPT_HOSTS, MAX_URL_LENGTH
 
+cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object text) noexcept
+    const unsigned char* PyUnicode_DATA(object text) noexcept
+    Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
+
 __all__ = ["URL"]
 
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+cdef dict DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # RFC 3986 appendix B: never fails; the parts are checked one by one.
 _SPLIT = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
@@ -50,8 +55,34 @@ _NOT_QUERY = re.compile(rf"{_PERCENT}|[^{_UNRESERVED}{_SUB_DELIMS}:@/?%]")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
+cdef enum:
+    IN_HOST = 1                     # small letters, digits, "-", ".", "_"
+    IN_PATH = 2                     # and in a path; "%" is looked at by itself
+    IN_QUERY = 4                    # in a query and in a fragment
 
-class URL:
+cdef unsigned char KINDS[128]
+
+
+cdef int fill_kinds() except -1:
+    cdef int each
+    cdef str letter
+    for each in range(128):
+        letter = chr(each)
+        KINDS[each] = 0
+        if re.fullmatch(r"[a-z0-9._-]", letter):
+            KINDS[each] |= IN_HOST
+        if not _NOT_PATH.search(letter):
+            KINDS[each] |= IN_PATH
+        if not _NOT_QUERY.search(letter):
+            KINDS[each] |= IN_QUERY
+    return 0
+
+
+fill_kinds()
+
+
+@cython.freelist(64)
+cdef class URL:
     """An absolute http or https URL; immutable and hashable.
 
     Args:
@@ -74,33 +105,9 @@ class URL:
         origin: (scheme, host, port), equal for URLs of one origin (RFC 6454 section 4).
     """
 
-    __slots__ = (
-        "_key",
-        "fragment",
-        "host",
-        "host_header",
-        "origin",
-        "path",
-        "port",
-        "query",
-        "scheme",
-        "target",
-        "userinfo",
-    )
-
-    scheme: str
-    userinfo: str
-    host: str
-    port: int
-    path: str
-    query: str | None
-    fragment: str | None
-    target: str
-    host_header: str
-    origin: tuple[str, str, int]
-    _key: tuple[object, ...]
-
-    def __init__(self, url: str | bytes) -> None:
+    def __init__(self, url):
+        if type(url) is str and fill_plain(self, <str>url):
+            return
         text = _text(url)
         scheme, authority, path, query, fragment = _split(text)
         if scheme is None:
@@ -111,66 +118,26 @@ class URL:
         if not authority:
             raise InvalidURL("host", "there is none")
         userinfo, host, port = _authority(authority)
-        self._fill(scheme, userinfo, host, port or DEFAULT_PORTS[scheme], path, query, fragment)
+        fill(self, scheme, userinfo, host, port or DEFAULT_PORTS[scheme], path, query, fragment)
 
-    def _fill(
-        self,
-        scheme: str,
-        userinfo: str,
-        host: str,
-        port: int,
-        path: str,
-        query: str | None,
-        fragment: str | None,
-    ) -> None:
-        path = _encode(path, _NOT_PATH, "path") or "/"
-        if query is not None:
-            query = _encode(query, _NOT_QUERY, "query")
-        if fragment is not None:
-            fragment = _encode(fragment, _NOT_QUERY, "fragment")
-        self._put(scheme, userinfo, host, port, path, query, fragment)
-
-    def _put(
-        self,
-        scheme: str,
-        userinfo: str,
-        host: str,
-        port: int,
-        path: str,
-        query: str | None,
-        fragment: str | None,
-    ) -> None:
-        put = object.__setattr__
-        put(self, "scheme", scheme)
-        put(self, "userinfo", userinfo)
-        put(self, "host", host)
-        put(self, "port", port)
-        put(self, "path", path)
-        put(self, "query", query)
-        put(self, "fragment", fragment)
-        put(self, "target", path if query is None else f"{path}?{query}")
-        header = f"[{host}]" if ":" in host else host
-        put(self, "host_header", header if port == DEFAULT_PORTS[scheme] else f"{header}:{port}")
-        put(self, "origin", (scheme, host, port))
-        put(self, "_key", (scheme, userinfo, host, port, path, query, fragment))
-
-    def with_query(self, query: str | None) -> URL:
+    def with_query(self, query):
         """Return the URL with another query; None for none.  Raises ``InvalidURL``."""
+        cdef URL changed = URL.__new__(URL)
         if query is not None:
-            query = _encode(query, _NOT_QUERY, "query")
-        changed = URL.__new__(URL)
-        changed._put(
-            self.scheme, self.userinfo, self.host, self.port, self.path, query, self.fragment
-        )
+            if not isinstance(query, str):
+                raise TypeError(f"a query is str, not {type(query).__name__}")
+            query = _encode(str(query), _NOT_QUERY, "query")
+        put(changed, self.scheme, self.userinfo, self.host, self.port, self.path, query,
+            self.fragment)
         return changed
 
     @property
-    def authority(self) -> str:
+    def authority(self):
         """Host and port, always both, without user information: the target of CONNECT."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
-    def join(self, reference: str | bytes) -> URL:
+    def join(self, reference):
         """Return the URL that *reference* means, relative to this one (RFC 3986 section 5.2).
 
         Args:
@@ -201,11 +168,11 @@ class URL:
             path = _remove_dot_segments(path)
         else:
             path = _remove_dot_segments(self.path[: self.path.rindex("/") + 1] + path)
-        joined = URL.__new__(URL)
-        joined._fill(self.scheme, self.userinfo, self.host, self.port, path, query, fragment)
+        cdef URL joined = URL.__new__(URL)
+        fill(joined, self.scheme, self.userinfo, self.host, self.port, path, query, fragment)
         return joined
 
-    def below(self, reference: str | bytes) -> URL:
+    def below(self, reference):
         """Return the URL that *reference* means where this one is a base URL, as in httpx.
 
         A path goes behind this URL's own, with or without a slash at its beginning; the query
@@ -220,44 +187,153 @@ class URL:
         if authority is not None:
             raise InvalidURL("scheme", "there is none before a host; http:// or https:// is needed")
         path = _remove_dot_segments(f"{self.path.removesuffix('/')}/{path.removeprefix('/')}")
-        url = URL.__new__(URL)
-        url._fill(self.scheme, self.userinfo, self.host, self.port, path, query, fragment)
+        cdef URL url = URL.__new__(URL)
+        fill(url, self.scheme, self.userinfo, self.host, self.port, path, query, fragment)
         return url
 
-    def __str__(self) -> str:
+    def __str__(self):
         userinfo = f"{self.userinfo}@" if self.userinfo else ""
         fragment = "" if self.fragment is None else f"#{self.fragment}"
         return f"{self.scheme}://{userinfo}{self.host_header}{self.target}{fragment}"
 
-    def __repr__(self) -> str:
+    def __repr__(self):
         shown = str(self)
         name, colon, _ = self.userinfo.partition(":")
         if colon:
             shown = shown.replace(f"{self.userinfo}@", f"{name}:[secure]@", 1)
         return f"URL({shown!r})"
 
-    def __eq__(self, other: object) -> bool:
-        return self._key == other._key if isinstance(other, URL) else NotImplemented
+    def __eq__(self, other):
+        if not isinstance(other, URL):
+            return NotImplemented
+        return self is other or key_of(self) == key_of(<URL>other)
 
-    def __hash__(self) -> int:
-        return hash(self._key)
+    def __hash__(self):
+        if self.hashed == -1:           # no hash is
+            self.hashed = hash(key_of(self))
+        return self.hashed
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name, value):
         raise AttributeError(f"URL is immutable: {name}")
 
-    def __delattr__(self, name: str) -> None:
+    def __delattr__(self, name):
         raise AttributeError(f"URL is immutable: {name}")
 
-    def __reduce__(self) -> tuple[type[URL], tuple[str]]:
+    def __reduce__(self):
         return URL, (str(self),)
 
 
-def _shown(text: str) -> str:
+cdef tuple key_of(URL url):
+    return (url.scheme, url.userinfo, url.host, url.port, url.path, url.query, url.fragment)
+
+
+cdef int fill(URL url, str scheme, str userinfo, str host, int port, str path, str query,
+              str fragment) except -1:
+    """Fill in the parts, encoded where they must be."""
+    path = _encode(path, _NOT_PATH, "path") or "/"
+    if query is not None:
+        query = _encode(query, _NOT_QUERY, "query")
+    if fragment is not None:
+        fragment = _encode(fragment, _NOT_QUERY, "fragment")
+    return put(url, scheme, userinfo, host, port, path, query, fragment)
+
+
+cdef int put(URL url, str scheme, str userinfo, str host, int port, str path, str query,
+             str fragment) except -1:
+    cdef str header = f"[{host}]" if ":" in host else host
+    url.scheme = scheme
+    url.userinfo = userinfo
+    url.host = host
+    url.port = port
+    url.path = path
+    url.query = query
+    url.fragment = fragment
+    url.target = path if query is None else f"{path}?{query}"
+    url.host_header = header if port == <int>DEFAULT_PORTS[scheme] else f"{header}:{port}"
+    url.origin = (scheme, host, port)
+    url.hashed = -1
+    return 0
+
+
+cdef const unsigned char* walk(const unsigned char* p, const unsigned char* end,
+                               int kind) noexcept:
+    """The first character of [p, end) that is not of the kind, or end; "%" with two digits is."""
+    while p < end:
+        if KINDS[p[0]] & kind:
+            p += 1
+        elif p[0] == c'%' and kind != IN_HOST and end - p > 2 and is_hex(p[1]) and is_hex(p[2]):
+            p += 3
+        else:
+            break
+    return p
+
+
+cdef inline bint is_hex(unsigned char c) noexcept:
+    return c'0' <= c <= c'9' or c'a' <= (c | 0x20) <= c'f'
+
+
+cdef bint fill_plain(URL url, str text) except -1:
+    """Cut up a URL that holds nothing but what may stand in one; false where it is another.
+
+    ``http[s]://host[:port][path][?query][#fragment]``, in small letters up to the path.
+    """
+    cdef const unsigned char* start
+    cdef const unsigned char* p
+    cdef const unsigned char* end
+    cdef const unsigned char* begin
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text)
+    cdef str scheme, host, path
+    cdef str query = None
+    cdef str fragment = None
+    cdef int port = 0
+    if not PyUnicode_IS_ASCII(text) or size > <Py_ssize_t>MAX_URL_LENGTH:
+        return False
+    start = PyUnicode_DATA(text)
+    end = start + size
+    if text.startswith("http://"):
+        scheme = "http"
+        begin = start + 7
+    elif text.startswith("https://"):
+        scheme = "https"
+        begin = start + 8
+    else:
+        return False
+    p = walk(begin, end, IN_HOST)
+    if p == begin:
+        return False
+    host = text[begin - start:p - start]
+    if p < end and p[0] == c':':
+        p += 1
+        begin = p
+        while p < end and p - begin < 5 and c'0' <= p[0] <= c'9':
+            port = 10 * port + p[0] - c'0'
+            p += 1
+        if not 1 <= port <= 65_535:
+            return False
+    begin = p
+    if p < end and p[0] == c'/':
+        p = walk(p, end, IN_PATH)
+    path = text[begin - start:p - start] if p > begin else "/"
+    if p < end and p[0] == c'?':
+        begin = p + 1
+        p = walk(begin, end, IN_QUERY)
+        query = text[begin - start:p - start]
+    if p < end and p[0] == c'#':
+        begin = p + 1
+        p = walk(begin, end, IN_QUERY)
+        fragment = text[begin - start:p - start]
+    if p < end:                         # whatever it is
+        return False
+    put(url, scheme, "", _name(host), port or <int>DEFAULT_PORTS[scheme], path, query, fragment)
+    return True
+
+
+def _shown(text):
     """Return *text* for a message: quoted, and short."""
     return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
-def _text(url: str | bytes, *, spaces: bool = False) -> str:
+def _text(url, *, spaces=False):
     if isinstance(url, bytes):
         url = url.decode("utf-8", "surrogateescape")
     elif not isinstance(url, str):
@@ -267,7 +343,7 @@ def _text(url: str | bytes, *, spaces: bool = False) -> str:
     return url.strip(" ").replace(" ", "%20") if spaces else url
 
 
-def _split(url: str) -> tuple[str | None, str | None, str, str | None, str | None]:
+def _split(url):
     """Return (scheme, authority, path, query, fragment), each free of forbidden characters."""
     match = _SPLIT.fullmatch(url)
     assert match is not None, "the expression of RFC 3986 appendix B matches every string"
@@ -280,9 +356,7 @@ def _split(url: str) -> tuple[str | None, str | None, str, str | None, str | Non
     return scheme, authority, path or "", query, fragment
 
 
-def _unsplit(
-    scheme: str, authority: str, path: str, query: str | None, fragment: str | None
-) -> str:
+def _unsplit(scheme, authority, path, query, fragment):
     """Return the URL of the parts (RFC 3986 section 5.3)."""
     url = f"{scheme}://{authority}{path}"
     if query is not None:
@@ -290,12 +364,12 @@ def _unsplit(
     return url if fragment is None else f"{url}#{fragment}"
 
 
-def _encode(text: str, illegal: re.Pattern[str], part: str) -> str:
+def _encode(text, illegal, part):
     """Percent-encode what *illegal* matches (RFC 3986 section 2.1)."""
     if not illegal.search(text):
         return text
 
-    def encoded(match: re.Match[str]) -> str:
+    def encoded(match):
         octets = match.group().encode("utf-8", "surrogateescape")
         return "".join([f"%{octet:02X}" for octet in octets])
 
@@ -305,7 +379,7 @@ def _encode(text: str, illegal: re.Pattern[str], part: str) -> str:
         raise InvalidURL(part, "it holds a lone surrogate") from None
 
 
-def _authority(authority: str) -> tuple[str, str, int | None]:
+def _authority(authority):
     """Return (userinfo, host, port) (RFC 3986 section 3.2)."""
     userinfo, at, host_port = authority.rpartition("@")
     if "@" in userinfo:
@@ -321,7 +395,7 @@ def _authority(authority: str) -> tuple[str, str, int | None]:
     return userinfo, _name(host), _port(port)
 
 
-def _port(port: str) -> int | None:
+def _port(port):
     """Return the port; None where it is empty (RFC 3986 section 3.2.3)."""
     if not port:
         return None
@@ -334,7 +408,7 @@ def _port(port: str) -> int | None:
     return number
 
 
-def _ipv6(host: str) -> str:
+def _ipv6(host):
     if "%" in host:
         raise InvalidURL("host", "zone identifiers are not supported")
     try:
@@ -344,7 +418,7 @@ def _ipv6(host: str) -> str:
 
 
 @functools.lru_cache(MAX_KEPT_HOSTS)
-def _name(host: str) -> str:
+def _name(host):
     """Return a name or IPv4 address in the form in which it is resolved and compared."""
     if not host:
         raise InvalidURL("host", "there is none")
@@ -361,7 +435,7 @@ def _name(host: str) -> str:
     for label in labels:
         if not _LABEL.fullmatch(label):
             raise InvalidURL("host", f"{_shown(host)} has the bad label {_shown(label)}")
-    if _NUMBER.fullmatch(labels[-1]):
+    if _NUMBER.fullmatch(labels[len(labels) - 1]):
         # inet_aton(3) would read 127.1 and 0x7f000001 as addresses too.
         try:
             return str(ipaddress.IPv4Address(host))
@@ -370,7 +444,7 @@ def _name(host: str) -> str:
     return host
 
 
-def _remove_dot_segments(path: str) -> str:
+def _remove_dot_segments(path):
     """Return *path* without "." and ".." (RFC 3986 section 5.2.4)."""
     segments = path.split("/")
     kept: list[str] = []
@@ -381,6 +455,6 @@ def _remove_dot_segments(path: str) -> str:
                 kept.pop()
         elif segment != ".":
             kept.append(segment)
-    if segments[-1] in (".", ".."):
+    if segments[len(segments) - 1] in (".", ".."):
         kept.append("")
     return "/".join(kept)
