@@ -19,9 +19,13 @@ import ssl
 import subprocess
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
+
+if TYPE_CHECKING:
+    from protocols.http import AsyncClient, Response
 
 # Instructions of one request; lower one when it was made faster.
 BUDGETS = {
@@ -29,7 +33,10 @@ BUDGETS = {
     "features": 9_350,
     "https": 25_300,
     "callbacks": 7_400,
+    "waiting": 20_000,
+    "options": 50_000,
     "blocking": 8_500,
+    "blocking-options": 50_000,
     "pieces": 6_150,
     "blocking-pieces": 5_300,
 }
@@ -37,7 +44,9 @@ OPENSSL = (3, 0)
 TOLERANCE = 0.06
 FEW, MANY = 400, 1_600
 CONNECTIONS = 16
+CALLERS = 64  # for them, where they wait for a connection
 PIECE_BYTES = 1_024
+OPTIONS: dict[str, Any] = {"json": {"id": 1, "name": "x"}, "headers": {"X-Request-ID": "0123abcd"}}
 PYTHON = (3, 11)
 
 ANSWER = (
@@ -58,7 +67,11 @@ class Server(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:  # noqa: D102
         self.head += data
         while b"\r\n\r\n" in self.head:
-            head, _, self.head = self.head.partition(b"\r\n\r\n")
+            head, _, rest = self.head.partition(b"\r\n\r\n")
+            length = re.search(rb"Content-Length: (\d+)", head)
+            if length is not None and len(rest) < int(length[1]):
+                return
+            self.head = rest if length is None else rest[int(length[1]) :]
             if count := int(b"0" + head.split()[1][1:]):
                 size = count * PIECE_BYTES
                 self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
@@ -86,22 +99,42 @@ async def serve(authority_file: str) -> None:
 # -- the paths ---------------------------------------------------------------------------------
 
 
-def get(url: str, count: int, **options: Any) -> None:
-    """``await client.get(url)`` over some connections."""
+def ask(
+    count: int,
+    request: Callable[[AsyncClient], Awaitable[Response]],
+    callers: int = CONNECTIONS,
+    **options: Any,
+) -> None:
+    """Await so many requests over some connections."""
     import reactor
     from protocols.http import AsyncClient
 
     async def main() -> None:
         async def caller() -> None:
-            for _ in range(count // CONNECTIONS):
-                response = await client.get(url)
+            for _ in range(count // callers):
+                response = await request(client)
                 assert response.status_code == 200
                 assert len(response.content) == 100
 
         async with AsyncClient(max_per_host=CONNECTIONS, **options) as client:
-            await asyncio.gather(*(caller() for _ in range(CONNECTIONS)))
+            await asyncio.gather(*(caller() for _ in range(callers)))
 
     reactor.run(main())
+
+
+def get(url: str, count: int, **options: Any) -> None:
+    """``await client.get(url)``."""
+    ask(count, lambda client: client.get(url), **options)
+
+
+def waiting(url: str, count: int) -> None:
+    """The same by four times as many callers as there are connections."""
+    get(url, count, callers=CALLERS)
+
+
+def options(url: str, count: int) -> None:
+    """``await client.post(url, json=..., headers=...)``."""
+    ask(count, lambda client: client.post(url, **OPTIONS))
 
 
 def features(url: str, count: int) -> None:
@@ -165,6 +198,15 @@ def blocking(url: str, count: int) -> None:
             assert client.get(url).status_code == 200
 
 
+def blocking_options(url: str, count: int) -> None:
+    """``Client.post(url, json=..., headers=...)`` in one thread, one after the other."""
+    from protocols.http import Client
+
+    with Client() as client:
+        for _ in range(count):
+            assert client.post(url, **OPTIONS).status_code == 200
+
+
 def pieces(url: str, count: int) -> None:
     """A streamed body, as many receives as there are pieces: the loop has no larger blocks."""
     import reactor
@@ -206,7 +248,10 @@ PATHS = {
     "features": features,
     "https": get,
     "callbacks": callbacks,
+    "waiting": waiting,
+    "options": options,
     "blocking": blocking,
+    "blocking-options": blocking_options,
     "pieces": pieces,
     "blocking-pieces": blocking_pieces,
 }

@@ -63,6 +63,7 @@ cdef class Call:
     cdef int begin(self) except -1
     # Send it over an idle connection; False when there is none.
     cdef bint launch(self, Prepared prepared) except -1
+    cdef int leave_to(self, object coroutine) except -1
     cdef int line_up(self) except -1
     cdef int served(self) except -1
     cdef int start(self, Connection lease, int64_t now_ns) except -1
@@ -84,11 +85,13 @@ cdef class Calls:
     cdef public bint _has_phases    # the way to a connection has limits of its own
     cdef readonly bint _follow
     cdef readonly object _timeout   # of a request, in seconds, or None
+    cdef bint is_derived            # a class below has its own request()
     cdef list jar_state             # the jar's: one object, another one after each change
     cdef int64_t timeout_ns         # 0 for none
     cdef dict gets                  # URL to Prepared
     cdef dict others                # (method, URL) to Prepared
 
+    cdef object verb(self, str method, object url, dict options)
     cdef int ask_jar(self, Prepared prepared, int64_t now_ns) except -1
     cdef Connection take(self, Prepared prepared)
     cdef Prepared recall(self, str method, object url)

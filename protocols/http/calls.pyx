@@ -34,6 +34,7 @@ from protocols.http.outcome cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, AwaitableType, Outcome, PyIter_Send, PySendResult,
     send_to, thrown, wait_for,
 )
+from protocols.http.request cimport Request
 from protocols.http.response cimport Response
 
 from asyncio import CancelledError, _get_running_loop
@@ -62,7 +63,7 @@ cdef class Prepared:
         url, method: the request's own.
     """
 
-    def __init__(self, request, endpoint):
+    def __init__(self, Request request not None, endpoint):
         self.request = request
         self.endpoint = endpoint
         self.url = request.url
@@ -71,7 +72,7 @@ cdef class Prepared:
         self.is_safe = self.method in SAFE_METHODS
         if request.body is not None:
             self.content = request.body.whole
-        self.head = request._head
+        self.head = request.plain_head
         self.has_cookies = "Cookie" in request.headers
 
     cdef bytes head_with(self, object cookie):
@@ -108,6 +109,8 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
         if call.waiter.future.done():
             call.served()
             argument = <PyObject *>None
+        elif call.waiter.future._callbacks:
+            raise RuntimeError("coroutine is being awaited already")
     elif call.state == CALL_OVER:
         raise RuntimeError("cannot reuse already awaited coroutine")
     if call.state == CALL_WAITING:
@@ -139,8 +142,7 @@ cdef class Call:
             if not self.connection.reactor._closed:
                 self.let_go()
         elif self.state == CALL_LINED_UP:
-            if not self.client._manager._loop._closed:
-                self.waiter.give_up()
+            self.waiter.drop()
         elif self.state == CALL_DELEGATED:
             self.drop_answer()
         elif self.state == CALL_NEW and self.client is not None:
@@ -215,25 +217,24 @@ cdef class Call:
         cdef object planned
         self.state = CALL_OVER          # for what raises
         self.options = None
-        if client._loop is not None and client._loop is running_loop() and client._is_direct:
-            if options is None:
-                prepared = client.recall(self.method, self.url)
-            else:
-                planned = client._plan(self.method, self.url, **options)
-                if type(planned) is tuple:
-                    prepared, follows, timeout = planned
-                    self.limit(follows, timeout)
-                else:
-                    self.delegate = planned
-                    self.state = CALL_DELEGATED
-                    return 0
+        if client._loop is None or client._loop is not running_loop() or not client._is_direct:
+            planned = client._fetch(self.method, self.url, **(options or {}))
+            return self.leave_to(planned)
+        if options is None:
+            prepared = client.recall(self.method, self.url)
         if prepared is None:
-            if options is None:
-                options = {}
-            self.delegate = client._fetch(self.method, self.url, **options)
-            self.state = CALL_DELEGATED
-        elif not self.launch(prepared):
+            planned = client._plan(self.method, self.url, **(options or {}))
+            if type(planned) is not tuple:
+                return self.leave_to(planned)
+            prepared, follows, timeout = planned
+            self.limit(follows, timeout)
+        if not self.launch(prepared):
             self.line_up()
+        return 0
+
+    cdef int leave_to(self, object coroutine) except -1:
+        self.delegate = coroutine
+        self.state = CALL_DELEGATED
         return 0
 
     cdef bint launch(self, Prepared prepared) except -1:
@@ -258,10 +259,8 @@ cdef class Call:
         if not client._has_phases:
             self.waiter = client._manager.queue(self.prepared.endpoint, self.deadline_ns, False)
         if self.waiter is None:
-            self.delegate = self.rest([], None, 0)
-            self.state = CALL_DELEGATED
-        else:
-            self.state = CALL_LINED_UP
+            return self.leave_to(self.rest([], None, 0))
+        self.state = CALL_LINED_UP
         return 0
 
     cdef int served(self) except -1:
@@ -276,15 +275,12 @@ cdef class Call:
             waiter.check()
         except PoolClosedError:
             raise ClientClosedError("the client was closed") from None
-        now_ns = (<Reactor>client._loop).now_ns()
+        now_ns = client._manager._loop.now_ns()     # client._loop is None when it was closed
         if prepared.jar_state is not client.jar_state[0] or now_ns >= prepared.current_until_ns:
             client.ask_jar(prepared, now_ns)
         if waiter.is_good():
-            self.start(waiter.lease(), now_ns)
-        else:
-            self.delegate = self.rest([], waiter, 0)
-            self.state = CALL_DELEGATED
-        return 0
+            return self.start(waiter.lease(), now_ns)
+        return self.leave_to(self.rest([], waiter, 0))
 
     cdef int start(self, Connection lease, int64_t now_ns) except -1:
         cdef Prepared prepared = self.prepared
@@ -358,9 +354,7 @@ cdef class Call:
                                and self.prepared.is_safe)
         self.close()
         if was_stale and is_stale(error):
-            self.state = CALL_DELEGATED
-            self.delegate = self.rest([], None, 1)
-            return 0
+            return self.leave_to(self.rest([], None, 1))
         raise error
 
     cdef int let_go(self) except -1:
@@ -398,6 +392,7 @@ cdef class Calls:
         self._manager = manager
         self._cookies = cookies
         self.jar_state = cookies._state
+        self.is_derived = type(self).request is not Calls.request
         self._timeout = timeout
         self.timeout_ns = nanoseconds_of(timeout)
         self._follow = follow
@@ -406,31 +401,31 @@ cdef class Calls:
 
     def get(self, url, **options):
         """GET *url*; see ``request``."""
-        return asked(self, "GET", url, options)
+        return self.verb("GET", url, options)
 
     def head(self, url, **options):
         """HEAD *url*: the response is without a body (RFC 9110 section 9.3.2)."""
-        return asked(self, "HEAD", url, options)
+        return self.verb("HEAD", url, options)
 
     def options(self, url, **options):
         """OPTIONS *url*; see ``request``."""
-        return asked(self, "OPTIONS", url, options)
+        return self.verb("OPTIONS", url, options)
 
     def delete(self, url, **options):
         """DELETE *url*; see ``request``."""
-        return asked(self, "DELETE", url, options)
+        return self.verb("DELETE", url, options)
 
     def post(self, url, **options):
         """POST to *url*; see ``request``."""
-        return asked(self, "POST", url, options)
+        return self.verb("POST", url, options)
 
     def put(self, url, **options):
         """PUT *url*; see ``request``."""
-        return asked(self, "PUT", url, options)
+        return self.verb("PUT", url, options)
 
     def patch(self, url, **options):
         """PATCH *url*; see ``request``."""
-        return asked(self, "PATCH", url, options)
+        return self.verb("PATCH", url, options)
 
     def request(self, method, url, **options):
         """Send a request and return the response with its whole body, decoded.
@@ -458,7 +453,19 @@ cdef class Calls:
         ``EndpointError`` of whatever went wrong after that; ``RedirectError`` where a redirect
         leads nowhere.  A status is never an error; see ``Response.raise_for_status``.
         """
-        return asked(self, token_of(method), url, options)
+        cdef Call call = new_call(self, token_of(method), url)
+        if options:
+            call.options = options
+        return call
+
+    cdef object verb(self, str method, object url, dict options):
+        cdef Call call
+        if self.is_derived:
+            return self.request(method, url, **options)
+        call = new_call(self, method, url)
+        if options:
+            call.options = options
+        return call
 
     cdef int ask_jar(self, Prepared prepared, int64_t now_ns) except -1:
         """Ask the jar for the cookies of a request, and how long they are the same."""
@@ -528,13 +535,6 @@ cdef Call new_call(Calls client, str method, object url):
     call.follows = client._follow
     call.timeout = client._timeout
     call.timeout_ns = client.timeout_ns
-    return call
-
-
-cdef Call asked(Calls client, str method, object url, dict options):
-    cdef Call call = new_call(client, method, url)
-    if options:
-        call.options = options
     return call
 
 

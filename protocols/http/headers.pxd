@@ -190,5 +190,8 @@ cdef class Headers:
 # Headers over lines that the parser or the writer has validated.
 cdef Headers headers_over(bytes block, Py_ssize_t start)
 
+# "name: value CRLF", checked as Headers() does it.
+cdef bytes render_field(object name, object value)
+
 # "METHOD target HTTP/1.1 CRLF Host: host CRLF fields CRLF", every string checked.
 cpdef bytes render_request_head(str method, str target, str host, Headers headers)

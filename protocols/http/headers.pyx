@@ -244,16 +244,6 @@ cdef class Headers:
         lines.append(override.lines())
         return headers_over(b"".join(lines), 0)
 
-    def appended(self, pairs):
-        """Return Headers with the fields of *pairs* behind these, whatever their names.
-
-        Raises what the constructor raises.
-        """
-        cdef list lines = [self.lines()]
-        for name, value in pairs:
-            lines.append(render_field(name, value))
-        return headers_over(b"".join(lines), 0)
-
     def __eq__(self, other):
         if not isinstance(other, Headers):
             if not isinstance(other, (Mapping, list, tuple)):

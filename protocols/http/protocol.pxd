@@ -36,6 +36,7 @@ cdef class HTTPProtocol(Protocol):
     cdef readonly bint unanswered   # the request failed before a byte of its response came
     cdef ExchangeState state
     cdef UploadState upload_state
+    cdef bint has_content           # more of it than goes out with the head
     cdef int64_t upload_left        # bytes of the declared length not yet written
     cdef bint in_context            # within a call-back of the transport's, in its context
     cdef bint is_parsing            # within bytes_received,

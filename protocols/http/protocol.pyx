@@ -198,6 +198,7 @@ cdef class HTTPProtocol(Protocol):
     cdef int begin_upload(self, int64_t size) except -1:
         if size != 0 and self.state != EXCHANGE_NONE:
             self.upload_state = UPLOAD_CHUNKED if size < 0 else UPLOAD_LENGTH
+            self.has_content = True
             self.upload_left = size
         return 0
 
@@ -255,6 +256,7 @@ cdef class HTTPProtocol(Protocol):
         if content is not None and PyBytes_GET_SIZE(content) <= JOINED_BYTES:
             head += content
             content = None
+        self.has_content = content is not None
         transport.write_chunk(head, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
         if content is not None:
             transport.write_chunk(content, PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content))
@@ -380,6 +382,9 @@ cdef class HTTPProtocol(Protocol):
     cdef int finish(self, bint surplus) except -1:
         self.timers.disarm(&self.deadline)
         self.state = EXCHANGE_NONE
+        if (self.has_content and self.transport is not None
+                and self.transport._protocol_paused):
+            self.upload_state = UPLOAD_LENGTH       # the peer may never take the rest
         self.reusable = (self.reusable and self.parser.keep_alive and not surplus
                          and self.upload_state == UPLOAD_NONE)
         try:

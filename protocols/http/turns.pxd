@@ -20,6 +20,9 @@ cdef class Turns:
     cdef public bint _closed
     cdef public list _waking            # locks on which closing threads sleep until nobody leads
 
+    cdef bint is_derived                # a class below has its own request()
+
+    cdef object verb(self, str method, object url, dict options)
     cdef object ask(self, str method, object url, dict options)
     # Lead, and return the response; None when that cannot be, and nothing was sent.
     cdef Response go_alone(self, Prepared prepared, str method, object url, bint follows,

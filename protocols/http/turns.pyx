@@ -84,38 +84,44 @@ cdef class Turns:
         self._mutex = Mutex()
         self._calls = {}
         self._waking = []
+        self.is_derived = type(self).request is not Turns.request
 
     def get(self, url, **options):
         """GET *url*; see ``AsyncClient.get``."""
-        return self.ask("GET", url, options)
+        return self.verb("GET", url, options)
 
     def head(self, url, **options):
         """HEAD *url*; see ``AsyncClient.head``."""
-        return self.ask("HEAD", url, options)
+        return self.verb("HEAD", url, options)
 
     def options(self, url, **options):
         """OPTIONS *url*; see ``request``."""
-        return self.ask("OPTIONS", url, options)
+        return self.verb("OPTIONS", url, options)
 
     def delete(self, url, **options):
         """DELETE *url*; see ``request``."""
-        return self.ask("DELETE", url, options)
+        return self.verb("DELETE", url, options)
 
     def post(self, url, **options):
         """POST to *url*; see ``request``."""
-        return self.ask("POST", url, options)
+        return self.verb("POST", url, options)
 
     def put(self, url, **options):
         """PUT *url*; see ``request``."""
-        return self.ask("PUT", url, options)
+        return self.verb("PUT", url, options)
 
     def patch(self, url, **options):
         """PATCH *url*; see ``request``."""
-        return self.ask("PATCH", url, options)
+        return self.verb("PATCH", url, options)
 
     def request(self, method, url, **options):
         """Send a request; see ``AsyncClient.request`` for the options."""
         return self.ask(token_of(method), url, options)
+
+    cdef object verb(self, str method, object url, dict options):
+        if self.is_derived:
+            return self.request(method, url, **options)
+        return self.ask(method, url, options)
 
     cdef object ask(self, str method, object url, dict options):
         cdef Calls client = self._async

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor
 from reactor.manager.policy cimport EndpointPool, Member, PoolPolicy
-from reactor.timers cimport Timer
+from reactor.timers cimport Timer, TimerHeap
 from reactor.transports.transport cimport Transport
 
 
@@ -25,7 +25,8 @@ cdef class Acquisition:
     cdef Leases manager
     cdef object factory
     cdef object endpoint
-    cdef object deadline
+    cdef object deadline            # in seconds, or None
+    cdef int64_t deadline_ns        # the same, 0 for none
     cdef Waiter waiter              # while it waits in a queue, else None
     cdef object inner               # the coroutine of the long way, or None
     cdef bint fresh
@@ -51,6 +52,7 @@ cdef class Waiter:
     cdef readonly object found      # a Connection or a Slot, or None
     cdef object error               # why it was not served, or None
     cdef int64_t began_ns
+    cdef TimerHeap timers           # the loop's
     cdef Timer deadline
     cdef bint is_over               # taken, or given up
 
@@ -60,6 +62,8 @@ cdef class Waiter:
     cdef bint is_good(self) except -1
     # Take the connection that was found.
     cdef Connection lease(self)
+    cdef int drop(self) except -1
+    cdef bint is_of_use(self) noexcept
     cdef int leave(self) except -1
     cdef int refuse(self) except -1
 

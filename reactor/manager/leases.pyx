@@ -10,6 +10,7 @@ from cpython.long cimport PyLong_AsUnsignedLong, PyLong_FromVoidPtr
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF
+from libc.math cimport isnan
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
@@ -56,6 +57,15 @@ cdef object STEP_OPEN = Step.OPEN
 cdef int64_t TRUST_NS = TRUSTED_NS
 
 
+cdef int64_t limit_of(object deadline) except -1:
+    """A deadline as nanoseconds on the loop's clock, 0 for none."""
+    if deadline is None:
+        return 0
+    if isnan(deadline):
+        raise ValueError("a deadline cannot be NaN")
+    return max(<int64_t>1, nanoseconds(deadline))
+
+
 @cython.final
 cdef class Connection(Member):
     """One connection, from opening until it is lost and given back.
@@ -83,12 +93,25 @@ cdef class Connection(Member):
 
 @cython.final
 @cython.freelist(64)
+@cython.no_gc_clear                     # __dealloc__ leaves the queue
 cdef class Acquisition:
     """The coroutine of ``acquire``: it takes an idle connection, waits, or goes the long way.
 
     Nothing happens before it is awaited, and what opens is a coroutine of the manager.
     Made by hand since a generated one costs three objects for each lease.
     """
+
+    def __dealloc__(self):
+        if self.waiter is not None:
+            self.waiter.drop()
+
+    @property
+    def __name__(self):
+        return "acquire"
+
+    @property
+    def __qualname__(self):
+        return "ConnectionManager.acquire"
 
     def __await__(self):
         return self
@@ -106,9 +129,7 @@ cdef class Acquisition:
                 protocol = self.manager.take_one(self.endpoint)
                 if protocol is not None:
                     return protocol
-            self.waiter = self.manager.queue(
-                self.endpoint, 0 if self.deadline is None else nanoseconds(self.deadline),
-                self.fresh)
+            self.waiter = self.manager.queue(self.endpoint, self.deadline_ns, self.fresh)
             if self.waiter is not None:
                 return None
         elif not waiter.future.done():      # woken by something else
@@ -271,19 +292,17 @@ cdef class Waiter:
         raise TypeError("a Waiter is made by a connection manager")
 
     def __dealloc__(self):
-        cdef Reactor loop = None if self.manager is None else self.manager._loop
-        if loop is not None and loop.timers is not None:
-            loop.timers.disarm(&self.deadline)
-            # in a ring of garbage the manager may have been emptied before
-            if self.found is not None and self.manager._policy is not None and not loop._closed:
-                self.refuse()
+        if self.timers is not None:
+            self.timers.disarm(&self.deadline)
+        if self.found is not None and self.is_of_use():
+            self.refuse()
 
     cdef bint serve(self, object found) except -1:
         """Hand over; return whether somebody waits still: who was cancelled has yet to leave."""
         if self.future.done():
             return False
         self.found = found
-        self.manager._loop.timers.disarm(&self.deadline)
+        self.timers.disarm(&self.deadline)
         self.future.set_result(None)
         return True
 
@@ -322,6 +341,25 @@ cdef class Waiter:
         self.leave()
         self.manager._note_gave_up(self.pool.key, self.began_ns)
 
+    def spoil(self):
+        """Let go of the connection that was found, which is of no use."""
+        cdef Connection connection = <Connection?>self.found
+        self.is_over = True
+        self.found = None
+        self.manager._spoil(connection)
+
+    cdef int drop(self) except -1:
+        """Who waits is garbage."""
+        if self.is_of_use():
+            self.give_up()
+        return 0
+
+    cdef bint is_of_use(self) noexcept:
+        """Whether there is a loop; in a ring of garbage the manager may have been emptied."""
+        cdef Leases manager = self.manager
+        return (manager is not None and manager._policy is not None
+                and manager._loop is not None and not manager._loop._closed)
+
     cdef Connection lease(self):
         cdef Connection connection = <Connection?>self.found
         self.manager._note_waited(self.pool.key, self.began_ns)
@@ -344,7 +382,7 @@ cdef class Waiter:
 
     cdef int leave(self) except -1:
         cdef Leases manager = self.manager
-        manager._loop.timers.disarm(&self.deadline)
+        self.timers.disarm(&self.deadline)
         manager._policy.leave(self.pool, self)
         return manager.go_on()
 
@@ -353,8 +391,8 @@ cdef class Waiter:
         self.found = None
         if type(found) is Slot:
             (<Slot>found).free()
-        elif found is not None and (<Connection?>found).leases:
-            self.manager.give_back(<Connection>found, self.manager._loop.now_ns())
+        elif found is not None:
+            self.manager.give_back(<Connection?>found, self.manager._loop.now_ns())
         return 0
 
 
@@ -405,6 +443,7 @@ cdef class Leases:
         acquisition.factory = factory
         acquisition.endpoint = host
         acquisition.deadline = deadline
+        acquisition.deadline_ns = limit_of(deadline)
         acquisition.fresh = fresh
         return acquisition
 
@@ -476,6 +515,7 @@ cdef class Leases:
         waiter.deadline.fire = waited_for_too_long
         waiter.deadline.owner = <void *>waiter
         waiter.manager = self
+        waiter.timers = self._loop.timers
         waiter.pool = pool
         waiter.began_ns = self._loop.now_ns()
         waiter.future = self._loop.create_future()
@@ -591,6 +631,7 @@ cdef class Leases:
         """Let those who wait use what is free: each gets a connection, or a slot for one."""
         cdef PoolPolicy policy = self._policy
         cdef Connection connection
+        cdef Slot slot
         cdef tuple step
         while True:
             step = policy.next_step()
@@ -603,8 +644,11 @@ cdef class Leases:
                     connection.reason = "evicted"
                 connection.transport.abort()
             elif what is STEP_OPEN:
-                # who does not take it leaves it free
-                (<Waiter?>waiter).serve(self.new_slot(<EndpointPool?>pool))
+                slot = self.new_slot(<EndpointPool?>pool)
+                if not (<Waiter?>waiter).serve(slot):
+                    slot.manager = None         # not free(), which would come back here
+                    policy.open_failed(slot.pool)
+                    policy.forget_if_empty(slot.pool)
             else:
                 while waiter is not None and not (<Waiter?>waiter).serve(member):
                     waiter = policy.give_back(<Connection?>member, self._loop.now_ns())
@@ -619,6 +663,13 @@ cdef class Leases:
             self._end(connection, "unusable")
         elif place == "lost" and last:
             self._strike_off(connection)
+
+    def _spoil(self, Connection connection not None):
+        """Take back one lease of what turned out to be of no use."""
+        if connection.leases > 1:
+            self._let_go(connection)
+        else:
+            self._drop(connection, "unusable")
 
     def _drop(self, Connection connection not None, str reason not None):
         """Take back one lease and abort the connection."""
@@ -671,7 +722,7 @@ cdef class Leases:
 
     def _join(self, EndpointPool pool not None, object deadline, bint fresh):
         """Put a caller into the queue, until *deadline* in seconds, if any."""
-        return self.join(pool, 0 if deadline is None else nanoseconds(deadline), fresh)
+        return self.join(pool, limit_of(deadline), fresh)
 
     def _is_quiet(self, Connection connection not None):
         """Return whether a connection in our hands can be lent."""

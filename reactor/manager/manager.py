@@ -177,13 +177,16 @@ class ConnectionManager(Leases):
                     await held.future
                     held.check()
                     found = held.found
-                    if isinstance(found, Connection) and (
-                        self._is_quiet(found) or await self._settled(found)
-                    ):
+                    if isinstance(found, Slot):
+                        held = held.take()
+                    elif self._is_quiet(found) or await self._settled(found):
                         return held.lend()
-                    held = held.take()
-                elif isinstance(held, Connection) and await self._settled(held):
-                    return self._lent(held)
+                    else:
+                        held.spoil()
+                elif isinstance(held, Connection):
+                    if await self._settled(held):
+                        return self._lent(held)
+                    self._spoil(held)
                 if isinstance(held, Slot):
                     return await self._open(held, factory, deadline)
                 held = None
@@ -253,8 +256,7 @@ class ConnectionManager(Leases):
     async def _settled(self, connection: Connection) -> bool:
         """Let the loop read what has come for a connection in our hands, unasked for.
 
-        Return whether the connection is still of use; otherwise it was let go.  When this
-        raises, it is in our hands as before.
+        Return whether the connection is still of use.  It is in our hands as before.
 
         Bytes that mean something to the layers below (a TLS session ticket) or to the protocol
         (a PING) are dealt with by them.  A protocol that cannot place them closes the
@@ -262,13 +264,7 @@ class ConnectionManager(Leases):
         is still unread after a pass is a surplus that nobody wants.
         """
         await asyncio.sleep(0)
-        if not self._closed and self._is_quiet(connection):
-            return True
-        if connection.leases > 1:
-            self._let_go(connection)
-        else:
-            self._drop(connection, "unusable")
-        return False
+        return not self._closed and self._is_quiet(connection)
 
     # -- opening and waiting -----------------------------------------------------------
 

@@ -5,25 +5,27 @@ pools, what other requests were (``protocols.http.redirects`` and the client kno
 Invariant: the fields that frame the content follow from it; nobody else writes them.
 """
 
-from __future__ import annotations
+from protocols.http.headers cimport Headers, headers_over, render_field, render_request_head
+from protocols.http.url cimport URL
 
 from collections.abc import Iterable, Mapping
 
-from protocols.http.bodies import Body, Content, body_of
+from protocols.http.bodies import Body, body_of
 from protocols.http.errors import InvalidHeader
-from protocols.http.headers import Headers, render_request_head
-from protocols.http.url import URL
 
 __all__ = ["SAFE_METHODS", "HeaderSource", "Request", "token_of"]
 
 HeaderSource = Mapping[str, str] | Iterable[tuple[str, str]]
 
-# Methods with which a server expects content, so that its absence is told (RFC 9110 section 8.6).
-_WITH_CONTENT = frozenset(["POST", "PUT", "PATCH"])
+# Methods that change nothing on the server (RFC 9110 section 9.2.1).
 SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS", "TRACE"])
+# Those with which it expects content, so that its absence is told (section 8.6).
+cdef frozenset WITH_CONTENT = frozenset(["POST", "PUT", "PATCH"])
+cdef bytes NO_CONTENT = b"Content-Length: 0\r\n"
+cdef bytes CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
-def token_of(method: str) -> str:
+def token_of(method):
     """Return a method as a plain str, which ``http.HTTPMethod`` is not.
 
     Raises ``TypeError`` for what is no str.
@@ -33,7 +35,7 @@ def token_of(method: str) -> str:
     return method if type(method) is str else str.__str__(method)
 
 
-class Request:
+cdef class Request:
     """A request as it is sent; not to be changed once it was.
 
     Args:
@@ -51,17 +53,8 @@ class Request:
         body: the content as a ``Body``, or ``None``.
     """
 
-    __slots__ = ("_head", "body", "headers", "method", "url")
-
-    def __init__(
-        self,
-        method: str,
-        url: str | URL,
-        *,
-        headers: HeaderSource | Headers | None = None,
-        content: Body | Content | None = None,
-    ) -> None:
-        fields = headers if isinstance(headers, Headers) else Headers(headers)
+    def __init__(self, method, url, *, headers=None, content=None):
+        cdef Headers fields = headers if isinstance(headers, Headers) else Headers(headers)
         if "Content-Length" in fields or "Transfer-Encoding" in fields:
             name = "Content-Length" if "Content-Length" in fields else "Transfer-Encoding"
             raise InvalidHeader(name, "it follows from the request's content")
@@ -71,20 +64,14 @@ class Request:
         self.url = url if isinstance(url, URL) else URL(url)
         self.headers = fields
         self.body = content if content is None or isinstance(content, Body) else body_of(content)
-        self._head = self._render(fields, None)
+        self.plain_head = self.render(fields, None)
 
     @property
-    def is_safe(self) -> bool:
+    def is_safe(self):
         """Whether the method changes nothing on the server (RFC 9110 section 9.2.1)."""
         return self.method in SAFE_METHODS
 
-    def head(
-        self,
-        more: HeaderSource | None = None,
-        *,
-        target: str | None = None,
-        without: str | None = None,
-    ) -> bytes:
+    def head(self, more=None, *, target=None, without=None):
         """Return the head as it goes over the wire.
 
         Args:
@@ -95,30 +82,30 @@ class Request:
         Raises ``InvalidHeader``.
         """
         if more is None and target is None and without is None:
-            return self._head
+            return self.plain_head
         fields = self.headers
         if without is not None:
             name = without.encode("ascii")
             fields = Headers([pair for pair in fields.raw if pair[0].lower() != name])
-        return self._render(fields if not more else fields.merged_with(more), target)
+        return self.render(fields if not more else fields.merged_with(more), target)
 
-    def _render(self, fields: Headers, target: str | None) -> bytes:
-        body = self.body
-        if body is None:
-            if self.method in _WITH_CONTENT:
-                fields = fields.appended((("Content-Length", "0"),))
-        else:
-            framing = ("Transfer-Encoding", "chunked")
+    cdef bytes render(self, Headers fields, object target):
+        """Return the head with *fields*, and what frames the content behind them."""
+        cdef object body = self.body
+        cdef URL url = self.url
+        cdef bytes framing = None
+        if body is not None:
+            framing = CHUNKED
             if body.size is not None:
-                framing = ("Content-Length", str(body.size))
-            if body.content_type is None or "Content-Type" in fields:
-                fields = fields.appended((framing,))
-            else:
-                fields = fields.appended((framing, ("Content-Type", body.content_type)))
-        url = self.url
+                framing = render_field("Content-Length", str(body.size))
+            if body.content_type is not None and "Content-Type" not in fields:
+                framing += render_field("Content-Type", body.content_type)
+        elif self.method in WITH_CONTENT:
+            framing = NO_CONTENT
+        if framing is not None:
+            fields = headers_over(fields.lines() + framing, 0)
         return render_request_head(
-            self.method, url.target if target is None else target, url.host_header, fields
-        )
+            self.method, url.target if target is None else target, url.host_header, fields)
 
-    def __repr__(self) -> str:
+    def __repr__(self):
         return f"<Request {self.method} {self.url!r}>"
