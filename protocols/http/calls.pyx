@@ -106,7 +106,7 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
                 return PYGEN_RETURN
             argument = <PyObject *>None
     elif call.state == CALL_LINED_UP:
-        if call.waiter.future.done():
+        if call.waiter.has_ended():
             call.served()
             argument = <PyObject *>None
         elif call.waiter.future._callbacks:

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor
+from reactor.manager.histogram cimport Histogram
 from reactor.manager.policy cimport EndpointPool, Member, PoolPolicy
 from reactor.timers cimport Timer, TimerHeap
 from reactor.transports.transport cimport Transport
@@ -57,6 +58,8 @@ cdef class Waiter:
     cdef bint is_over               # taken, or given up
 
     cdef bint serve(self, object found) except -1
+    # Whether there is no more to wait for.
+    cdef bint has_ended(self) except -1
     # The future, marked as what a task yields to wait for it.
     cdef object awaited(self)
     cdef bint is_good(self) except -1
@@ -79,6 +82,8 @@ cdef class Leases:
     cdef readonly int64_t _max_uses
     cdef readonly int64_t _reused
     cdef readonly int _max_waiting
+    cdef readonly Histogram _waits     # how long those waited who were served
+    cdef readonly int64_t _gave_up  # how many stopped waiting
     cdef public bint _closed
     cdef public object on_event     # called with a PoolEvent, or None
     cdef public object _expiry      # the timer of the idle ones, or None
@@ -99,5 +104,7 @@ cdef class Leases:
     cdef int check_thread(self) except -1
     cdef Connection leased(self, object protocol)
     cdef Connection connection_of(self, object protocol)
+    cdef int note_waited(self, Waiter waiter) except -1
+    cdef int note_gave_up(self, Waiter waiter) except -1
     cdef int lent(self, Connection connection) except -1
     cdef Slot new_slot(self, EndpointPool pool)

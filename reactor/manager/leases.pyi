@@ -4,6 +4,7 @@ from typing import Any, final
 
 from reactor.core import Reactor
 from reactor.manager.endpoint import Endpoint
+from reactor.manager.histogram import Histogram
 from reactor.manager.policy import EndpointPool, Member, PoolPolicy
 from reactor.manager.sight import PoolEvent
 from reactor.transports.transport import Transport
@@ -56,6 +57,8 @@ class Leases:
     _max_uses: int
     _reused: int
     _max_waiting: int
+    _waits: Histogram
+    _gave_up: int
     _closed: bool
     _expiry: Any
     _change: Any

@@ -15,6 +15,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from reactor.core cimport Reactor, nanoseconds
+from reactor.manager.histogram cimport Histogram
 from reactor.manager.policy cimport (
     EndpointPool, Member, PoolPolicy,
 )
@@ -132,7 +133,7 @@ cdef class Acquisition:
             self.waiter = self.manager.queue(self.endpoint, self.deadline_ns, self.fresh)
             if self.waiter is not None:
                 return None
-        elif not waiter.future.done():      # woken by something else
+        elif not waiter.has_ended():    # woken by something else
             return None
         else:
             self.waiter = None
@@ -323,7 +324,7 @@ cdef class Waiter:
     def take(self):
         """Return what was found, the caller's from now on."""
         cdef object found = self.found
-        self.manager._note_waited(self.pool.key, self.began_ns)
+        self.manager.note_waited(self)
         self.is_over = True
         self.found = None               # last: what raises above has not taken it
         return found
@@ -339,7 +340,7 @@ cdef class Waiter:
         self.is_over = True
         self.refuse()
         self.leave()
-        self.manager._note_gave_up(self.pool.key, self.began_ns)
+        self.manager.note_gave_up(self)
 
     def spoil(self):
         """Let go of the connection that was found, which is of no use."""
@@ -362,11 +363,14 @@ cdef class Waiter:
 
     cdef Connection lease(self):
         cdef Connection connection = <Connection?>self.found
-        self.manager._note_waited(self.pool.key, self.began_ns)
+        self.manager.note_waited(self)
         self.manager.lent(connection)
         self.is_over = True
         self.found = None
         return connection
+
+    cdef bint has_ended(self) except -1:
+        return self.found is not None or self.error is not None or self.future.done()
 
     cdef object awaited(self):
         self.future._asyncio_future_blocking = True
@@ -415,6 +419,7 @@ cdef class Leases:
         self.trusts = trusts
         self._max_uses = max_uses
         self._max_waiting = max_waiting
+        self._waits = Histogram()
         self.on_event = on_event
 
     def acquire(self, factory, host, port=None, *, deadline=None, bint fresh=False, **key):
@@ -524,6 +529,20 @@ cdef class Leases:
         self._policy.join(pool, waiter, fresh)
         self._serve()
         return waiter
+
+    cdef int note_waited(self, Waiter waiter) except -1:
+        cdef double seconds = (self._loop.now_ns() - waiter.began_ns) / 1e9
+        self._waits.count(seconds)
+        if self.on_event is not None:
+            self._tell(PoolEvent("waited", waiter.pool.key, None, seconds))
+        return 0
+
+    cdef int note_gave_up(self, Waiter waiter) except -1:
+        cdef double seconds = (self._loop.now_ns() - waiter.began_ns) / 1e9
+        self._gave_up += 1
+        if self.on_event is not None:
+            self._tell(PoolEvent("gave_up", waiter.pool.key, None, seconds))
+        return 0
 
     cdef int lent(self, Connection connection) except -1:
         """Count a lease of a connection that was used before."""

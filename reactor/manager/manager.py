@@ -36,9 +36,10 @@ from reactor.limits import (
     MAX_WAITING,
 )
 from reactor.manager.endpoint import Endpoint, as_endpoint, open_directly
+from reactor.manager.histogram import Histogram
 from reactor.manager.leases import Connection, Leases, Slot, Waiter
 from reactor.manager.policy import EndpointPool, PoolPolicy
-from reactor.manager.sight import Histogram, PoolEvent, PoolStats
+from reactor.manager.sight import PoolEvent, PoolStats
 from reactor.resolver import Resolver
 from reactor.transports.tls_sessions import TLSSessions
 from reactor.waiting import wait
@@ -139,9 +140,7 @@ class ConnectionManager(Leases):
         self._attempts: set[asyncio.Timeout] = set()  # to open a connection
         self._opened = 0
         self._failed = 0
-        self._gave_up = 0
         self._ends: Counter[str] = Counter()
-        self._waits = Histogram()
         self._connects = Histogram()
 
     # -- acquire and release (and acquire, take and release of Leases) --------------------
@@ -361,16 +360,6 @@ class ConnectionManager(Leases):
                 f"pool {pool.key}: {policy.waiting} callers wait for a connection already"
             )
         return self._join(pool, deadline, fresh)
-
-    def _note_waited(self, endpoint: Endpoint, began_ns: int) -> None:
-        """A caller was served after waiting."""
-        self._waits.observe((self._now_ns() - began_ns) / 1e9)
-        self._tell_of("waited", endpoint, None, began_ns)
-
-    def _note_gave_up(self, endpoint: Endpoint, began_ns: int) -> None:
-        """A caller waits no longer."""
-        self._gave_up += 1
-        self._tell_of("gave_up", endpoint, None, began_ns)
 
     async def prewarm(
         self,

@@ -37,6 +37,7 @@ cdef class EndpointPool:
     cdef readonly int idle
     cdef readonly int aborting
     cdef readonly int waiting       # len(waiters)
+    cdef readonly int picky         # of those that wait, how many want a fresh one
     cdef readonly int starving      # of those that wait, how many wait for the total alone
     cdef readonly object closing    # OrderedDict of members, oldest first
     cdef readonly object spare      # OrderedDict of members leased below their max_leases

@@ -24,6 +24,7 @@ class EndpointPool:
     idle: int
     aborting: int
     waiting: int
+    picky: int
     starving: int
     closing: OrderedDict[Any, None]
     spare: OrderedDict[Any, None]

@@ -211,8 +211,7 @@ cdef class PoolPolicy:
         """
         cdef EndpointPool pool = member.pool
         if pool.waiting and (member.leases > 1 or not self.is_outwaited(pool)):
-            _, fresh = next(iter(pool.waiters.values()))
-            if not fresh:
+            if not pool.picky or not next(iter(pool.waiters.values()))[1]:
                 return self.next_waiter(pool)
         member.leases -= 1
         if member.leases == 0:
@@ -316,14 +315,17 @@ cdef class PoolPolicy:
         self.joined += 1
         pool.waiters[waiter] = (self.joined, fresh)
         pool.waiting += 1
+        pool.picky += fresh
         self.waiting += 1
         self.weigh(pool)
         return 0
 
     cpdef int leave(self, EndpointPool pool, object waiter) except -1:
         """Take *waiter* out of the queue; nothing happens if it was served."""
-        if pool.waiters.pop(waiter, None) is None:
+        cdef tuple place = pool.waiters.pop(waiter, None)
+        if place is None:
             return 0
+        pool.picky -= place[1]
         pool.waiting -= 1
         self.waiting -= 1
         self.weigh(pool)
@@ -331,11 +333,14 @@ cdef class PoolPolicy:
         return 0
 
     cdef object next_waiter(self, EndpointPool pool):
-        cdef object waiter
-        waiter, _ = pool.waiters.popitem(last=False)
+        cdef object waiter = next(iter(pool.waiters))
+        if pool.picky:
+            pool.picky -= pool.waiters[waiter][1]
+        del pool.waiters[waiter]
         pool.waiting -= 1
         self.waiting -= 1
-        self.starved.pop(pool, None)        # to the end of the line, if it is starved any longer
+        if self.starved:
+            self.starved.pop(pool, None)    # to the end of the line, if it is starved any longer
         self.weigh(pool)
         return waiter
 
@@ -368,7 +373,9 @@ cdef class PoolPolicy:
 
     cdef bint has_one_for(self, EndpointPool pool) except -1:
         """Return whether a connection of the pool's own would do for who waits first."""
-        return (pool.idle or pool.spare) and not next(iter(pool.waiters.values()))[1]
+        if not pool.idle and not pool.spare:
+            return False
+        return not pool.picky or not next(iter(pool.waiters.values()))[1]
 
     cdef tuple reuse(self, EndpointPool pool):
         cdef Member member = <Member>next(iter(pool.spare)) if pool.spare else pool.newest
@@ -483,6 +490,7 @@ cdef class PoolPolicy:
             assert pool.opening >= 0
             assert pool.aborting >= 0
             assert pool.waiting == len(pool.waiters)
+            assert pool.picky == sum([fresh for _, fresh in pool.waiters.values()])
             assert len(self.idle_members(pool)) == pool.idle
             for member in self.idle_members(pool):
                 assert member.at == PLACE_IDLE and member.pool is pool and not member.leases

@@ -6,14 +6,9 @@ Invariant: what is told is a copy; nobody changes the manager through it.
 
 from __future__ import annotations
 
-import bisect
 from typing import Any, NamedTuple, TypedDict
 
-__all__ = ["Histogram", "PoolEvent", "PoolStats"]
-
-# Upper ends in seconds, each about three times the one before: from a loop-back handshake to
-# a name server that does not answer.
-BOUNDS_SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+__all__ = ["HistogramStats", "PoolEvent", "PoolStats"]
 
 
 class PoolEvent(NamedTuple):
@@ -81,27 +76,3 @@ class PoolStats(TypedDict):
     tls_resumed: int
     wait_seconds: HistogramStats
     connect_seconds: HistogramStats
-
-
-class Histogram:
-    """Counts of durations in fixed buckets."""
-
-    __slots__ = ("_counts", "_sum")
-
-    def __init__(self) -> None:
-        self._counts = [0] * (len(BOUNDS_SECONDS) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one duration."""
-        self._counts[bisect.bisect_left(BOUNDS_SECONDS, seconds)] += 1
-        self._sum += seconds
-
-    def snapshot(self) -> HistogramStats:
-        """Return the counts as plain data."""
-        buckets = {}
-        count = 0
-        for bound, each in zip((*BOUNDS_SECONDS, float("inf")), self._counts, strict=True):
-            count += each
-            buckets[bound] = count
-        return {"count": count, "sum": self._sum, "buckets": buckets}
