@@ -163,7 +163,9 @@ class Clients:
         if name == "curl":
             return self._curl(row)
         work = client.work or row.work
-        path = {"download": "large", "upload": "uploaded/large"}.get(work, "small")
+        path = {"download": "large", "upload": "uploaded/large", "post": "posted"}.get(
+            work, "small"
+        )
         job = Job(
             peer=client.driver,
             work=work,

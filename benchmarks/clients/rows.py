@@ -102,6 +102,16 @@ ROWS = {
         (OURS, "cyreactor call-backs", "wrk", *(each for each in ASYNC if each != "httpx")),
         512,
     ),
+    "queued": Row(
+        "GET, 512 callers over 64 connections", "queued", (OURS, "aiohttp"), 512, malloc=False
+    ),
+    "post": Row(
+        "POST of JSON with a header and a parameter, 64 connections kept",
+        "post",
+        (OURS, "aiohttp", "httpx", "httpx2"),
+        64,
+        malloc=False,
+    ),
     "blocking": Row("GET, blocking, one after another", "blocking", (OURS, *BLOCKING)),
     "https-64": Row("GET over TLS, 64 connections kept", "get", (OURS, "wrk", *ASYNC), 64, "https"),
     "https-new": Row(

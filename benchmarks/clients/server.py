@@ -51,6 +51,10 @@ http {{
         location = /counted {{
             stub_status;
         }}
+        location = /posted {{
+            error_page 405 =200 /small;
+            return 405;
+        }}
         location /uploaded/ {{
             dav_methods PUT;
             create_full_put_path on;

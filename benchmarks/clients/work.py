@@ -41,6 +41,11 @@ CHUNK = 65_536  # of an upload
 TIMED_PART = 0.2  # of the measured phase
 LEAST_TURNS = 10  # of each caller, so that to start the callers costs little of it
 MAX_TURNS = 1_000_000
+# What is posted; the field and the parameter are strings that the client renders each time.
+POSTED = {"id": 1, "name": "cyreactor", "tags": ["a", "b"]}
+FIELDS = {"X-Request-ID": "0123456789abcdef"}
+PARAMETERS = {"page": "2"}
+QUEUED_CONNECTIONS = 64  # for the callers of that work
 SLOW_RATE, SLOW_SECONDS = 2_000, 1.5
 
 

@@ -7,13 +7,23 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.clients.work import Job, WrongBytesError, on_uvloop
+from benchmarks.clients.work import (
+    FIELDS,
+    PARAMETERS,
+    POSTED,
+    QUEUED_CONNECTIONS,
+    Job,
+    WrongBytesError,
+    on_uvloop,
+)
 
 
 def session_of(job: Job) -> aiohttp.ClientSession:
     """Return a session with room for all connections; must be called on the loop."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=job.connections, ssl=job.tls()),
+        connector=aiohttp.TCPConnector(
+            limit=QUEUED_CONNECTIONS if job.work == "queued" else job.connections, ssl=job.tls()
+        ),
         timeout=aiohttp.ClientTimeout(total=None if job.work in ("download", "upload") else 300),
         headers={"Connection": "close"} if job.work == "fresh" else None,
     )
@@ -36,7 +46,26 @@ def get(job: Job) -> None:
     on_uvloop(main())
 
 
-fresh = get
+fresh = queued = get
+
+
+def post(job: Job) -> None:
+    """POST of JSON with a header and a parameter, the connections kept."""
+
+    async def main() -> None:
+        async with session_of(job) as session:
+
+            async def caller(turns: Any) -> None:
+                for _ in turns:
+                    async with session.post(
+                        job.url, json=POSTED, headers=FIELDS, params=PARAMETERS
+                    ) as response:
+                        if await response.read() != job.body:
+                            raise WrongBytesError
+
+            await job.walk(caller)
+
+    on_uvloop(main())
 
 
 def download(job: Job) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import reactor
-from benchmarks.clients.work import Job, WrongBytesError
+from benchmarks.clients.work import (
+    FIELDS,
+    PARAMETERS,
+    POSTED,
+    QUEUED_CONNECTIONS,
+    Job,
+    WrongBytesError,
+)
 from protocols.http import AsyncClient, Client, HTTPProtocol
 
 CLOSE = {"Connection": "close"}
@@ -23,8 +30,8 @@ def client_of(job: Job) -> AsyncClient:
     """Return a client with room for all connections; the rest is as it comes."""
     return AsyncClient(
         tls=job.tls(),
-        max_connections=job.connections,
-        max_per_host=job.connections,
+        max_connections=QUEUED_CONNECTIONS if job.work == "queued" else job.connections,
+        max_per_host=QUEUED_CONNECTIONS if job.work == "queued" else job.connections,
         resume_tls=job.work != "fresh",
     )
 
@@ -41,6 +48,28 @@ def get(job: Job) -> None:
                 for _ in turns:
                     response = await client.get(url)
                     if response.content != body:
+                        raise WrongBytesError
+
+            await job.walk(caller)
+
+    reactor.run(main())
+
+
+queued = get
+
+
+def post(job: Job) -> None:
+    """POST of JSON with a header and a parameter, the connections kept."""
+
+    async def main() -> None:
+        async with client_of(job) as client:
+
+            async def caller(turns: Any) -> None:
+                for _ in turns:
+                    response = await client.post(
+                        job.url, json=POSTED, headers=FIELDS, params=PARAMETERS
+                    )
+                    if response.content != job.body:
                         raise WrongBytesError
 
             await job.walk(caller)

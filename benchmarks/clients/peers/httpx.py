@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from benchmarks.clients.work import Job, WrongBytesError, on_uvloop
+from benchmarks.clients.work import FIELDS, PARAMETERS, POSTED, Job, WrongBytesError, on_uvloop
 
 
 def client_of(job: Job, kind: str = "AsyncClient") -> Any:
@@ -38,6 +38,25 @@ def get(job: Job) -> None:
 
 
 fresh = get
+
+
+def post(job: Job) -> None:
+    """POST of JSON with a header and a parameter, the connections kept."""
+
+    async def main() -> None:
+        async with client_of(job) as client:
+
+            async def caller(turns: Any) -> None:
+                for _ in turns:
+                    response = await client.post(
+                        job.url, json=POSTED, headers=FIELDS, params=PARAMETERS
+                    )
+                    if response.content != job.body:
+                        raise WrongBytesError
+
+            await job.walk(caller)
+
+    on_uvloop(main())
 
 
 def blocking(job: Job) -> None:
