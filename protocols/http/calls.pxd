@@ -6,6 +6,7 @@ from reactor.manager.leases cimport Connection, EndpointPool, Leases, Waiter
 
 from protocols.http.connection cimport ClientConnection
 from protocols.http.response cimport Response
+from protocols.http.verbs cimport Verbs
 
 
 cdef class Prepared:
@@ -75,7 +76,7 @@ cdef class Call:
     cdef int drop_answer(self) except -1
 
 
-cdef class Calls:
+cdef class Calls(Verbs):
     """The part of a client that every request goes through."""
 
     cdef readonly Leases _manager
@@ -85,13 +86,11 @@ cdef class Calls:
     cdef public bint _has_phases    # the way to a connection has limits of its own
     cdef readonly bint _follow
     cdef readonly object _timeout   # of a request, in seconds, or None
-    cdef bint is_derived            # a class below has its own request()
     cdef list jar_state             # the jar's: one object, another one after each change
     cdef int64_t timeout_ns         # 0 for none
     cdef dict gets                  # URL to Prepared
     cdef dict others                # (method, URL) to Prepared
 
-    cdef object verb(self, str method, object url, dict options)
     cdef int ask_jar(self, Prepared prepared, int64_t now_ns) except -1
     cdef Connection take(self, Prepared prepared)
     cdef Prepared recall(self, str method, object url)

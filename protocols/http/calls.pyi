@@ -1,15 +1,13 @@
 from collections.abc import Coroutine
-from typing import Any, NoReturn, TypeAlias, Unpack, final
+from typing import Any, NoReturn, final
 
 from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar
-from protocols.http.options import Asking, Telling
 from protocols.http.request import Request
 from protocols.http.response import Response
 from protocols.http.url import URL
+from protocols.http.verbs import Verbs
 from reactor import ConnectionManager, Endpoint
-
-_Answering: TypeAlias = Coroutine[Any, Any, Response]
 
 @final
 class Prepared:
@@ -33,7 +31,7 @@ class Call(Coroutine[Any, Any, Response]):
 
 def let_go(manager: ConnectionManager, connection: ClientConnection) -> int: ...
 
-class Calls:
+class Calls(Verbs[Coroutine[Any, Any, Response]]):
     _manager: ConnectionManager
     _cookies: CookieJar
     _loop: Any
@@ -49,18 +47,6 @@ class Calls:
         timeout: float | None,
         follow: bool,
     ) -> None: ...
-    def get(self, url: str | URL, **options: Unpack[Asking]) -> _Answering: ...
-    def head(self, url: str | URL, **options: Unpack[Asking]) -> _Answering: ...
-    def options(self, url: str | URL, **options: Unpack[Telling]) -> _Answering: ...
-    def delete(
-        self, url: str | URL, **options: Unpack[Telling]
-    ) -> Coroutine[Any, Any, Response]: ...
-    def post(self, url: str | URL, **options: Unpack[Telling]) -> _Answering: ...
-    def put(self, url: str | URL, **options: Unpack[Telling]) -> _Answering: ...
-    def patch(
-        self, url: str | URL, **options: Unpack[Telling]
-    ) -> Coroutine[Any, Any, Response]: ...
-    def request(self, method: str, url: str | URL, **options: Unpack[Telling]) -> _Answering: ...
     def _recall(self, method: str, url: str | URL) -> Prepared | None: ...
     def _forget(self) -> None: ...
     def _keep(self, prepared: Prepared, method: str, url: str | URL) -> None: ...

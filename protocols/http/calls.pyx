@@ -36,6 +36,7 @@ from protocols.http.outcome cimport (
 )
 from protocols.http.request cimport Request
 from protocols.http.response cimport Response
+from protocols.http.verbs cimport Verbs
 
 from asyncio import CancelledError, _get_running_loop
 
@@ -43,7 +44,7 @@ from reactor import PoolClosedError
 from protocols.http.errors import ClientClosedError
 from protocols.http.limits import LONGEST_TIMEOUT_SECONDS, PREPARED_REQUESTS
 from protocols.http.redirects import is_redirect
-from protocols.http.request import SAFE_METHODS, token_of
+from protocols.http.request import SAFE_METHODS
 from protocols.http.sending import is_stale
 
 cdef extern from "Python.h":
@@ -375,7 +376,7 @@ cdef class Call:
 (<AwaitableType *>Call).tp_as_async.am_send = advance
 
 
-cdef class Calls:
+cdef class Calls(Verbs):
     """The part of a client that every request goes through.
 
     Args:
@@ -392,77 +393,14 @@ cdef class Calls:
         self._manager = manager
         self._cookies = cookies
         self.jar_state = cookies._state
-        self.is_derived = type(self).request is not Calls.request
         self._timeout = timeout
         self.timeout_ns = nanoseconds_of(timeout)
         self._follow = follow
         self.gets = {}
         self.others = {}
 
-    def get(self, url, **options):
-        """GET *url*; see ``request``."""
-        return self.verb("GET", url, options)
-
-    def head(self, url, **options):
-        """HEAD *url*: the response is without a body (RFC 9110 section 9.3.2)."""
-        return self.verb("HEAD", url, options)
-
-    def options(self, url, **options):
-        """OPTIONS *url*; see ``request``."""
-        return self.verb("OPTIONS", url, options)
-
-    def delete(self, url, **options):
-        """DELETE *url*; see ``request``."""
-        return self.verb("DELETE", url, options)
-
-    def post(self, url, **options):
-        """POST to *url*; see ``request``."""
-        return self.verb("POST", url, options)
-
-    def put(self, url, **options):
-        """PUT *url*; see ``request``."""
-        return self.verb("PUT", url, options)
-
-    def patch(self, url, **options):
-        """PATCH *url*; see ``request``."""
-        return self.verb("PATCH", url, options)
-
-    def request(self, method, url, **options):
-        """Send a request and return the response with its whole body, decoded.
-
-        Args:
-            method: a token, sent as it is written (RFC 9110 section 9.1).
-            url: absolute, http or https, or relative to the client's *base_url*; user
-                information becomes Basic credentials.
-            content: what is sent: bytes, str, a binary file, an iterable or asynchronous
-                iterable of bytes.
-            data: the names and values of a form.
-            files: the files of a form, for names or pairs: a content, or (file name, content
-                [, content type [, headers]]); *data* are its other fields.
-            json: sent as JSON.  One of *content*, *json* and the form is given; see
-                ``protocols.http.bodies``.
-            params: added to the URL's query, after the client's own.
-            headers: sent in place of, or in addition to, the client's.
-            cookies: of this request alone; they go to its origin and to no other.  A Cookie
-                among the *headers* is sent in place of all cookies.
-            follow_redirects: as the client's, which is the default.
-            timeout: as the client's, which is the default.
-            options: what else there may be; see ``protocols.http.options.Sending``.
-
-        Raises ``InvalidURL`` and ``InvalidHeader`` (``ValueError``) before any I/O, and the
-        ``EndpointError`` of whatever went wrong after that; ``RedirectError`` where a redirect
-        leads nowhere.  A status is never an error; see ``Response.raise_for_status``.
-        """
-        cdef Call call = new_call(self, token_of(method), url)
-        if options:
-            call.options = options
-        return call
-
-    cdef object verb(self, str method, object url, dict options):
-        cdef Call call
-        if self.is_derived:
-            return self.request(method, url, **options)
-        call = new_call(self, method, url)
+    cdef object ask(self, str method, object url, dict options):
+        cdef Call call = new_call(self, method, url)
         if options:
             call.options = options
         return call

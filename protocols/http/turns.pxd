@@ -6,9 +6,10 @@ from reactor.locks cimport Mutex
 from protocols.http.body_stream cimport BodyStream
 from protocols.http.calls cimport Call, Calls, Prepared
 from protocols.http.response cimport Response
+from protocols.http.verbs cimport Verbs
 
 
-cdef class Turns:
+cdef class Turns(Verbs):
     """The part of a blocking client that every request goes through."""
 
     cdef readonly Calls _async
@@ -20,10 +21,6 @@ cdef class Turns:
     cdef public bint _closed
     cdef public list _waking            # locks on which closing threads sleep until nobody leads
 
-    cdef bint is_derived                # a class below has its own request()
-
-    cdef object verb(self, str method, object url, dict options)
-    cdef object ask(self, str method, object url, dict options)
     # Lead, and return the response; None when that cannot be, and nothing was sent.
     cdef Response go_alone(self, Prepared prepared, str method, object url, bint follows,
                            object timeout)

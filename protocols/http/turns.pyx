@@ -40,6 +40,7 @@ from protocols.http.body_stream cimport BodyStream
 from protocols.http.calls cimport CALL_OVER, Call, Calls, Prepared, new_call
 from protocols.http.connection cimport ClientConnection
 from protocols.http.response cimport Response
+from protocols.http.verbs cimport Verbs
 
 import sys
 from asyncio import CancelledError, _get_running_loop, _set_running_loop
@@ -48,7 +49,7 @@ from functools import partial
 
 from protocols.http.body_stream import until_piece
 from protocols.http.errors import RequestInterruptedError
-from protocols.http.request import SAFE_METHODS, token_of
+from protocols.http.request import SAFE_METHODS
 
 cdef object running_loop = _get_running_loop
 cdef object set_running_loop = _set_running_loop
@@ -67,7 +68,7 @@ cdef enum:
     LONGEST_WAIT_NS = 20_000_000    # an interrupt may be late by that
 
 
-cdef class Turns:
+cdef class Turns(Verbs):
     """The part of a blocking client that every request goes through.
 
     Args:
@@ -84,44 +85,6 @@ cdef class Turns:
         self._mutex = Mutex()
         self._calls = {}
         self._waking = []
-        self.is_derived = type(self).request is not Turns.request
-
-    def get(self, url, **options):
-        """GET *url*; see ``AsyncClient.get``."""
-        return self.verb("GET", url, options)
-
-    def head(self, url, **options):
-        """HEAD *url*; see ``AsyncClient.head``."""
-        return self.verb("HEAD", url, options)
-
-    def options(self, url, **options):
-        """OPTIONS *url*; see ``request``."""
-        return self.verb("OPTIONS", url, options)
-
-    def delete(self, url, **options):
-        """DELETE *url*; see ``request``."""
-        return self.verb("DELETE", url, options)
-
-    def post(self, url, **options):
-        """POST to *url*; see ``request``."""
-        return self.verb("POST", url, options)
-
-    def put(self, url, **options):
-        """PUT *url*; see ``request``."""
-        return self.verb("PUT", url, options)
-
-    def patch(self, url, **options):
-        """PATCH *url*; see ``request``."""
-        return self.verb("PATCH", url, options)
-
-    def request(self, method, url, **options):
-        """Send a request; see ``AsyncClient.request`` for the options."""
-        return self.ask(token_of(method), url, options)
-
-    cdef object verb(self, str method, object url, dict options):
-        if self.is_derived:
-            return self.request(method, url, **options)
-        return self.ask(method, url, options)
 
     cdef object ask(self, str method, object url, dict options):
         cdef Calls client = self._async
