@@ -83,7 +83,10 @@ cdef class Calls(Verbs):
     cdef readonly object _cookies
     cdef public object _loop        # the one on which the client was first used, or None
     cdef public bint _is_direct     # requests without options need no look at anything else
-    cdef public bint _has_phases    # the way to a connection has limits of its own
+    cdef readonly object _phases    # a Timeout: the limits of a request
+    cdef readonly bint _has_phases  # whether more than the total is limited
+    cdef bint watches               # whether sending or receiving is,
+    cdef int64_t silence_ns         # and how long a peer may be silent, 0 for no limit
     cdef readonly bint _follow
     cdef readonly object _timeout   # of a request, in seconds, or None
     cdef list jar_state             # the jar's: one object, another one after each change
@@ -91,6 +94,7 @@ cdef class Calls(Verbs):
     cdef dict gets                  # URL to Prepared
     cdef dict others                # (method, URL) to Prepared
 
+    cdef int watch(self, ClientConnection connection) except -1
     cdef int ask_jar(self, Prepared prepared, int64_t now_ns) except -1
     cdef Connection take(self, Prepared prepared)
     cdef Prepared recall(self, str method, object url)

@@ -5,6 +5,7 @@ from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar
 from protocols.http.request import Request
 from protocols.http.response import Response
+from protocols.http.timeouts import Timeout
 from protocols.http.url import URL
 from protocols.http.verbs import Verbs
 from reactor import ConnectionManager, Endpoint
@@ -36,6 +37,7 @@ class Calls(Verbs[Coroutine[Any, Any, Response]]):
     _cookies: CookieJar
     _loop: Any
     _is_direct: bool
+    _phases: Timeout
     _has_phases: bool
     _follow: bool
     _timeout: float | None
@@ -44,7 +46,7 @@ class Calls(Verbs[Coroutine[Any, Any, Response]]):
         manager: ConnectionManager,
         cookies: CookieJar,
         *,
-        timeout: float | None,
+        phases: Timeout,
         follow: bool,
     ) -> None: ...
     def _recall(self, method: str, url: str | URL) -> Prepared | None: ...

@@ -28,6 +28,7 @@ from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor, nanoseconds
 from reactor.manager.leases cimport Connection, Leases, Waiter
+from reactor.transports.transport cimport Transport
 
 from protocols.http.connection cimport ClientConnection
 from protocols.http.outcome cimport (
@@ -292,6 +293,8 @@ cdef class Call:
         try:
             connection.start(prepared.current_head, prepared.is_head, prepared.method,
                              prepared.url, now_ns, self.deadline_ns, prepared.content)
+            if self.client.watches:
+                self.client.watch(connection)
         except BaseException:
             self.close()
             raise
@@ -382,19 +385,22 @@ cdef class Calls(Verbs):
     Args:
         manager: the connections.
         cookies: the jar.
-        timeout: what a request may take, in seconds, or ``None``.
+        phases: the ``Timeout`` of a request and its phases.
         follow: whether redirects are followed.
 
-    ``_is_direct`` is for the client to set, when its requests need no look at anything else;
-    ``_has_phases`` as well, when what it takes to get a connection has a limit of its own.
+    ``_is_direct`` is for the client to set, when its requests need no look at anything else.
     """
 
-    def __init__(self, Leases manager not None, cookies, *, timeout, bint follow):
+    def __init__(self, Leases manager not None, cookies, *, phases, bint follow):
         self._manager = manager
         self._cookies = cookies
         self.jar_state = cookies._state
-        self._timeout = timeout
-        self.timeout_ns = nanoseconds_of(timeout)
+        self._phases = phases
+        self._has_phases = phases.has_phases
+        self.watches = phases.read is not None or phases.write is not None
+        self.silence_ns = nanoseconds_of(phases.read)
+        self._timeout = phases.total
+        self.timeout_ns = nanoseconds_of(phases.total)
         self._follow = follow
         self.gets = {}
         self.others = {}
@@ -404,6 +410,14 @@ cdef class Calls(Verbs):
         if options:
             call.options = options
         return call
+
+    cdef int watch(self, ClientConnection connection) except -1:
+        """Limit the phases of an exchange that has just begun."""
+        if (<Transport?>connection.transport).queued_bytes():
+            connection.observer = self._watcher(connection)
+        elif self.silence_ns:
+            connection.limit_silence(self._phases, self.silence_ns)
+        return 0
 
     cdef int ask_jar(self, Prepared prepared, int64_t now_ns) except -1:
         """Ask the jar for the cookies of a request, and how long they are the same."""

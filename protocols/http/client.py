@@ -66,7 +66,7 @@ from protocols.http.sending import is_stale, upload
 from protocols.http.streams import StreamBlock, held
 from protocols.http.timeouts import Timeout, check_seconds
 from protocols.http.url import URL
-from protocols.http.watching import OnInformational, OnProgress
+from protocols.http.watching import OnInformational, OnProgress, Watcher
 from reactor import ConnectionManager, Endpoint, EventLoop, PoolClosedError
 
 __all__ = ["AsyncClient", "Default"]
@@ -161,7 +161,6 @@ class AsyncClient(Calls):
         own = (("Accept", "*/*"), ("Accept-Encoding", accept_encoding()))
         self._headers = Headers(own).merged_with(headers or ())
         phases = as_timeout(timeout)
-        self._phases = phases
         self._request_hooks, self._response_hooks = read_hooks(event_hooks)
         self._limits = DEFAULT_LIMITS if limits is None else limits
         self._max_body_bytes = max_body_bytes
@@ -173,7 +172,7 @@ class AsyncClient(Calls):
                 resume_tls=resume_tls,
             ),
             cookies if isinstance(cookies, CookieJar) else CookieJar(cookies),
-            timeout=phases.total,
+            phases=phases,
             follow=follow_redirects,
         )
         if (proxy is not None) + (uds is not None) + (transport is not None) > 1:
@@ -209,14 +208,7 @@ class AsyncClient(Calls):
         # whether requests have more to them than a connection
         is_special = bool(proxies or sending or self._settings.auth is not None)
         self._general = is_special or phases.has_phases
-        self._has_phases = phases.has_phases
-        self._is_direct = not (
-            is_special
-            or self._request_hooks
-            or self._response_hooks
-            or phases.read is not None
-            or phases.write is not None
-        )
+        self._is_direct = not (is_special or self._request_hooks or self._response_hooks)
         self._closed = False
 
     # -- requests ----------------------------------------------------------------------
@@ -559,6 +551,9 @@ class AsyncClient(Calls):
                 let_go(self._manager, connection)
             raise
         return connection, response
+
+    def _watcher(self, connection: ClientConnection) -> Watcher:
+        return Watcher(connection, self._phases, None, None)
 
     def _take_note(self, request: Request, response: Response) -> None:
         """Do what a response's fields ask of the client."""

@@ -26,6 +26,11 @@ cdef class ClientConnection(HTTPProtocol):
     cdef int64_t began_ns
     cdef int64_t ended_ns               # when the last response was whole
     cdef object uploader                # what upload() waits for, or None
+    # how long the peer may be silent in the exchange under way, 0 for as long as it likes,
+    cdef int64_t silence_ns
+    cdef object phases                  # whose limit that is, a Timeout,
+    cdef int64_t heard_ns               # when it was heard last,
+    cdef int64_t until_ns               # and the deadline, or 0
     cdef list informational             # (status, Headers) of 1xx responses, or None
     cdef public object observer         # protocols.http.watching's, for one exchange, or None
 
@@ -36,4 +41,6 @@ cdef class ClientConnection(HTTPProtocol):
     # began_ns is now, deadline_ns on the reactor's clock or 0.  Errors as for exchange().
     cdef int start(self, bytes head, bint is_head, str method, object url, int64_t began_ns,
                    int64_t deadline_ns, bytes content) except -1
+    # Of the exchange that start() has begun: fail it when the peer is silent for so long.
+    cdef int limit_silence(self, object phases, int64_t silence_ns) except -1
     cdef int settle(self, object error) except -1

@@ -17,6 +17,7 @@ from protocols.http.response cimport Response
 
 from protocols.http.errors import ResponseLimitError
 from protocols.http.limits import MAX_BODY_BYTES
+from protocols.http.timeouts import phase_timeout
 
 
 cdef enum:
@@ -63,6 +64,7 @@ cdef class ClientConnection(HTTPProtocol):
         self.send_request(head, content, method == "HEAD", deadline_ns)
         if upload_size:
             self.begin_upload(upload_size)
+        self.silence_ns = 0
         self.began_ns = self.reactor.now_ns()
         self.waiter = self.reactor.create_future()
         self.response = None
@@ -84,6 +86,8 @@ cdef class ClientConnection(HTTPProtocol):
         outcome.begin()
         self.send_request(head, content, is_head, deadline_ns)
         self.is_started = True
+        self.silence_ns = 0
+        self.until_ns = deadline_ns
         self.began_ns = began_ns
         self.response = None
         self.method = method
@@ -95,6 +99,27 @@ cdef class ClientConnection(HTTPProtocol):
         self.stream = None
         self.informational = None
         return 0
+
+    cdef int limit_silence(self, object phases, int64_t silence_ns) except -1:
+        self.phases = phases
+        self.silence_ns = silence_ns
+        self.heard_ns = self.began_ns
+        self.on_deadline()
+        return 0
+
+    cdef int on_deadline(self) except -1:
+        cdef int64_t due_ns
+        if not self.silence_ns:
+            return HTTPProtocol.on_deadline(self)
+        due_ns = self.heard_ns + self.silence_ns
+        if 0 < self.until_ns <= due_ns:
+            due_ns = self.until_ns
+        if self.reactor.now_ns() < due_ns:      # it has said something since, or begins
+            self.timers.arm(&self.deadline, due_ns)
+            return 0
+        if due_ns == self.until_ns:
+            return HTTPProtocol.on_deadline(self)
+        return self.fail(phase_timeout(self.phases, "read", self.host, self.port))
 
     async def upload(self, pieces, expects, continue_seconds):
         """Send the content of the request under way, as fast as the peer takes it.
@@ -186,6 +211,8 @@ cdef class ClientConnection(HTTPProtocol):
         return 0
 
     cdef int on_informational(self) except -1:
+        if self.silence_ns:
+            self.heard_ns = self.reactor.now_ns()
         if self.informational is None:
             self.informational = []
         cdef tuple response = (self.parser.status_code, self.parser.make_headers())
@@ -198,6 +225,8 @@ cdef class ClientConnection(HTTPProtocol):
 
     cdef int on_head(self) except -1:
         cdef Response response = Response.__new__(Response)
+        if self.silence_ns:
+            self.heard_ns = self.reactor.now_ns()
         response.status_code = self.parser.status_code
         response.minor_version = self.parser.minor_version
         response.head = self.parser.head
@@ -221,6 +250,8 @@ cdef class ClientConnection(HTTPProtocol):
     cdef int on_body(self, const char *data, Py_ssize_t size) except -1:
         cdef bytes piece = piece_of(self, data, size)
         cdef object last
+        if self.silence_ns:
+            self.heard_ns = self.reactor.now_ns()
         if self.observer is not None:
             self.observe("body_received", piece)
             if self.state == EXCHANGE_FAILED:

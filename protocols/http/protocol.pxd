@@ -71,6 +71,8 @@ cdef class HTTPProtocol(Protocol):
     cdef int on_complete(self) except -1
     cdef int on_failed(self, object error) except -1
 
+    cdef int on_deadline(self) except -1
+
     cdef int parse(self, const char *data, Py_ssize_t size) except -1
     cdef int call_back(self, str name, object first=*, object second=*) except -1
     cdef int parse_in_context(self, const char *data, Py_ssize_t size) except -1

@@ -76,8 +76,7 @@ cdef int deadline_passed(void *owner) except -1:
     if connection.state == EXCHANGE_NONE:
         return 0
     try:
-        connection.fail(EndpointTimeoutError(
-            "the deadline passed", host=connection.host, port=connection.port, phase="read"))
+        connection.on_deadline()
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -397,6 +396,10 @@ cdef class HTTPProtocol(Protocol):
                     self.upload_state = UPLOAD_NONE
                     self.transport.abort()
         return 0
+
+    cdef int on_deadline(self) except -1:
+        return self.fail(EndpointTimeoutError(
+            "the deadline passed", host=self.host, port=self.port, phase="read"))
 
     cdef int fail(self, object error) except -1:
         """End the exchange with an error and the connection with it."""

@@ -24,6 +24,7 @@ from protocols.http import (
 from protocols.http.testing import MockTransport, ReceivedRequest, Reply
 from reactor import EndpointTimeoutError
 from tests.peers.scripted import (
+    OK,
     Conversation,
     black_hole,
     in_virtual_time,
@@ -114,6 +115,109 @@ async def test_read_is_the_time_between_pieces_not_that_of_all() -> None:
         response = await client.get(URL)
         assert response.elapsed.total_seconds() > SHORT
         assert response.content == b"xxxxx"
+
+
+class OnceGood:
+    """A script that answers once, and then says so much and no more."""
+
+    def __init__(self, said: bytes, *, reads: bool = True) -> None:
+        self.said, self.reads = said, reads
+
+    async def __call__(self, peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(OK)
+        if not self.reads:
+            peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        elif await peer.request() is not None:
+            await peer.send(self.said)
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome",
+    ],
+)
+@on_reactor
+async def test_read_of_a_used_connection_has_its_own_time_and_error(said: bytes) -> None:
+    async with (
+        serving(OnceGood(said)) as server,
+        AsyncClient(timeout=timeout(read=SHORT, write=20)) as client,
+    ):
+        await client.get(server.url())
+        with pytest.raises(ReadTimeout) as caught:
+            await client.post(server.url(), json={"a": 1}, headers={"X-A": "b"})
+        assert client.manager.stats()["reused"] == 1
+        check_failure(caught.value, server.port, "read", ReadTimeout, EndpointTimeoutError)
+        assert counts(client) == NOTHING
+
+
+@on_reactor
+async def test_total_of_a_used_connection_goes_before_its_read() -> None:
+    async with (
+        serving(OnceGood(b"")) as server,
+        AsyncClient(timeout=Timeout(4 * SHORT, read=20)) as client,
+    ):
+        await client.get(server.url())
+        error = await failure_of_call(client.get(server.url()))
+        check_failure(error, server.port, "read", EndpointTimeoutError)
+        assert type(error) is EndpointTimeoutError
+
+
+async def failure_of_call(call: Any) -> BaseException:
+    with pytest.raises(EndpointTimeoutError) as caught:
+        await call
+    return caught.value
+
+
+@in_virtual_time
+async def test_read_of_a_used_connection_is_the_time_between_pieces() -> None:
+    async def content(pieces: int) -> AsyncIterator[bytes]:
+        for _ in range(pieces):
+            await pass_time(0.4 * SHORT)
+            yield b"x"
+        if pieces > 9:
+            await pass_time(2 * SHORT)
+            yield b"y"
+
+    given = [1, 5, 5, 10]
+    mock = MockTransport(lambda _: Reply(content=content(given.pop(0))))
+    async with AsyncClient(transport=mock, timeout=timeout(read=SHORT)) as client:
+        for size in (1, 5, 5):
+            response = await client.get(URL)
+            assert response.content == b"x" * size
+        assert response.elapsed.total_seconds() > SHORT
+        with pytest.raises(ReadTimeout):
+            await client.get(URL)
+        assert client.manager.stats()["reused"] == 3
+
+
+@on_reactor
+async def test_write_over_a_used_connection_has_its_own_time_and_error() -> None:
+    phases = timeout(write=0.2, read=25)
+    script = OnceGood(b"", reads=False)
+    async with serving(script) as server, AsyncClient(timeout=phases) as client:
+        await client.get(server.url())
+        with pytest.raises(WriteTimeout) as caught:
+            await client.post(server.url(), content=bytes(32 << 20))
+        assert client.manager.stats()["reused"] == 1
+        check_failure(caught.value, server.port, "write", WriteTimeout)
+        assert counts(client) == NOTHING
+
+
+@pytest.mark.parametrize("phases", [{"read": SHORT}, {"read": SHORT, "connect": 5.0, "write": 5.0}])
+def test_blocking_read_of_a_used_connection_has_its_own_error(phases: dict[str, float]) -> None:
+    with (
+        serving_in_thread(OnceGood(b"")) as server,
+        Client(timeout=timeout(**phases)) as client,
+    ):
+        client.get(server.url())
+        with pytest.raises(ReadTimeout):
+            client.get(server.url(), headers={"X-A": "b"})
 
 
 @in_virtual_time
