@@ -2,13 +2,23 @@
 
 import asyncio
 import http
+import ssl
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from protocols.http import AsyncClient, Client, InvalidHeader, InvalidURL, Timeout
 from reactor import EndpointTimeoutError
-from tests.peers.scripted import OK, Conversation, answer, on_reactor, serving, serving_in_thread
+from tests.peers.scripted import (
+    OK,
+    Authority,
+    Conversation,
+    answer,
+    on_reactor,
+    serving,
+    serving_in_thread,
+)
 from tests.protocols.http.client_checks import NOTHING, counts
 
 
@@ -225,34 +235,60 @@ async def test_limits_of_connecting_leave_the_limit_of_all_as_it_is() -> None:
 
 
 @on_reactor
-async def test_large_content_that_is_answered_early_is_sent_to_its_end() -> None:
-    """And no byte of it is taken for the next request's."""
-    size = 10_000_000
+async def test_large_content_that_is_answered_early_costs_the_connection() -> None:
+    """Whoever answered reads no more of it; and no byte of it is taken for the next request's."""
 
     async def script(peer: Conversation) -> None:
         while (head := await peer.request()) is not None:
             if head.startswith(b"POST"):
                 await peer.send(answer(b"", status="413 Content Too Large"))
-                await answered.wait()
-                left = size
-                while left:
-                    piece = await peer.reader.read(min(left, 65_536))
-                    if not piece:
-                        return
-                    assert not piece.strip(b"x")
-                    left -= len(piece)
-            else:
-                await peer.send(OK)
+                await over.wait()
+                return
+            await peer.send(OK)
 
-    answered = asyncio.Event()
+    over = asyncio.Event()
     async with serving(script) as server, AsyncClient() as client:
         await client.get(server.url())
-        response = await client.post(server.url(), content=b"x" * size)
+        response = await client.post(server.url(), content=b"x" * 20_000_000)
         assert response.status_code == 413
-        answered.set()
+        assert counts(client) == NOTHING
         for _ in range(2):
-            assert (await client.get(server.url())).text == "ok"
-        assert counts(client)["leased"] == 0
+            assert (await client.get(server.url(), timeout=20)).text == "ok"
+        assert server.connections == 2
+        over.set()
+
+
+@on_reactor
+@pytest.mark.parametrize("is_tls", [False, True], ids=["tcp", "tls"])
+async def test_large_content_that_is_answered_when_it_was_read_keeps_the_connection(
+    is_tls: bool, authority: Authority, trusting: ssl.SSLContext
+) -> None:
+    """However large, and however slowly it was read; whole, or from an iterator."""
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            left = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+            while left:
+                left -= len(await peer.reader.read(min(left, 65_536)))
+                if b"/slow" in head:
+                    await asyncio.sleep(0)
+            await peer.send(OK)
+
+    async def pieces(size: int) -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield bytes(size // 10)
+
+    tls = authority.server() if is_tls else None
+    async with serving(script, tls=tls) as server, AsyncClient(tls=trusting) as client:
+        for size in (1_000, 100_000, 1_000_000, 10_000_000):
+            for path in ("/", "/slow"):
+                url = server.url(path)
+                assert (await client.post(url, content=bytes(size))).text == "ok"
+                fields = {"Content-Length": str(size)}
+                response = await client.put(url, content=pieces(size), headers=fields)
+                assert response.text == "ok"
+        assert counts(client) == {**NOTHING, "idle": 1}
+        assert server.connections == 1
 
 
 @on_reactor

@@ -8,6 +8,7 @@ turn and none is left to chance.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 import sys
@@ -29,6 +30,8 @@ from tests.protocols.http.gate import check_quiet
 STEP = effort(4, 1)
 # Where the client's own code runs, and what it stands on while it holds a connection.
 OURS = ("/protocols/", "/reactor/", "asyncio/timeouts.py", "contextlib.py")
+# And what renders the content and the query of a request.
+PLANNING = ("json/encoder.py", "urllib/parse.py")
 
 
 async def answers() -> str:
@@ -265,6 +268,76 @@ def test_interrupted_anywhere_on_the_short_way_the_client_holds_nothing_and_goes
         if where is None:
             break
     assert point > 3
+
+
+def forms_and_fields() -> dict[str, Any]:
+    return {"data": {"a": "b c"}, "params": {"q": "\u00e9"}, "headers": {"X-One": "1"}}
+
+
+# Requests with options, all of them planned before the lead is taken; the last two are not made
+# twice: their generators are empty after the first time, and they go the long way at once.
+TOLD: dict[str, tuple[str, str, Callable[[], dict[str, Any]]]] = {
+    "get": ("GET", "/", lambda: {"params": [("a", "b c")], "headers": {"X-One": "1"}}),
+    "json": ("POST", "/", lambda: {"json": {"a": [1, "\u00e9"]}, "timeout": 20}),
+    "form": ("PUT", "/", forms_and_fields),
+    "large": ("POST", "/", lambda: {"content": bytes(100_000)}),
+    "moved": ("POST", "/moved", lambda: {"json": 1}),
+    "slow": ("POST", "/slow", lambda: {"content": "text", "headers": {"X-One": "1"}}),
+    "once": ("GET", "/", lambda: {"headers": (pair for pair in [("X-One", "1")])}),
+    "pieces": (
+        "POST",
+        "/",
+        lambda: {"content": iter([b"fo", b"ur"]), "headers": {"Content-Length": "4"}},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+@pytest.mark.parametrize("handler", HANDLERS)
+@pytest.mark.parametrize("is_used", [False, True], ids=["fresh", "used"])
+@pytest.mark.parametrize("told", TOLD)
+def test_interrupted_anywhere_a_request_with_options_is_sent_once_or_not_at_all(
+    told: str, is_used: bool, handler: Handler, alarms: None
+) -> None:
+    """A *used* client has a connection and goes alone; after 20 ms it has its loop run."""
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            method, path, _ = head.split(b" ", 2)
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+                await peer.reader.readexactly(int(length or 0))
+                seen.append((method, path.partition(b"?")[0]))
+            if path == b"/slow":
+                await asyncio.sleep(0.03)
+            where_to = "Location: /to" if path == b"/moved" else "X: y"
+            status = "307 Temporary Redirect" if path == b"/moved" else "200 OK"
+            await peer.send(answer(path, where_to, status=status))
+
+    method, path, options = TOLD[told]
+    seen: list[tuple[bytes, bytes]] = []
+    step = STEP * 2 if told == "slow" or not is_used else STEP
+    with serving_in_thread(script) as server:
+        for point in range(len(told) % step, 10_000, step):
+            seen.clear()
+            with Client(trust_env=False, follow_redirects=True, max_connections=1) as client:
+                if is_used:
+                    client.get(server.url("/before"))
+                ask = partial(client.request, method, server.url(path), **options())
+                where = interrupted_at(point, ask, handler, PLANNING)
+                for after in (client.get, client.post):  # which may go alone, and do
+                    assert after(server.url("/after"), timeout=20).content == b"/after", where
+                    try:
+                        check_quiet(client)
+                        assert not client._alone
+                    except AssertionError as error:
+                        raise AssertionError(f"interrupted at {where}") from error
+            assert len(seen) == len(set(seen)), f"interrupted at {where}"
+            if where is None:
+                break
+    assert point > 20
+    assert (method.encode(), path.encode()) in seen
 
 
 class Over:

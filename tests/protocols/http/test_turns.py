@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import reactor
-from protocols.http import Client, ClientClosedError, CookieJar
+from protocols.http import Client, ClientClosedError, CookieJar, IncompleteResponseError
 from protocols.http.calls import Call
 from reactor import EndpointTimeoutError
 from tests.peers.scripted import OK, Conversation, answer, serving_in_thread
@@ -110,6 +110,46 @@ def test_stale_connection_is_replaced() -> None:
             check_quiet(client)
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "times"),
+    [
+        ("GET", {"params": {"a": "b"}}, 2),
+        ("GET", {"content": b"asks", "headers": {"X-A": "b"}}, 2),
+        ("POST", {"json": 1}, 1),
+        ("DELETE", {"headers": {"X-A": "b"}}, 1),
+    ],
+)
+@pytest.mark.parametrize("is_slow", [False, True], ids=["alone", "loop"])
+def test_request_with_options_over_a_stale_connection_is_repeated_where_it_is_safe(
+    method: str, options: dict[str, Any], times: int, is_slow: bool
+) -> None:
+    """Once, over a new connection, whether its thread is alone by then or has the loop run."""
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            length = head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]
+            await peer.reader.readexactly(int(length or 0))
+            if head.startswith(b"HEAD"):
+                await peer.send(OK[:-2])
+                continue
+            asked.append(peer.number)
+            if peer.number == 0:
+                await asyncio.sleep(0.03 if is_slow else 0)
+                return
+            await peer.send(OK)
+
+    asked: list[int] = []
+    with serving_in_thread(script) as server, Client() as client:
+        client.head(server.url())
+        if times == 2:
+            assert client.request(method, server.url(), **options).content == b"ok"
+        else:
+            with pytest.raises(IncompleteResponseError):
+                client.request(method, server.url(), **options)
+        assert asked == list(range(times))
+        check_quiet(client)
+
+
 def test_cookies_are_kept_and_sent_the_short_way() -> None:
     async def script(peer: Conversation) -> None:
         number = 0
@@ -180,6 +220,55 @@ def test_threads_that_meet_at_odd_moments_all_end(threads: ThreadPoolExecutor) -
 
         list(threads.map(work, range(4)))
         check_quiet(client)
+
+
+def test_threads_with_options_content_and_streams_that_meet_get_each_its_own(
+    threads: ThreadPoolExecutor,
+) -> None:
+    """One of them from within a loop of its own, which it is in again after each request."""
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            length = head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]
+            content = await peer.reader.readexactly(int(length or 0))
+            if content:
+                seen.append(content)
+            await peer.send(answer(content or head.split(b" ")[1]))
+
+    seen: list[bytes] = []
+    sent: list[bytes] = []
+    with serving_in_thread(script) as server, Client(max_per_host=2) as client:
+
+        def work(worker: int) -> None:
+            for number in range(60):
+                each = f"{worker}.{number}"
+                url = server.url()
+                assert client.get(url, params={"a": each}).content == f"/?a={each}".encode()
+                assert client.post(url, json=each, timeout=20).json() == each
+                large = each.encode() * 20_000
+                fields = (pair for pair in [("X-Once", each)])
+                assert client.put(url, content=large, headers=fields).content == large
+                assert client.get(server.url(f"/{each}")).content == f"/{each}".encode()
+                with client.stream("GET", server.url("/stream"), headers={"X-A": each}) as response:
+                    if number % 2:
+                        assert response.read() == b"/stream"
+                sent.extend([f'"{each}"'.encode(), large])
+
+        async def within(worker: int) -> None:
+            work(worker)
+            assert asyncio.current_task() is not None
+            await asyncio.sleep(0)
+
+        def work_within(worker: int) -> None:
+            asyncio.run(within(worker))
+
+        others = [threads.submit(work, worker) for worker in range(3)]
+        threads.submit(work_within, 3).result(60)
+        for other in others:
+            other.result(60)
+        client.head(server.url())  # what was left for the loop is done
+        check_quiet(client)
+    assert sorted(seen) == sorted(sent)
 
 
 def test_close_while_a_thread_waits_alone(gate: Gate, threads: ThreadPoolExecutor) -> None:

@@ -171,6 +171,81 @@ def test_answer_before_the_content_ends_it_and_the_connection() -> None:
     run(main())
 
 
+def answered_while_it_is_queued(
+    begin: Callable[[Any], None], then: Callable[[Any], None], *, high: int | None = None
+) -> bool:
+    """Begin an upload that nobody reads, have it answered, and do *then* in the call-back.
+
+    Returns whether the connection is kept.
+    """
+
+    class Early(Poster):
+        def response_complete(self) -> None:
+            try:
+                then(self)
+            except Exception as error:
+                self.ended.set_exception(error)
+            else:
+                super().response_complete()
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await queued.wait()
+        await peer.send(answer(b"", status="413 Content Too Large"))
+        await over.wait()
+
+    async def main() -> bool:
+        def post(protocol: HTTPProtocol) -> None:
+            transport: Any = protocol.transport
+            if high is not None:
+                transport.set_write_buffer_limits(high)
+            begin(protocol)
+            assert transport.get_write_buffer_size()
+            queued.set()
+
+        async with serving(script) as server:
+            _, protocol = await reactor.connect(lambda: Early(post), "127.0.0.1", server.port)
+            kept: bool = await protocol.ended
+            over.set()
+            if protocol.transport is not None:
+                protocol.transport.abort()
+            return kept
+
+    queued, over = asyncio.Event(), asyncio.Event()
+    return run(main())
+
+
+def fill_chunks(protocol: Any) -> None:
+    protocol.request("POST", "/", chunked=True)
+    while not protocol.paused:
+        protocol.send_content(bytes(1 << 20))
+
+
+def test_answer_to_content_that_is_queued_costs_the_connection() -> None:
+    def begin(protocol: Any) -> None:
+        protocol.request("POST", "/", content=bytes(20_000_000))
+
+    assert answered_while_it_is_queued(begin, lambda _: None) is False
+
+
+@pytest.mark.xfail(strict=True, reason="only what is above the high-water mark is seen")
+def test_answer_to_content_that_is_queued_below_the_mark_costs_the_connection() -> None:
+    def begin(protocol: Any) -> None:
+        protocol.request("POST", "/", content=bytes(20_000_000))
+
+    assert answered_while_it_is_queued(begin, lambda _: None, high=1 << 30) is False
+
+
+@pytest.mark.xfail(strict=True, reason="the upload is taken for one of -1 bytes", raises=ValueError)
+@pytest.mark.parametrize(
+    "then",
+    [lambda protocol: protocol.send_content(b"more"), lambda protocol: protocol.end_content()],
+    ids=["send_content", "end_content"],
+)
+def test_chunks_that_come_after_the_answer_say_nothing(then: Callable[[Any], None]) -> None:
+    assert answered_while_it_is_queued(fill_chunks, then) is False
+
+
 # -- ClientConnection.upload ----------------------------------------------------------------------
 
 
