@@ -33,9 +33,9 @@ BUDGETS = {
     "https": 25_300,
     "callbacks": 7_400,
     "waiting": 20_200,
-    "options": 74_500,
+    "options": 76_200,
     "blocking": 8_500,
-    "blocking-options": 77_000,
+    "blocking-options": 80_900,
     "pieces": 6_150,
     "blocking-pieces": 5_300,
 }

@@ -228,6 +228,8 @@ cdef class Call:
             planned = client._plan(self.method, self.url, **(options or {}))
             if type(planned) is not tuple:
                 return self.leave_to(planned)
+            if client._loop is None:    # by what the caller's own objects do when they are read
+                raise ClientClosedError("the client is closed")
             prepared, follows, timeout = planned
             self.limit(follows, timeout)
         if not self.launch(prepared):

@@ -167,6 +167,7 @@ cdef class Headers:
     # Lines "name ':' OWS value OWS CRLF", already valid; lines begin at `start`.
     cdef bytes block
     cdef Py_ssize_t start
+    cdef bint is_plain              # one space behind each colon, and no other; else it may be so
 
     # The value of the first field called name (any case; a token), without the white space
     # around it: a slice of the block, valid while these Headers live.  False when there is

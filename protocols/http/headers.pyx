@@ -59,10 +59,12 @@ cdef class Headers:
 
     def __init__(self, source=None):
         self.start = 0
+        self.is_plain = True
         if source is None:
             return
         if isinstance(source, Headers):
             self.block = (<Headers> source).lines()
+            self.is_plain = (<Headers> source).is_plain
             return
         pairs = source.items() if hasattr(source, "items") else source
         self.block = b"".join([render_field(name, value) for name, value in pairs])
@@ -225,6 +227,7 @@ cdef class Headers:
         cdef const char* kept = NULL        # lines up to the cursor that go over as they are
         cdef const char* end = NULL
         cdef bint is_plain
+        cdef Headers merged
         while self.next_field(&cursor, &name, &name_size, &value, &value_size):
             if override.find(name, name_size, &its_value, &its_size):
                 continue
@@ -242,7 +245,9 @@ cdef class Headers:
         if kept != NULL:
             lines.append(PyBytes_FromStringAndSize(kept, end - kept))
         lines.append(override.lines())
-        return headers_over(b"".join(lines), 0)
+        merged = headers_over(b"".join(lines), 0)
+        merged.is_plain = override.is_plain
+        return merged
 
     def __eq__(self, other):
         if not isinstance(other, Headers):
@@ -378,6 +383,8 @@ cpdef bytes render_request_head(str method, str target, str host, Headers header
     cdef const char* found
     cdef Py_ssize_t size
     cdef list lengths
+    if headers is None:
+        raise TypeError("headers are Headers, not None")
     if not raw_method or not all_of(raw_method, 1):
         raise InvalidHeader("method", "it is not a token (RFC 9110 section 9.1)")
     if not raw_target or not all_of(raw_target, 4):

@@ -379,22 +379,23 @@ cdef class HTTPProtocol(Protocol):
                 self.in_context = False
 
     cdef int finish(self, bint surplus) except -1:
+        # an answer that did not wait for all of the content: the peer may never take the rest
+        cdef bint is_early = self.upload_state != UPLOAD_NONE or (
+            self.has_content and isinstance(self.transport, Transport)
+            and (<Transport>self.transport).queued_bytes() > 0)
         self.timers.disarm(&self.deadline)
         self.state = EXCHANGE_NONE
-        if (self.has_content and self.transport is not None
-                and self.transport._protocol_paused):
-            self.upload_state = UPLOAD_LENGTH       # the peer may never take the rest
         self.reusable = (self.reusable and self.parser.keep_alive and not surplus
-                         and self.upload_state == UPLOAD_NONE)
+                         and not is_early)
         try:
             self.on_complete()
         finally:
             if not self.reusable and self.state == EXCHANGE_NONE and self.transport is not None:
-                if self.upload_state == UPLOAD_NONE:
-                    self.transport.close()
-                else:               # an answer that did not wait for all of the content
-                    self.upload_state = UPLOAD_NONE
+                self.upload_state = UPLOAD_NONE
+                if is_early:
                     self.transport.abort()
+                else:
+                    self.transport.close()
         return 0
 
     cdef int on_deadline(self) except -1:

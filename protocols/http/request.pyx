@@ -21,6 +21,7 @@ HeaderSource = Mapping[str, str] | Iterable[tuple[str, str]]
 SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS", "TRACE"])
 # Those with which it expects content, so that its absence is told (section 8.6).
 cdef frozenset WITH_CONTENT = frozenset(["POST", "PUT", "PATCH"])
+cdef tuple FRAMING = (b"content-length", b"transfer-encoding")
 cdef bytes NO_CONTENT = b"Content-Length: 0\r\n"
 cdef bytes CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
@@ -55,7 +56,10 @@ cdef class Request:
 
     def __init__(self, method, url, *, headers=None, content=None):
         cdef Headers fields = headers if isinstance(headers, Headers) else Headers(headers)
-        if "Content-Length" in fields or "Transfer-Encoding" in fields:
+        cdef const char* value
+        cdef Py_ssize_t size
+        if (fields.find("content-length", 14, &value, &size)
+                or fields.find("transfer-encoding", 17, &value, &size)):
             name = "Content-Length" if "Content-Length" in fields else "Transfer-Encoding"
             raise InvalidHeader(name, "it follows from the request's content")
         if method == "CONNECT":
@@ -91,9 +95,13 @@ cdef class Request:
 
     cdef bytes render(self, Headers fields, object target):
         """Return the head with *fields*, and what frames the content behind them."""
+        if fields is None:
+            raise TypeError("the request was not made")
         cdef object body = self.body
         cdef URL url = self.url
         cdef bytes framing = None
+        cdef const char* value
+        cdef Py_ssize_t size
         if body is not None:
             framing = CHUNKED
             if body.size is not None:
@@ -103,6 +111,11 @@ cdef class Request:
         elif self.method in WITH_CONTENT:
             framing = NO_CONTENT
         if framing is not None:
+            if not fields.is_plain:
+                fields = fields.merged_with(())
+            if (fields.find("content-length", 14, &value, &size)
+                    or fields.find("transfer-encoding", 17, &value, &size)):
+                fields = Headers([pair for pair in fields.raw if pair[0].lower() not in FRAMING])
             fields = headers_over(fields.lines() + framing, 0)
         return render_request_head(
             self.method, url.target if target is None else target, url.host_header, fields)

@@ -50,6 +50,7 @@ from functools import partial
 from protocols.http.body_stream import until_piece
 from protocols.http.errors import RequestInterruptedError
 from protocols.http.request import SAFE_METHODS
+from protocols.http.verbs import CONTENT
 
 cdef object running_loop = _get_running_loop
 cdef object set_running_loop = _set_running_loop
@@ -57,9 +58,6 @@ cdef object enter_task = _enter_task
 cdef object leave_task = _leave_task
 cdef bint ONE_TASK_A_THREAD = sys.version_info >= (3, 14)   # up to 3.13: one a loop
 
-# Options that give a request content, which may be used up: it is not asked once more when an
-# interrupt of another thread's has ended it.
-cdef frozenset CONTENT = frozenset(["content", "data", "files", "json"])
 # Options that mean the same each time that they are read.
 cdef frozenset PLAIN = frozenset(
     ["content", "data", "json", "params", "headers", "timeout", "follow_redirects"])
@@ -90,10 +88,12 @@ cdef class Turns(Verbs):
         cdef Calls client = self._async
         cdef Prepared prepared = None
         cdef Response response = None
-        cdef bint follows = client._follow
-        cdef object timeout = client._timeout
+        cdef bint follows
+        cdef object timeout
         cdef object planned
-        if client._is_direct and self.may_lead():
+        if not self._closed and client._is_direct and self.may_lead():
+            follows = client._follow
+            timeout = client._timeout
             if not options:
                 prepared = client.recall(method, url)
             if prepared is None and is_plain(options):

@@ -5,6 +5,8 @@ from protocols.http.url import URL
 
 _Answer = TypeVar("_Answer")
 
+CONTENT: frozenset[str]
+
 class Verbs(Generic[_Answer]):
     def get(self, url: str | URL, **options: Unpack[Asking]) -> _Answer: ...
     def head(self, url: str | URL, **options: Unpack[Asking]) -> _Answer: ...

@@ -3,11 +3,26 @@
 Owns: their names.  May not touch: what a request is, and what becomes of it.
 """
 
+from cpython.object cimport PyObject
+
 from protocols.http.request import token_of
+
+cdef extern from "Python.h":
+    bint PyMethod_Check(object method) noexcept
+    PyObject *PyMethod_GET_FUNCTION(object method) noexcept
+
+cdef object OWN_REQUEST
+
+# Options that give a request content.
+CONTENT = frozenset(["content", "data", "files", "json"])
 
 
 cdef class Verbs:
-    """Methods that ``ask`` for a response, or for what is awaited for one."""
+    """Methods that ``ask`` for a response, or for what is awaited for one.
+
+    All go by way of ``request``, which a class below may have of its own; but ``get`` and ``head``,
+    which have no content, do not where it has none.
+    """
 
     def __cinit__(self, *args, **kwargs):
         self.is_derived = type(self).request is not Verbs.request
@@ -22,23 +37,23 @@ cdef class Verbs:
 
     def options(self, url, **options):
         """OPTIONS *url*; see ``request``."""
-        return self.verb("OPTIONS", url, options)
+        return self.by_request("OPTIONS", url, options)
 
     def delete(self, url, **options):
         """DELETE *url*; see ``request``."""
-        return self.verb("DELETE", url, options)
+        return self.by_request("DELETE", url, options)
 
     def post(self, url, **options):
         """POST to *url*; see ``request``."""
-        return self.verb("POST", url, options)
+        return self.by_request("POST", url, options)
 
     def put(self, url, **options):
         """PUT *url*; see ``request``."""
-        return self.verb("PUT", url, options)
+        return self.by_request("PUT", url, options)
 
     def patch(self, url, **options):
         """PATCH *url*; see ``request``."""
-        return self.verb("PATCH", url, options)
+        return self.by_request("PATCH", url, options)
 
     def request(self, method, url, **options):
         """Send a request and return the response with its whole body, decoded.
@@ -71,7 +86,19 @@ cdef class Verbs:
     cdef object verb(self, str method, object url, dict options):
         if self.is_derived:
             return self.request(method, url, **options)
+        if options and not CONTENT.isdisjoint(options):
+            name = min(CONTENT.intersection(options))
+            raise TypeError(f"there is no option {name!r} of {method.lower()}(); see request()")
         return self.ask(method, url, options)
+
+    cdef object by_request(self, str method, object url, dict options):
+        cdef object request = self.request      # which a test may have put into the object
+        if PyMethod_Check(request) and PyMethod_GET_FUNCTION(request) == <PyObject *>OWN_REQUEST:
+            return self.ask(method, url, options)
+        return request(method, url, **options)
 
     cdef object ask(self, str method, object url, dict options):
         raise NotImplementedError
+
+
+OWN_REQUEST = Verbs.request

@@ -1,14 +1,25 @@
 """Requests with options over a connection that is there: as they are the long way, and once."""
 
 import asyncio
+import contextlib
+import copy
 import http
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from protocols.http import AsyncClient, Client, InvalidHeader, InvalidURL, Timeout
+from protocols.http import (
+    AsyncClient,
+    Client,
+    ClientClosedError,
+    InvalidHeader,
+    InvalidURL,
+    Request,
+    Timeout,
+)
+from protocols.http.headers import render_request_head
 from reactor import EndpointTimeoutError
 from tests.peers.scripted import (
     OK,
@@ -352,7 +363,7 @@ async def test_options_are_not_kept_for_the_next_request() -> None:
             {"cookies": {"c": "1"}},
             {},
         ):
-            await client.get(url, **options)
+            await client.request("GET", url, **options)
         heads = [head for head, _ in script.requests]
         assert heads[0] == heads[4]
         assert len(set(heads)) == 4
@@ -426,3 +437,56 @@ def test_blocking_request_is_the_same_whichever_way_it_goes() -> None:
     assert len(script.requests) == 4 * 8
     assert script.requests[:8] * 4 == script.requests
     assert noted == [*map(str.upper, VERBS), "POST", "PUT"] * 2
+
+
+@pytest.mark.parametrize("verb", ["get", "head"])
+def test_content_of_a_method_that_has_none_is_refused_at_once(verb: str) -> None:
+    with Client() as client, pytest.raises(TypeError, match="no option 'json'"):
+        getattr(client, verb)("http://h/", json=1)
+    with pytest.raises(TypeError, match="no option 'data'"):
+        getattr(AsyncClient(), verb)("http://h/", json=1, data={})
+
+
+@on_reactor
+async def test_replacement_of_request_is_what_methods_with_content_call() -> None:
+    async with AsyncClient() as client:
+        replaced: Any = client
+        replaced.request = lambda *args, **options: (args, options)
+        assert replaced.post("http://h/", json=1) == (("POST", "http://h/"), {"json": 1})
+
+
+class Closing:
+    """A parameter that closes the client when it is read."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self.closing = client.aclose()
+
+    def __str__(self) -> str:
+        with contextlib.suppress(StopIteration):
+            self.closing.send(None)
+        return "x"
+
+
+@on_reactor
+async def test_client_closed_by_what_is_given_to_it_says_so() -> None:
+    async with serving(Recorder()) as server, AsyncClient() as client:
+        await asyncio.wait_for(client.get(server.url(), headers={"Connection": "close"}), 20)
+        with pytest.raises(ClientClosedError):
+            await client.get(server.url(), params={"a": (closing := Closing(client))})
+        closing.closing.close()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: Client.__new__(Client).get("http://h/"),
+        lambda: Client.__new__(Client).post("http://h/", json=1),
+        lambda: AsyncClient.__new__(AsyncClient)._plan("GET", "http://h/"),
+        lambda: Request.__new__(Request).head(target="/"),
+        lambda: copy.copy(Request.__new__(Request)).head(target="/"),
+        lambda: render_request_head("GET", "/", "h", None),  # type: ignore[arg-type]
+    ],
+)
+def test_what_was_not_made_raises(ask: Callable[[], object]) -> None:
+    with pytest.raises((AttributeError, TypeError)):
+        ask()

@@ -504,7 +504,6 @@ def test_request_is_not_changed_where_its_head_is_rendered_already(name: str) ->
         delattr(request, name)
 
 
-@pytest.mark.xfail(strict=True, reason="they are put behind the caller's own, not in their place")
 @pytest.mark.parametrize("content", [b"body", iter([b"body"])], ids=["length", "chunked"])
 def test_rfc9112_6_3_what_frames_the_content_is_told_once(content: Any) -> None:
     request = Request("POST", "http://a.example/", content=content)
