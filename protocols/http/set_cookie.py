@@ -126,6 +126,7 @@ def has_prefix(name: str, prefix: str = "") -> bool:
     )
 
 
+@functools.lru_cache(64)  # who sets a cookie with each response says the same for a second
 def parse_cookie_date(text: str) -> float | None:
     """Return seconds since 1970 of a date in any of the ways that servers write one.
 
