@@ -95,6 +95,12 @@ cdef class Calls(Verbs):
     cdef dict others                # (method, URL) to Prepared
 
     cdef int watch(self, ClientConnection connection) except -1
+    # See that the head is the one with the cookies of now.
+    cdef inline int refresh(self, Prepared prepared, int64_t now_ns) except -1:
+        if prepared.jar_state is not self.jar_state[0] or now_ns >= prepared.current_until_ns:
+            self.ask_jar(prepared, now_ns)
+        return 0
+
     cdef int ask_jar(self, Prepared prepared, int64_t now_ns) except -1
     cdef Connection take(self, Prepared prepared)
     cdef Prepared recall(self, str method, object url)

@@ -247,8 +247,7 @@ cdef class Call:
         cdef int64_t now_ns = (<Reactor>client._loop).now_ns()
         self.state = CALL_OVER          # for what raises
         self.prepared = prepared
-        if prepared.jar_state is not client.jar_state[0] or now_ns >= prepared.current_until_ns:
-            client.ask_jar(prepared, now_ns)
+        client.refresh(prepared, now_ns)
         if self.timeout_ns:
             self.deadline_ns = now_ns + self.timeout_ns
         lease = client.take(prepared)
@@ -280,8 +279,7 @@ cdef class Call:
         except PoolClosedError:
             raise ClientClosedError("the client was closed") from None
         now_ns = client._manager._loop.now_ns()     # client._loop is None when it was closed
-        if prepared.jar_state is not client.jar_state[0] or now_ns >= prepared.current_until_ns:
-            client.ask_jar(prepared, now_ns)
+        client.refresh(prepared, now_ns)
         if waiter.is_good():
             return self.start(waiter.lease(), now_ns)
         return self.leave_to(self.rest([], waiter, 0))

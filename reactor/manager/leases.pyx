@@ -312,6 +312,7 @@ cdef class Waiter:
         if not self.future.done():
             self.error = error
             self.future.set_result(None)
+        self.timers.disarm(&self.deadline)      # who waited may be gone
         self.manager._policy.leave(self.pool, self)
 
     def check(self):

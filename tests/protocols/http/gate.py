@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,36 @@ class Gate:
             self.loop.call_soon_threadsafe(self._waiting[path.encode()].clear)
         with self._arrived:
             self.paths.clear()
+
+
+class Handover:
+    """What a script waits for until a client's thread, which was alone, has its loop run."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._is_over = False
+
+    def watch(self, client: Any) -> None:
+        """Be over when the thread of *client* is alone no more."""
+        go_on = client._continue
+
+        def watched(begun: Any) -> Any:
+            self.end()
+            return go_on(begun)
+
+        client._continue = watched
+
+    def end(self) -> None:
+        """Let the script go on, whatever the client does."""
+        self._is_over = True
+        for loop, event in self._waiting:
+            loop.call_soon_threadsafe(event.set)
+
+    async def wait(self) -> None:
+        event = asyncio.Event()
+        self._waiting.append((asyncio.get_running_loop(), event))
+        if not self._is_over:
+            await event.wait()
 
 
 def counts(client: Client) -> dict[str, int]:

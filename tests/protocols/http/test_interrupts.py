@@ -25,7 +25,7 @@ from protocols.http.sync_client import _is_interrupt
 from reactor import new_event_loop
 from tests.effort import effort
 from tests.peers.scripted import Conversation, Server, answer, serving_in_thread
-from tests.protocols.http.gate import check_quiet
+from tests.protocols.http.gate import Handover, check_quiet
 
 STEP = effort(4, 1)
 # Where the client's own code runs, and what it stands on while it holds a connection.
@@ -300,7 +300,7 @@ TOLD: dict[str, tuple[str, str, Callable[[], dict[str, Any]]]] = {
 def test_interrupted_anywhere_a_request_with_options_is_sent_once_or_not_at_all(
     told: str, is_used: bool, handler: Handler, alarms: None
 ) -> None:
-    """A *used* client has a connection and goes alone; after 20 ms it has its loop run."""
+    """A *used* client has a connection and goes alone, until it has its loop run for a slow one."""
 
     async def script(peer: Conversation) -> None:
         while (head := await peer.request()) is not None:
@@ -310,7 +310,7 @@ def test_interrupted_anywhere_a_request_with_options_is_sent_once_or_not_at_all(
                 await peer.reader.readexactly(int(length or 0))
                 seen.append((method, path.partition(b"?")[0]))
             if path == b"/slow":
-                await asyncio.sleep(0.03)
+                await handover.wait()
             where_to = "Location: /to" if path == b"/moved" else "X: y"
             status = "307 Temporary Redirect" if path == b"/moved" else "200 OK"
             await peer.send(answer(path, where_to, status=status))
@@ -321,11 +321,16 @@ def test_interrupted_anywhere_a_request_with_options_is_sent_once_or_not_at_all(
     with serving_in_thread(script) as server:
         for point in range(len(told) % step, 10_000, step):
             seen.clear()
+            handover = Handover()
             with Client(trust_env=False, follow_redirects=True, max_connections=1) as client:
                 if is_used:
+                    handover.watch(client)
                     client.get(server.url("/before"))
+                else:  # its loop runs from the beginning
+                    handover.end()
                 ask = partial(client.request, method, server.url(path), **options())
                 where = interrupted_at(point, ask, handler, PLANNING)
+                handover.end()
                 for after in (client.get, client.post):  # which may go alone, and do
                     assert after(server.url("/after"), timeout=20).content == b"/after", where
                     try:

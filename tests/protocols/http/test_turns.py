@@ -17,7 +17,7 @@ from protocols.http import Client, ClientClosedError, CookieJar, IncompleteRespo
 from protocols.http.calls import Call
 from reactor import EndpointTimeoutError
 from tests.peers.scripted import OK, Conversation, answer, serving_in_thread
-from tests.protocols.http.gate import Gate, check_quiet, interrupted_by
+from tests.protocols.http.gate import Gate, Handover, check_quiet, interrupted_by
 
 
 async def says_the_path(peer: Conversation) -> None:
@@ -134,12 +134,15 @@ def test_request_with_options_over_a_stale_connection_is_repeated_where_it_is_sa
                 continue
             asked.append(peer.number)
             if peer.number == 0:
-                await asyncio.sleep(0.03 if is_slow else 0)
+                if is_slow:
+                    await handover.wait()
                 return
             await peer.send(OK)
 
     asked: list[int] = []
+    handover = Handover()
     with serving_in_thread(script) as server, Client() as client:
+        handover.watch(client)
         client.head(server.url())
         if times == 2:
             assert client.request(method, server.url(), **options).content == b"ok"

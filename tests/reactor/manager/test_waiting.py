@@ -404,3 +404,20 @@ def test_caller_in_the_queue_of_a_closed_loop_is_garbage_like_any_other(loop: Ev
     kept.clear()
     gc.collect()
     assert gone() is None
+
+
+def test_close_leaves_no_timer_of_a_caller_whom_nobody_drives(loop: EventLoop) -> None:
+    async def scenario(peer: Peer) -> None:
+        manager = ConnectionManager(max_per_endpoint=1)
+        asker = await manager.acquire(Asker, peer.endpoint)
+        before = loop.stats()["timers"]
+        late: Any = manager.acquire(Asker, peer.endpoint, deadline=loop.time() + 1_000)
+        late.send(None)
+        assert loop.stats()["timers"] == before + 1
+        await manager.close(timeout=0)
+        assert loop.stats()["timers"] == 0
+        with pytest.raises(PoolClosedError):
+            late.send(None)
+        manager.release(asker)
+
+    play(loop, scenario)
