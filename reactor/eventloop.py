@@ -29,8 +29,10 @@ from reactor.limits import UNIX_RETRY_SECONDS
 from reactor.pollers import new_poller
 from reactor.pollers.contract import Poller
 from reactor.resolver import Resolver, numeric
+from reactor.transports.datagram import FAMILIES, DatagramTransport
 from reactor.transports.listener import Listener
 from reactor.transports.server import Server
+from reactor.transports.stock import StockDatagramTransport
 from reactor.transports.stream import adopt_stream
 from reactor.transports.tls import TLSProtocol
 from reactor.transports.watcher import Watcher
@@ -38,7 +40,6 @@ from reactor.waiting import wait
 
 if sys.platform != "win32":
     from reactor.transports.inherited import (
-        DatagramTransport,
         ProcessTransport,
         ReadPipeTransport,
         WritePipeTransport,
@@ -120,7 +121,7 @@ class EventLoop(Reactor, _Cold):
         self._readers: dict[int, Watcher] = {}
         self._writers: dict[int, Watcher] = {}
         self._listeners: dict[socket.socket, Listener] = {}
-        self._inherited: weakref.WeakSet[Any] = weakref.WeakSet()  # asyncio's transports
+        self._inherited: weakref.WeakSet[Any] = weakref.WeakSet()  # datagrams, pipes, children
         self._signal_fd = -1  # what signals are written to while the loop runs
         self.resolver = Resolver()
         _Cold.__init__(self, _Watched(self._readers, self._writers))  # type: ignore[arg-type]
@@ -507,22 +508,36 @@ class EventLoop(Reactor, _Cold):
                 if Path(path).stat().st_ino == inode:
                     Path(path).unlink()
 
-    # -- datagrams, pipes and child processes: asyncio's transports, freed with the loop ------
+    # -- datagrams, pipes and child processes: freed with the loop ---------------------------
+
+    def _inherit(self, transport: Any) -> Any:
+        self._inherited.add(transport)
+        return transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: Any = None,
+    ) -> Any:
+        # The family of what only looks like a socket is none of these.
+        if sock.family not in FAMILIES or not isinstance(sock, socket.socket):
+            stock = StockDatagramTransport(self, sock, protocol, address, waiter, extra)
+            return self._inherit(stock)
+        transport = self._inherit(DatagramTransport(self, protocol, sock, address))
+        self._transports[sock.fileno()] = transport
+        self.call_soon(transport.begin, waiter)
+        return transport
 
     if sys.platform != "win32":
-
-        def _make_datagram_transport(self, *args: Any) -> Any:
-            return self._inherit(DatagramTransport(self, *args))
 
         def _make_read_pipe_transport(self, *args: Any) -> Any:
             return self._inherit(ReadPipeTransport(self, *args))
 
         def _make_write_pipe_transport(self, *args: Any) -> Any:
             return self._inherit(WritePipeTransport(self, *args))
-
-        def _inherit(self, transport: Any) -> Any:
-            self._inherited.add(transport)
-            return transport
 
         async def _make_subprocess_transport(self, *args: Any, **options: Any) -> Any:
             if _has_child_watcher():

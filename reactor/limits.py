@@ -20,6 +20,9 @@ HIGH_WATER_BYTES = 65_536
 # Connections accepted in one pass, so that a storm of them cannot starve those that are.
 ACCEPTS_PER_PASS = 64
 
+# Datagrams that one socket hands up in one pass, so that a flood to it cannot starve the others.
+DATAGRAMS_PER_PASS = 16
+
 # How long a listener rests when the process is out of descriptors; asyncio's own figure.
 ACCEPT_RETRY_SECONDS = 1.0
 

@@ -43,6 +43,7 @@ returns what is ready, each descriptor at most once per direction".
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, intptr_t
 
+from reactor.addresses cimport Address
 from reactor.buffers cimport Vector
 from reactor.pool cimport BlockPool
 
@@ -198,6 +199,14 @@ cdef class Poller:
     # Write the sockaddr of this or (peer) the other end to *address*, of *size* bytes;
     # its size or -errno (getsockname(2), getpeername(2)).
     cdef int address_of(self, intptr_t fd, bint peer, void *address, int size) noexcept
+    # Receive one datagram that has come, and its sender, of size 0 where it has no name: bytes
+    # or -errno, -EAGAIN when there is none (recvfrom(2)). What does not fit is lost.
+    cdef Py_ssize_t receive_from(self, intptr_t fd, char *buffer, Py_ssize_t size,
+                                 Address *sender) noexcept
+    # Send one datagram, or nothing of it, to an address or (NULL) to the peer: bytes or -errno
+    # (sendto(2)).
+    cdef Py_ssize_t send_to(self, intptr_t fd, const char *data, Py_ssize_t size,
+                            const Address *receiver) noexcept
 
     # Free the poller's own resources. Ops still pending are appended to *done*, cancelled, and
     # what they had in hand is released. A completion port waits here until it has them back,

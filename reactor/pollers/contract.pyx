@@ -9,6 +9,8 @@ The contract itself is in ``contract.pxd``.
 from libc.errno cimport ENOSYS
 from libc.stdint cimport int64_t, intptr_t
 
+from reactor.addresses cimport Address
+
 
 cdef class OpOwner:
     cdef int op_done(self, Op *op) except -1:
@@ -66,6 +68,14 @@ cdef class Poller:
         return -ENOSYS
 
     cdef int address_of(self, intptr_t fd, bint peer, void *address, int size) noexcept:
+        return -ENOSYS
+
+    cdef Py_ssize_t receive_from(self, intptr_t fd, char *buffer, Py_ssize_t size,
+                                 Address *sender) noexcept:
+        return -ENOSYS
+
+    cdef Py_ssize_t send_to(self, intptr_t fd, const char *data, Py_ssize_t size,
+                            const Address *receiver) noexcept:
         return -ENOSYS
 
     cdef void close(self, OpList *done) noexcept:

@@ -42,6 +42,7 @@ from libc.errno cimport EAGAIN, EBADF, EEXIST, EINVAL, EMFILE, ENOBUFS, ENOMEM
 from libc.stdint cimport UINT32_MAX, int64_t, intptr_t
 from libc.string cimport memset
 
+from reactor.addresses cimport ADDRESS_MAX, Address
 from reactor.buffers cimport Vector, vector_set
 from reactor.pollers.contract cimport (
     OP_ACCEPT, OP_CANCELLED, OP_CONNECT, OP_DONE, OP_IDLE, OP_NOWAIT, OP_PENDING,
@@ -373,6 +374,23 @@ cdef class IocpPoller(Poller):
         else:
             failed = getsockname(<SOCKET>fd, <sockaddr *>address, &size)
         return -errno_of(WSAGetLastError()) if failed else size
+
+    cdef Py_ssize_t receive_from(self, intptr_t fd, char *buffer, Py_ssize_t size,
+                                 Address *sender) noexcept:
+        cdef int count
+        sender.size = ADDRESS_MAX
+        count = recvfrom(<SOCKET>fd, buffer, <int>size, 0, <sockaddr *>sender.data, &sender.size)
+        return count if count >= 0 else -errno_of(WSAGetLastError())
+
+    cdef Py_ssize_t send_to(self, intptr_t fd, const char *data, Py_ssize_t size,
+                            const Address *receiver) noexcept:
+        cdef int count
+        if receiver == NULL:
+            count = send(<SOCKET>fd, data, <int>size, 0)
+        else:
+            count = sendto(<SOCKET>fd, data, <int>size, 0, <const sockaddr *>receiver.data,
+                           receiver.size)
+        return count if count >= 0 else -errno_of(WSAGetLastError())
 
     # -- the tables ------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from libc.errno cimport EAGAIN, EINPROGRESS, EINTR, errno
 from libc.stdint cimport intptr_t
 from libc.string cimport memset
 
-from reactor.addresses cimport ADDRESS_MAX
+from reactor.addresses cimport ADDRESS_MAX, Address
 from reactor.buffers cimport Vector
 from reactor.pollers.contract cimport Op
 
@@ -74,7 +74,11 @@ cdef extern from "sys/socket.h" nogil:
     int getsockopt(int fd, int level, int name, void *value, socklen_t *size)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
     Py_ssize_t recv(int fd, void *buffer, size_t length, int flags)
+    Py_ssize_t recvfrom(int fd, void *buffer, size_t length, int flags, sockaddr *address,
+                        socklen_t *size)
     Py_ssize_t send(int fd, const void *buffer, size_t length, int flags)
+    Py_ssize_t sendto(int fd, const void *buffer, size_t length, int flags,
+                      const sockaddr *address, socklen_t size)
     Py_ssize_t sendmsg(int fd, const msghdr *message, int flags)
     int shutdown(int fd, int how)
     int open_prepared "cyr_socket"(int family, int kind, int protocol)
@@ -177,3 +181,32 @@ cdef inline int address_now(intptr_t fd, bint peer, void *address, int size) noe
     else:
         failed = getsockname(<int>fd, <sockaddr *>address, &length)
     return -errno if failed else <int>length
+
+
+cdef inline Py_ssize_t receive_from_now(intptr_t fd, char *buffer, Py_ssize_t size,
+                                        Address *sender) noexcept nogil:
+    cdef socklen_t length
+    cdef Py_ssize_t count
+    while True:
+        length = ADDRESS_MAX
+        count = recvfrom(<int>fd, buffer, size, 0, <sockaddr *>sender.data, &length)
+        if count >= 0:
+            sender.size = <int>length
+            return count
+        if errno != EINTR:
+            return -errno
+
+
+cdef inline Py_ssize_t send_to_now(intptr_t fd, const char *data, Py_ssize_t size,
+                                   const Address *receiver) noexcept nogil:
+    cdef Py_ssize_t count
+    while True:
+        if receiver == NULL:
+            count = send(<int>fd, data, size, MSG_NOSIGNAL)
+        else:
+            count = sendto(<int>fd, data, size, MSG_NOSIGNAL, <const sockaddr *>receiver.data,
+                           <socklen_t>receiver.size)
+        if count >= 0:
+            return count
+        if errno != EINTR:
+            return -errno

@@ -15,6 +15,7 @@ from libc.errno cimport EAGAIN, EBADF, EEXIST, EINPROGRESS, EINTR, ENOBUFS
 from libc.stdint cimport int64_t, intptr_t, uint32_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from reactor.addresses cimport Address
 from reactor.pollers.contract cimport (
     OP_ACCEPT, OP_CANCELLED, OP_CONNECT, OP_DONE, OP_IDLE, OP_NOWAIT, OP_PENDING,
     OP_RECEIVE, OP_SEND, OP_TRY, Op, OpList, OpState, Poller, hold,
@@ -22,7 +23,8 @@ from reactor.pollers.contract cimport (
 )
 from reactor.pollers.posix_sockets cimport (
     accept_now, address_now, bind_now, close_descriptor, close_now, connect_now, connected,
-    open_now, peek_now, receive_now, send_now, set_option_now, shut_down_now,
+    open_now, peek_now, receive_from_now, receive_now, send_now, send_to_now, set_option_now,
+    shut_down_now,
 )
 from reactor.pollers.table cimport make_entry
 from reactor.pool cimport BlockPool
@@ -221,6 +223,14 @@ cdef class ReadinessPoller(Poller):
 
     cdef int address_of(self, intptr_t fd, bint peer, void *address, int size) noexcept:
         return address_now(fd, peer, address, size)
+
+    cdef Py_ssize_t receive_from(self, intptr_t fd, char *buffer, Py_ssize_t size,
+                                 Address *sender) noexcept:
+        return receive_from_now(fd, buffer, size, sender)
+
+    cdef Py_ssize_t send_to(self, intptr_t fd, const char *data, Py_ssize_t size,
+                            const Address *receiver) noexcept:
+        return send_to_now(fd, data, size, receiver)
 
     # -- inside ------------------------------------------------------------------------
 

@@ -287,6 +287,11 @@ cdef extern from *:
     int getpeername(SOCKET socket, sockaddr *address, int *size) nogil
     int getsockname(SOCKET socket, sockaddr *address, int *size) nogil
     int recv(SOCKET socket, char *buffer, int length, int flags) nogil
+    int recvfrom(SOCKET socket, char *buffer, int length, int flags, sockaddr *address,
+                 int *size) nogil
+    int send(SOCKET socket, const char *data, int length, int flags) nogil
+    int sendto(SOCKET socket, const char *data, int length, int flags, const sockaddr *address,
+               int size) nogil
     int setsockopt(SOCKET socket, int level, int name, const char *value, int size) nogil
     int shutdown(SOCKET socket, int how) nogil
     int WSAGetLastError() nogil

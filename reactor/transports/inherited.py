@@ -1,4 +1,4 @@
-"""asyncio's transports of datagrams, pipes and child processes, as our loop has them on POSIX.
+"""asyncio's transports of pipes and child processes, as our loop has them on POSIX.
 
 Owns: what must happen to them when their loop closes, and how the exit of a child is noticed
 (pidfd_open(2), or a thread where that is not to be had).  May not touch: how they read and
@@ -19,10 +19,8 @@ from asyncio import unix_events
 from typing import Any
 
 from reactor.limits import KILLED_SECONDS
-from reactor.transports.datagrams import DatagramTransport
 
 __all__ = [
-    "DatagramTransport",
     "ProcessTransport",
     "ReadPipeTransport",
     "WritePipeTransport",

@@ -1,13 +1,8 @@
 """The half of a stream transport that faces its protocol.
 
-Owns: the calls into protocols and the flow control that they see.  May not touch:
-descriptors, TLS.  Invariant: after ``call_connection_lost`` the protocol is ``None``, which
-breaks the cycle between the two.
-
-Whatever a protocol raises ends in one of two ways: from ``connection_made`` and
-``connection_lost``, ``pause_writing`` and ``resume_writing`` it goes to the loop's exception
-handler; from the others it also aborts the connection.  SystemExit and KeyboardInterrupt
-leave the loop; the connection goes on when it runs again.
+Owns: how bytes reach a protocol, in the form that it asks for.  May not touch: descriptors, TLS.
+Invariant: bytes reach it in order and without a gap: what it raises when it is given some, or
+asked for room, aborts the connection and goes to the loop's exception handler.
 """
 
 from cpython.buffer cimport (
@@ -17,74 +12,23 @@ from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
 )
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
 from libc.string cimport memcpy
 
-from reactor.core cimport Reactor, call_in_context
-from reactor.pollers.contract cimport OpOwner
 from reactor.protocol cimport Protocol
+from reactor.transports.base cimport BaseTransport, call_method
 
 import asyncio
-import contextvars
-import logging
 
-from reactor.limits import HIGH_WATER_BYTES
 from reactor.protocol import BufferedProtocol
 
-cdef Py_ssize_t DEFAULT_HIGH_WATER = HIGH_WATER_BYTES
-cdef Py_ssize_t DEFAULT_LOW_WATER = HIGH_WATER_BYTES // 4
-cdef object logger = logging.getLogger("asyncio")
 cdef tuple BUFFERED = (asyncio.BufferedProtocol, BufferedProtocol)
-
-cdef extern from "Python.h":
-    PyObject *PyObject_VectorcallMethod(PyObject *name, PyObject **args, size_t count,
-                                        PyObject *names)
-    # declared without "except": a failure is looked at once, below
-    int enter_context "PyContext_Enter"(PyObject *context)
-    int leave_context "PyContext_Exit"(PyObject *context)
-
-cdef enum:
-    IGNORED_WRITES_LOGGED_AT = 5        # asyncio's own figure
-
-
-cdef int raise_pending() except -1:
-    """Raise the exception that a C call left behind."""
-    return -1
-
-
-cdef object call_method(object context, object target, str name, object argument):
-    """Call target.name(argument) in a context; return what it raised, or None.
-
-    The same as ``call_protocol`` for what is called per event: it makes neither a tuple nor
-    a bound method.
-    """
-    cdef PyObject *arguments[2]
-    cdef PyObject *result
-    cdef bint entered = enter_context(<PyObject *>context) == 0
-    if entered:
-        arguments[0] = <PyObject *>target
-        arguments[1] = <PyObject *>argument
-        result = PyObject_VectorcallMethod(<PyObject *>name, arguments, 2, NULL)
-        if result != NULL:
-            Py_DECREF(<object>result)
-            leave_context(<PyObject *>context)
-            return None
-    try:
-        raise_pending()
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        return error
-    finally:
-        if entered:
-            leave_context(<PyObject *>context)
 
 
 class AsyncioTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
     """What ``isinstance`` is told; see ``Transport.__class__``."""
 
 
-cdef class Transport(OpOwner):
+cdef class Transport(BaseTransport):
     """Base of the stream transports; the surface of ``asyncio.Transport``."""
 
     @property
@@ -99,12 +43,10 @@ cdef class Transport(OpOwner):
 
     _start_tls_compatible = True
 
-    def __cinit__(self, Reactor loop not None, protocol, *args, **kwargs):
-        self._loop = loop
-        self.context = contextvars.copy_context()
-        self.high_water = DEFAULT_HIGH_WATER
-        self.low_water = DEFAULT_LOW_WATER
+    def __cinit__(self, loop, protocol, *args, **kwargs):
         self.adopt(protocol)
+
+    # -- up --------------------------------------------------------------------------
 
     cdef int adopt(self, object protocol) except -1:
         self.protocol = protocol
@@ -120,26 +62,6 @@ cdef class Transport(OpOwner):
         else:
             self.receiver = RECEIVER_BYTES
             self.keeps_bytes = True
-        return 0
-
-    # -- up --------------------------------------------------------------------------
-
-    cdef object call_protocol(self, str name, tuple args):
-        """Call a call-back in the connection's context; return what it raised, or None."""
-        cdef object callback
-        try:
-            callback = getattr(self.protocol, name)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            return error
-        return call_in_context(self.context, callback, args)
-
-    cdef int call_connection_made(self) except -1:
-        error = self.call_protocol("connection_made", (self,))
-        if error is not None:
-            self._loop.report("Exception in callback connection_made", error, None, self,
-                              self.protocol)
         return 0
 
     cdef bint deliver(self, const char *data, Py_ssize_t size) except -1:
@@ -167,8 +89,11 @@ cdef class Transport(OpOwner):
 
     cdef bint deliver_bytes(self, bytes data) except -1:
         cdef object error
+        cdef PyObject *arguments[2]
         if self.receiver == RECEIVER_BYTES:
-            error = call_method(self.context, self.protocol, "data_received", data)
+            arguments[0] = <PyObject *>self.protocol
+            arguments[1] = <PyObject *>data
+            error = call_method(self.context, "data_received", arguments, 2)
         elif self.receiver == RECEIVER_NATIVE:
             try:
                 (<Protocol>self.protocol).bytes_object_received(data)
@@ -249,21 +174,6 @@ cdef class Transport(OpOwner):
             self.fail(error, "Fatal error: protocol.eof_received() call failed.")
             return False
 
-    cdef int call_connection_lost(self, object error) except -1:
-        cdef object protocol = self.protocol
-        try:
-            if protocol is not None:
-                raised = self.call_protocol("connection_lost", (error,))
-                if raised is not None:
-                    self._loop.report("Exception in callback connection_lost", raised, None,
-                                      self, protocol)
-        finally:
-            self.release_protocol()
-            if self.lost_callback is not None:
-                callback, self.lost_callback = self.lost_callback, None
-                callback(self)
-        return 0
-
     cdef int release_protocol(self) except -1:
         cdef object protocol = self.protocol
         self.protocol = None
@@ -273,59 +183,10 @@ cdef class Transport(OpOwner):
             protocol.transport = None
         return 0
 
-    cdef int check_water(self, Py_ssize_t queued) except -1:
-        cdef str method
-        if self._protocol_paused:
-            if queued > self.low_water:
-                return 0
-            method = "resume_writing"
-        else:
-            if queued <= self.high_water:
-                return 0
-            method = "pause_writing"
-        if self.protocol is None:
-            return 0
-        self._protocol_paused = not self._protocol_paused
-        try:
-            # not call_protocol: whoever writes is in a context already, often in this one
-            getattr(self.protocol, method)()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._loop.report(f"protocol.{method}() failed", error, None, self, self.protocol)
-        return 0
-
-    cdef int check_low_water(self, Py_ssize_t queued) except -1:
-        if not self._protocol_paused or queued > self.low_water or self.protocol is None:
-            return 0
-        self._protocol_paused = False
-        error = self.call_protocol("resume_writing", ())
-        if error is not None:
-            self._loop.report("protocol.resume_writing() failed", error, None, self,
-                              self.protocol)
-        return 0
-
     # -- down ------------------------------------------------------------------------
 
     cdef int write_chunk(self, object data, const char *start, Py_ssize_t size) except -1:
         raise NotImplementedError
-
-    cdef int note_ignored_write(self, str message) except -1:
-        if self.ignored_writes >= IGNORED_WRITES_LOGGED_AT:
-            logger.warning(message)
-        self.ignored_writes += 1
-        return 0
-
-    cdef int abort_with(self, object error) except -1:
-        raise NotImplementedError
-
-    cdef int fail(self, object error, str message) except -1:
-        cdef object protocol = self.protocol
-        self.abort_with(error)          # first: the loop's handler may raise an exit
-        return self._loop.report(message, error, None, self, protocol)
-
-    cdef Py_ssize_t queued_bytes(self) noexcept:
-        return 0
 
     cpdef bint is_quiet(self) except -1:
         """Return whether the protocol was given all that has come, and no end came.
@@ -334,9 +195,6 @@ cdef class Transport(OpOwner):
         one pass of the loop gives the protocol what is there, to judge for itself.
         """
         return not self.is_closing()
-
-    cdef object extra_info(self, str name):
-        return None
 
     # -- the surface that all kinds share ---------------------------------------------
 
@@ -360,57 +218,3 @@ cdef class Transport(OpOwner):
             self.write_chunk(None, <const char *>view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
-
-    def get_protocol(self):
-        """Return the protocol; ``None`` once the connection is lost."""
-        return self.protocol
-
-    def set_protocol(self, protocol):
-        """Send what comes from now on to another protocol; nobody's call-backs are called.
-
-        Nothing happens once the connection is lost.
-        """
-        if self.protocol is not None:
-            self.adopt(protocol)
-
-    def get_extra_info(self, name, default=None):
-        """Return a fact about the connection; *default* where there is none.
-
-        ``"socket"``, ``"sockname"``, ``"peername"`` and, over TLS, ``"ssl_object"``,
-        ``"sslcontext"``, ``"peercert"``, ``"cipher"``, ``"compression"``.
-        """
-        value = self.extra_info(name)
-        return default if value is None else value
-
-    def get_write_buffer_size(self):
-        """Return how many bytes were written and not yet taken by the layer below."""
-        return self.queued_bytes()
-
-    def get_write_buffer_limits(self):
-        """Return the water marks in bytes, as ``(low, high)``."""
-        return (self.low_water, self.high_water)
-
-    def set_write_buffer_limits(self, high=None, low=None):
-        """Set the water marks in bytes; ``ValueError`` unless ``high >= low >= 0``.
-
-        ``pause_writing`` is called when more than *high* bytes wait, ``resume_writing`` when
-        no more than *low* do.  *low* defaults to a quarter of *high*, *high* to four times
-        *low*, and both to 64 KiB and 16 KiB.
-        """
-        if high is None:
-            high = DEFAULT_HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high_water = high
-        self.low_water = low
-        self.check_water(self.queued_bytes())
-
-    cpdef bint is_closing(self) except -1:
-        """Return whether the transport is closing or closed."""
-        raise NotImplementedError
-
-    def abort(self):
-        """Close at once; what was not sent is discarded."""
-        self.abort_with(None)

@@ -1,4 +1,4 @@
-"""What asyncio has on completion ports of its own: datagrams, named pipes, child processes.
+"""What asyncio has on completion ports of its own: named pipes, child processes.
 
 Owns: asyncio's proactor, on the port of our poller, and what must happen to its transports when
 their loop closes.  May not touch: stream sockets, which the poller has.
@@ -30,7 +30,6 @@ if TYPE_CHECKING or sys.platform != "win32":  # to be looked at on any platform
     ReadPipe: Any = object
     WritePipe: Any = object
     DuplexPipe: Any = object
-    Datagrams: Any = object
     Subprocess: Any = object
     Proactor: Any = object
     close_handle: Any = None
@@ -44,7 +43,6 @@ else:
     ReadPipe = proactor_events._ProactorReadPipeTransport
     WritePipe = proactor_events._ProactorWritePipeTransport
     DuplexPipe = proactor_events._ProactorDuplexPipeTransport
-    Datagrams = proactor_events._ProactorDatagramTransport
     Subprocess = windows_events._WindowsSubprocessTransport
     Proactor = windows_events.IocpProactor
 
@@ -119,10 +117,6 @@ class _Orphan:
         warnings.warn(message, ResourceWarning, 2, source=self)  # which may raise
 
 
-class DatagramTransport(_Orphan, Datagrams):  # type: ignore[misc]
-    """A UDP socket: WSARecvFrom and WSASendTo."""
-
-
 class ReadPipeTransport(_Orphan, ReadPipe):  # type: ignore[misc]
     """The reading end of a pipe."""
 
@@ -180,13 +174,6 @@ class WindowsLoop(ColdLoop):  # type: ignore[misc]
                 self._shared_proactor = None
         finally:
             super().close()
-
-    def _inherit(self, transport: Any) -> Any:
-        self._inherited.add(transport)
-        return transport
-
-    def _make_datagram_transport(self, *args: Any) -> Any:
-        return self._inherit(DatagramTransport(self, *args))
 
     def _make_read_pipe_transport(self, *args: Any, **options: Any) -> Any:
         return self._inherit(ReadPipeTransport(self, *args, **options))

@@ -1,4 +1,6 @@
-"""asyncio's transport of datagrams, as our loop has it on POSIX.
+"""asyncio's transport of datagrams, for addresses that ``reactor.addresses`` does not know.
+
+Netlink, packet, vsock and the like; what only looks like a socket.
 
 Owns: what must happen to it when its loop closes.  May not touch: how it reads and writes, which
 is asyncio's.
@@ -11,11 +13,11 @@ import warnings
 from asyncio import selector_events
 from typing import Any
 
-__all__ = ["DatagramTransport"]
+__all__ = ["StockDatagramTransport"]
 
 
-class DatagramTransport(selector_events._SelectorDatagramTransport):  # type: ignore[misc,name-defined]
-    """A UDP or UNIX datagram socket."""
+class StockDatagramTransport(selector_events._SelectorDatagramTransport):  # type: ignore[misc,name-defined]
+    """A datagram socket of a family that is not ours."""
 
     _sock: Any
 
