@@ -522,8 +522,8 @@ class EventLoop(Reactor, _Cold):
         waiter: asyncio.Future[None] | None = None,
         extra: Any = None,
     ) -> Any:
-        # The family of what only looks like a socket is none of these.
-        if sock.family not in FAMILIES or not isinstance(sock, socket.socket):
+        # Not isinstance(): what only looks like a socket is asyncio's, too.
+        if not issubclass(type(sock), socket.socket) or sock.family not in FAMILIES:
             stock = StockDatagramTransport(self, sock, protocol, address, waiter, extra)
             return self._inherit(stock)
         transport = self._inherit(DatagramTransport(self, protocol, sock, address))

@@ -61,7 +61,7 @@ from reactor.pollers.winsock cimport (
     WAIT_TIMEOUT, WSAECONNRESET, WSAGetLastError, WSARecv, WSASend, WSA_IO_PENDING, accept, bind,
     bind_wildcard, closesocket, connect, counter_ns, errno_of, failure_of, getpeername,
     getsockname, is_stream, load_calls, open_afd, open_socket_handle, prepare_accepted, recv,
-    replace_port, setsockopt, shutdown, sockaddr, start_poll,
+    recvfrom, replace_port, send, sendto, setsockopt, shutdown, sockaddr, start_poll,
     vectors_within,
 )
 from reactor.pool cimport BlockPool

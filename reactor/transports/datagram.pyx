@@ -51,8 +51,11 @@ cdef int UNIX = getattr(socket, "AF_UNIX", -1)
 FAMILIES = frozenset((socket.AF_INET, socket.AF_INET6, UNIX))
 
 
-class AsyncioDatagramTransport(asyncio.DatagramTransport):
-    """What ``isinstance`` is told; see ``Transport.__class__``."""
+class AsyncioDatagramTransport(asyncio.transports._FlowControlMixin, asyncio.DatagramTransport):
+    """What ``isinstance`` is told; see ``Transport.__class__``.
+
+    With asyncio's flow control, which makes its own one an ``asyncio.Transport``, too.
+    """
 
 
 cdef class DatagramTransport(BaseTransport):
