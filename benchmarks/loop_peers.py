@@ -328,12 +328,69 @@ async def future_wake_up(loop: Any, count: int) -> None:
     await asyncio.gather(*[wait(count // 10) for _ in range(10)])
 
 
+class EchoDatagrams(asyncio.DatagramProtocol):
+    """Sends each datagram back to where it came from."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Keep the transport."""
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Send it back."""
+        self.transport.sendto(data, addr)
+
+
+class PingDatagrams(asyncio.DatagramProtocol):
+    """Sends the next datagram when the last one is back."""
+
+    left = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """Keep the transport."""
+        self.transport = transport
+
+    def go(self, count: int) -> asyncio.Future[None]:
+        """Send so many, one after the other; return the future that is done then."""
+        self.left = count
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport.sendto(b"%0100d" % count)
+        return self.done
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Look at what came back, and send the next one."""
+        assert data == b"%0100d" % self.left
+        self.left -= 1
+        if self.left:
+            self.transport.sendto(b"%0100d" % self.left)
+        else:
+            self.done.set_result(None)
+
+    def error_received(self, exc: OSError) -> None:
+        """End the benchmark: that was not meant."""
+        os.write(2, f"a datagram failed: {exc!r}\n".encode())
+        os._exit(1)
+
+
+async def udp_round_trip(loop: Any, count: int) -> None:
+    """Send datagrams of 100 bytes to a server on this loop and back, from 50 clients."""
+    server, _ = await loop.create_datagram_endpoint(EchoDatagrams, ("127.0.0.1", 0))
+    address = server.get_extra_info("sockname")
+    ends = [
+        await loop.create_datagram_endpoint(PingDatagrams, remote_addr=address) for _ in range(50)
+    ]
+    await asyncio.gather(*[ping.go(count // len(ends)) for _, ping in ends])
+    for transport, _ in [*ends, (server, None)]:
+        transport.close()
+    await asyncio.sleep(0)
+
+
 CALLS: dict[str, Callable[[Any, int], Awaitable[None]]] = {
     "call_soon + run": call_soon,
     "call_later + cancel": call_later,
     "create_task + run": create_task,
     "Task step": task_step,
     "Future wake-up": future_wake_up,
+    "UDP round trip": udp_round_trip,
 }
 
 

@@ -9,9 +9,7 @@ from reactor.transports.base import BaseTransport
 
 FAMILIES: Final[frozenset[int]]
 
-class AsyncioDatagramTransport(
-    asyncio.transports._FlowControlMixin, asyncio.DatagramTransport
-): ...
+class AsyncioDatagramTransport(asyncio.transports._FlowControlMixin, asyncio.DatagramTransport): ...
 
 class DatagramTransport(BaseTransport):
     def __new__(

@@ -396,6 +396,7 @@ def test_what_a_protocol_raises_is_reported_and_ends_nothing(
     assert all("protocol" in report and "transport" in report for report in reports)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Wine tells nobody that nobody listens")
 def test_errors_are_received_and_may_raise(real: EventLoop, reports: list[dict[str, Any]]) -> None:
     class Raises(Recorder):
         def error_received(self, exc: Exception) -> None:
@@ -408,7 +409,7 @@ def test_errors_are_received_and_may_raise(real: EventLoop, reports: list[dict[s
             address = nobody.getsockname()
         one = await endpoint(real, Raises, remote_addr=address)
         one.transport.sendto(b"anybody?")
-        assert (await one.after(1))[0][1] in (ConnectionRefusedError, ConnectionResetError)
+        assert await one.after(1) == [("error", ConnectionRefusedError)]
         assert [str(report["exception"]) for report in reports] == ["mine"]
         with pytest.raises(ValueError, match="mine"):  # of a send it is the sender's
             one.transport.sendto(bytes(70_000))
