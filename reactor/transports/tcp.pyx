@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from reactor.addresses cimport Address, pack_address
 from reactor.core cimport Reactor
-from reactor.pollers.contract cimport OP_CONNECT, OP_IDLE, Op, OpOwner
+from reactor.pollers.contract cimport OP_CONNECT, OP_IDLE, OP_PENDING, Op, OpOwner
 from reactor.transports.stream cimport StreamTransport, new_stream
 
 import socket
@@ -105,11 +105,11 @@ cdef class Connector(OpOwner):
         return fd
 
     def close(self):
-        """Give the attempt up; its socket closes once the op is back."""
+        """Give the attempt up; its socket closes once the system has let the op go."""
         self.closing = True
         if self.op.state != OP_IDLE:
             self._loop.poller.cancel(&self.op)
-        if self.fd >= 0 and self.op.state == OP_IDLE:
+        if self.fd >= 0 and self.op.state != OP_PENDING:
             self._loop.poller.close_fd(self.fd)
             self.fd = -1
 

@@ -120,6 +120,61 @@ def test_connection_has_our_own_transport(real: EventLoop) -> None:
     real.run_until_complete(main())
 
 
+@pytest.mark.parametrize("debug", [False, True])  # by our way and by asyncio's
+def test_connection_to_an_address(real: EventLoop, refused: tuple[str, int], debug: bool) -> None:
+    made: list[Any] = []
+
+    class Noting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    def broken() -> Noting:
+        raise LookupError("no protocol")
+
+    async def main() -> None:
+        before = live_resources()
+        for host in (HERE, "::1"):
+            try:
+                server = await real.create_server(asyncio.Protocol, host, 0)
+            except OSError:
+                continue  # no IPv6 here
+            address = server.sockets[0].getsockname()[:2]
+            transport, protocol = await real.create_connection(Noting, *address)
+            assert type(transport) is StreamTransport
+            assert transport.get_protocol() is protocol
+            assert made.pop() is transport
+            assert transport.get_extra_info("peername")[:2] == address
+            if not debug:  # asyncio's leaves the socket open
+                with pytest.raises(LookupError, match="no protocol"):
+                    await real.create_connection(broken, *address)
+            transport.abort()
+            server.close()
+            await gone(transport)
+        with pytest.raises(ConnectionRefusedError, match="Connect call failed"):
+            await real.create_connection(Noting, *refused)
+        for port in (-1, 65536):
+            with pytest.raises(OverflowError):
+                await real.create_connection(Noting, HERE, port)
+        with pytest.raises(TypeError):
+            await real.create_connection(Noting, HERE, refused[1], nonsense=1)
+        await settled(real)
+        assert leaked(before) == {}
+
+    real.set_debug(debug)
+    real.run_until_complete(main())
+
+
+def test_loop_that_connects_sockets_in_its_own_way_is_asked(
+    named: Named, refused: tuple[str, int]
+) -> None:
+    async def main() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await named.create_connection(asyncio.Protocol, *refused)
+        assert named.tried == [refused[0]]
+
+    named.run_until_complete(main())
+
+
 def test_connection_comes_from_the_local_address(real: EventLoop) -> None:
     async def main() -> None:
         with Listening() as there:
@@ -604,7 +659,7 @@ def test_connection_keeps_no_socket_object_that_nobody_has(real: EventLoop) -> N
         link, _ = await real.create_connection(asyncio.Protocol, host, port)
         await asyncio.sleep(0)  # one pass
         assert count_connected() == before
-        number = link._sock_fd  # type: ignore[attr-defined]
+        number = link._sock_fd
         assert number not in {*real._readers, *real._writers, *real._transports}
         sock = link.get_extra_info("socket")
         assert sock.fileno() == number
