@@ -47,11 +47,12 @@ _MULTIPART: Final = re.compile(rf"multipart/{_WORD}(?:{_PARAMETER})*[ \t]*", re.
 class MultipartBody(Body):
     """The parts of a form, one after the other; each is a head and a body."""
 
-    __slots__ = ("_boundary", "_parts")
+    __slots__ = ("_boundary", "_parts", "_whole")
 
     def __init__(self, parts: Iterable[tuple[bytes, Body]], boundary: str) -> None:
         self._boundary = boundary.encode("ascii")
         self._parts = list(parts)
+        self._whole: bytes | None = None
         size: int | None = len(self._end())
         for head, body in self._parts:
             if size is not None:
@@ -62,6 +63,18 @@ class MultipartBody(Body):
     def replayable(self) -> bool:
         """Whether all parts can be sent from the beginning, now."""
         return all(body.replayable for _, body in self._parts)
+
+    @property
+    def whole(self) -> bytes | None:
+        """The form in one piece where all of it lies in memory and is small, else None."""
+        if (
+            self._whole is None
+            and self.size is not None
+            and self.size <= BODY_PIECE_BYTES
+            and all(body.whole is not None for _, body in self._parts)
+        ):
+            self._whole = b"".join(self)
+        return self._whole
 
     def _pieces(self) -> Iterator[object]:
         # What lies in memory goes out together: a head with the end of the part before it,

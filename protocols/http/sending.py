@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterable
 
 from protocols.http.connection import ClientConnection
-from protocols.http.limits import CONTINUE_SECONDS, MAX_DRAINED_BYTES
+from protocols.http.limits import BODY_PIECE_BYTES, CONTINUE_SECONDS, MAX_DRAINED_BYTES
 from protocols.http.request import Request
 from protocols.http.response import Response
 from reactor import EndpointError, TLSTruncatedError
@@ -34,7 +34,7 @@ async def upload(
     stream: bool,
     pieces: AsyncIterable[bytes] | None = None,
 ) -> Response:
-    """Send a request and its content piece by piece; return its response.
+    """Send a request and its content, piece by piece unless it is small; return its response.
 
     *pieces* is the request's body where somebody counts; the others are those of
     ``ClientConnection.exchange``.
@@ -46,6 +46,13 @@ async def upload(
     assert body is not None
     size = -1 if body.size is None else body.size
     expects = "100-continue" in request.headers.get("Expect", "").lower()
+    is_small = body.size is not None and body.size <= BODY_PIECE_BYTES
+    if is_small and not (expects or body.is_async or pieces):
+        # With its head, so that a server that answers when it has that costs no connection.
+        content = b"".join(body)
+        return await connection.exchange(
+            head, request.method, request.url, deadline_ns, stream, content
+        )
     answer = connection.exchange(head, request.method, request.url, deadline_ns, stream, None, size)
     sending = asyncio.ensure_future(
         connection.upload(body if pieces is None else pieces, expects, CONTINUE_SECONDS)

@@ -54,6 +54,9 @@ http {{
             auth_basic private;
             auth_basic_user_file users;
         }}
+        location /early/ {{
+            return 200 early;  # when it has the head: what follows is thrown away
+        }}
     }}
 }}
 """

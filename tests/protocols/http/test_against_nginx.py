@@ -110,3 +110,28 @@ def test_memory_does_not_grow_with_the_number_of_urls(nginx: Nginx, tmp_path: Pa
         peaks.append(peak_bytes)
     # 30,000 URLs more: as Python strings they alone would take 2 MB.
     assert peaks[1] - peaks[0] < 1 << 20
+
+
+def test_small_content_goes_with_its_head_so_that_an_early_answer_costs_no_connection(
+    nginx: Nginx, tmp_path: Path
+) -> None:
+    path = tmp_path / "small"
+    path.write_bytes(os.urandom(3_000))
+    count = 200
+
+    async def test() -> None:
+        async with AsyncClient() as client:
+            for _ in range(count):
+                with path.open("rb") as file:
+                    for content in (
+                        {"content": file},
+                        {"files": {"one": file, "two": ("n", b"content")}, "data": {"a": "b"}},
+                        {"files": {"one": b"content"}},
+                        {"json": {"a": "b"}},
+                    ):
+                        response = await client.post(nginx.url("early/"), **content)
+                        assert response.content == b"early"
+            stats = client.manager.stats()
+        assert (stats["opened"], stats["reused"]) == (1, 4 * count - 1)
+
+    reactor.run(test())

@@ -370,9 +370,12 @@ def test_files_are_not_read_into_memory(tmp_path: Path) -> None:
 
 def test_what_is_small_goes_out_together() -> None:
     small = form(data={"a": "b"}, files={"c": b"d", "e": b"f"})
-    assert len(list(small)) == 1
+    assert list(small) == [small.whole]
+    assert small.size == len(small.whole or b"")
     many = form(data={str(number): "x" * 1_000 for number in range(1_000)}, files={"f": b"x"})
     sizes = list(map(len, many))
+    assert many.whole is None
+    assert form(files={"f": io.BytesIO(b"a file")}).whole is None
     assert len(sizes) < 30
     assert max(sizes) < 2 * BODY_PIECE_BYTES
 
