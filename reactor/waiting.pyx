@@ -1,6 +1,6 @@
 """Waiting for several futures, though a signal handler may raise meanwhile.
 
-Owns: ``wait``.  Touches nothing; a leaf.
+Owns: ``wait``, and ``cancel_others`` by its means.  Touches nothing; a leaf.
 
 ``asyncio.wait`` counts in a call-back, and so in Python code, where a signal handler may raise: an
 alarm's exception is reported by the loop like any call-back's, and whoever waits is never told (its
@@ -64,3 +64,11 @@ async def wait(futures, *, timeout=None, bint first=False):
         for each in awaited:
             each.remove_done_callback(countdown.ended)
     return countdown.left <= 0
+
+
+async def cancel_others():
+    """Cancel all tasks of the running loop but this one, and those they make, until none is left."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await wait(others)

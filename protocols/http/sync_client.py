@@ -45,7 +45,7 @@ from protocols.http.turns import Turns
 from protocols.http.url import URL
 from reactor import new_event_loop
 from reactor.locks import synchronized
-from reactor.waiting import wait
+from reactor.waiting import cancel_others
 
 __all__ = ["Client"]
 
@@ -455,10 +455,7 @@ class Client(Turns):
     async def _finish(self) -> None:
         """On the loop: close all and end what other threads are still waiting for."""
         await self._async.aclose()
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in others:
-                task.cancel()
-            await wait(others)
+        await cancel_others()
 
     def __enter__(self) -> Self:
         return self

@@ -24,7 +24,7 @@ from reactor.locks import Mutex, synchronized
 from reactor.manager.endpoint import Endpoint
 from reactor.manager.manager import ConnectionManager, PoolClosedError
 from reactor.manager.sight import PoolStats
-from reactor.waiting import wait
+from reactor.waiting import cancel_others
 
 __all__ = ["BlockingConnectionManager"]
 
@@ -317,10 +317,7 @@ class BlockingConnectionManager:
     async def _finish(self, timeout: float) -> None:
         """On the loop: close all and end what other threads are still waiting for."""
         await self._manager.close(timeout)
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in others:
-                task.cancel()
-            await wait(others)
+        await cancel_others()
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reactor import new_event_loop
-from reactor.waiting import wait
+from reactor.waiting import cancel_others, wait
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -156,3 +156,28 @@ def test_on_asyncios_own_loop() -> None:
         assert await wait(some)
 
     asyncio.run(main())
+
+
+def test_others_are_cancelled_and_so_are_those_that_they_make_at_their_end() -> None:
+    ended: list[str] = []
+
+    async def other(depth: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(f"other {depth}")
+            if depth:
+                made.add(asyncio.ensure_future(other(depth - 1)))
+
+    made: set[asyncio.Future[None]] = set()
+
+    async def main() -> None:
+        await cancel_others()  # nobody is there
+        made.add(asyncio.ensure_future(other(2)))
+        await asyncio.sleep(0)
+        await cancel_others()
+        assert all(task.done() for task in made)
+        ended.append("main")
+
+    run(main())
+    assert ended == ["other 2", "other 1", "other 0", "main"]
