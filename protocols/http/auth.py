@@ -48,6 +48,7 @@ __all__ = [
     "PasswordAuth",
     "basic_credentials",
     "coerce_auth",
+    "is_constant",
     "parse_challenges",
 ]
 
@@ -177,6 +178,11 @@ class _Session:
         self.qop = qop
         self.cnonce = cnonce
         self.count = 0
+
+
+def is_constant(auth: Auth) -> bool:
+    """Return whether what is sent to an origin is the same each time, and answers no challenge."""
+    return type(auth) in (BasicAuth, BearerAuth)
 
 
 class DigestAuth(Auth):

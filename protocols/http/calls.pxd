@@ -22,6 +22,7 @@ cdef class Prepared:
     cdef EndpointPool pool          # whence the last connection was taken, or None
     cdef bint is_kept               # for the next of its kind
     cdef bytes head                 # as it goes over the wire without cookies
+    cdef tuple more                 # what it has beside the request's fields: credentials
     cdef bint has_cookies           # of the caller's own, in place of the jar's
     cdef str cookie                 # the last ones, or None,
     cdef bytes cookie_head          # and the head with them
@@ -57,7 +58,7 @@ cdef class Call:
     cdef ClientConnection connection
     cdef int64_t deadline_ns        # on the loop's clock, 0 for none
     cdef object delegate            # the client's coroutine,
-    cdef list answer                # and what it has yet to take over: a connection, a redirect
+    cdef list answer                # and what it has yet to take over: a connection, a response
 
     # In place of the client's own: whether redirects are followed, and the seconds or None.
     cdef int limit(self, bint follows, object timeout) except -1
@@ -68,9 +69,11 @@ cdef class Call:
     cdef int line_up(self) except -1
     cdef int served(self) except -1
     cdef int start(self, Connection lease, int64_t now_ns) except -1
-    cdef object rest(self, list answer, object waiter, int retries)
+    cdef object rest(self, list answer, object waiter, int retries, object failure)
     cdef Response finish(self)
+    cdef bint leads_on(self, Response response) except -1
     cdef int fail(self, object error) except -1
+    cdef int recover(self, object error) except -1
     cdef int let_go(self) except -1
     cdef int forget(self) except -1
     cdef int drop_answer(self) except -1
@@ -89,6 +92,8 @@ cdef class Calls(Verbs):
     cdef int64_t silence_ns         # and how long a peer may be silent, 0 for no limit
     cdef readonly bint _follow
     cdef readonly object _timeout   # of a request, in seconds, or None
+    cdef frozenset retried          # statuses, where what fails may be sent again; or None
+    cdef object budget              # of these retries, or None
     cdef list jar_state             # the jar's: one object, another one after each change
     cdef int64_t timeout_ns         # 0 for none
     cdef dict gets                  # URL to Prepared

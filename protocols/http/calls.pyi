@@ -5,6 +5,7 @@ from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar
 from protocols.http.request import Request
 from protocols.http.response import Response
+from protocols.http.retries import Retry, RetryBudget
 from protocols.http.timeouts import Timeout
 from protocols.http.url import URL
 from protocols.http.verbs import Verbs
@@ -16,7 +17,9 @@ class Prepared:
     endpoint: Endpoint
     url: URL
     method: str
-    def __init__(self, request: Request, endpoint: Endpoint) -> None: ...
+    def __init__(
+        self, request: Request, endpoint: Endpoint, credentials: str | None = None
+    ) -> None: ...
 
 @final
 class Call(Coroutine[Any, Any, Response]):
@@ -48,6 +51,8 @@ class Calls(Verbs[Coroutine[Any, Any, Response]]):
         *,
         phases: Timeout,
         follow: bool,
+        retry: Retry | None,
+        budget: RetryBudget | None,
     ) -> None: ...
     def _recall(self, method: str, url: str | URL) -> Prepared | None: ...
     def _forget(self) -> None: ...

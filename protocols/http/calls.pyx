@@ -16,6 +16,9 @@ Invariant: a connection that a call has taken is released, or discarded, on ever
      |         +-----------too late, cancelled-------------^-------------+
      +--none to be had, hooks------------------------------+
 
+"Redirected" is any response that may not be the last: one whose status is retried, too; and
+"stale" any failure after which the request may be sent again.
+
 A ``Call`` is awaited like a coroutine, and is one for asyncio (``collections.abc.Coroutine``),
 but has no frame.  While it waits for its response it yields its connection's ``Outcome``.
 """
@@ -41,7 +44,7 @@ from protocols.http.verbs cimport Verbs
 
 from asyncio import CancelledError, _get_running_loop
 
-from reactor import PoolClosedError
+from reactor import EndpointError, PoolClosedError
 from protocols.http.errors import ClientClosedError
 from protocols.http.limits import LONGEST_TIMEOUT_SECONDS, PREPARED_REQUESTS
 from protocols.http.redirects import is_redirect
@@ -63,9 +66,10 @@ cdef class Prepared:
         request: the ``Request``.
         endpoint: where it goes.
         url, method: the request's own.
+        credentials: the value of Authorization, where it is none of the request's fields.
     """
 
-    def __init__(self, Request request not None, endpoint):
+    def __init__(self, Request request not None, endpoint, credentials=None):
         self.request = request
         self.endpoint = endpoint
         self.url = request.url
@@ -75,6 +79,10 @@ cdef class Prepared:
         if request.body is not None:
             self.content = request.body.whole
         self.head = request.plain_head
+        self.more = ()
+        if credentials is not None:
+            self.more = (("Authorization", credentials),)
+            self.head = request.head(self.more)
         self.has_cookies = "Cookie" in request.headers
 
     cdef bytes head_with(self, object cookie):
@@ -82,7 +90,7 @@ cdef class Prepared:
         if cookie is None or self.has_cookies:
             return self.head
         if self.cookie is None or self.cookie != cookie:
-            self.cookie_head = self.request.head((("Cookie", cookie),))
+            self.cookie_head = self.request.head((("Cookie", cookie), *self.more))
             self.cookie = cookie        # last: a signal handler may raise in the call
         return self.cookie_head
 
@@ -260,9 +268,12 @@ cdef class Call:
         """Wait for a connection; or leave the rest to a coroutine."""
         cdef Calls client = self.client
         if not client._has_phases:
-            self.waiter = client._manager.queue(self.prepared.endpoint, self.deadline_ns, False)
+            try:
+                self.waiter = client._manager.queue(self.prepared.endpoint, self.deadline_ns, False)
+            except EndpointError as error:
+                return self.recover(error)
         if self.waiter is None:
-            return self.leave_to(self.rest([], None, 0))
+            return self.leave_to(self.rest([], None, 0, None))
         self.state = CALL_LINED_UP
         return 0
 
@@ -278,11 +289,13 @@ cdef class Call:
             waiter.check()
         except PoolClosedError:
             raise ClientClosedError("the client was closed") from None
+        except EndpointError as error:
+            return self.recover(error)
         now_ns = client._manager._loop.now_ns()     # client._loop is None when it was closed
         client.refresh(prepared, now_ns)
         if waiter.is_good():
             return self.start(waiter.lease(), now_ns)
-        return self.leave_to(self.rest([], waiter, 0))
+        return self.leave_to(self.rest([], waiter, 0, None))
 
     cdef int start(self, Connection lease, int64_t now_ns) except -1:
         cdef Prepared prepared = self.prepared
@@ -300,10 +313,10 @@ cdef class Call:
             raise
         return 0
 
-    cdef object rest(self, list answer, object waiter, int retries):
+    cdef object rest(self, list answer, object waiter, int retries, object failure):
         """The client's coroutine that does the rest."""
         return self.client._go_on(self.prepared, self.deadline_ns, answer, self.follows,
-                                  self.timeout, waiter, retries)
+                                  self.timeout, waiter, retries, failure)
 
     cdef Response finish(self):
         """The exchange is over: return its response, or leave the rest to a coroutine (None)."""
@@ -312,6 +325,7 @@ cdef class Call:
         cdef Calls client = self.client
         cdef Response response = connection.answer
         cdef object error = connection.failure
+        cdef bint leads_on
         if outcome.is_cancelled:        # and who waited went on all the same
             self.close()
             raise CancelledError
@@ -321,30 +335,39 @@ cdef class Call:
             self.fail(error)
             return None
         response.request = self.prepared.request
-        if self.follows and 300 < response.status_code < 309 and is_redirect(
-                response.status_code, response.headers):
-            self.state = CALL_DELEGATED
-            self.answer = [(connection, response)]
-            self.delegate = self.rest(self.answer, None, 0)
-            self.forget()
-            return None
         try:
-            if response.notes:
+            if client.budget is not None:
+                client.budget.earn()
+            leads_on = self.leads_on(response)
+            if response.notes and not leads_on:
                 client._take_note(self.prepared.request, response)
         except BaseException:
             self.close()
             raise
+        if leads_on:
+            self.state = CALL_DELEGATED
+            self.answer = [(connection, response)]
+            self.delegate = self.rest(self.answer, None, 0, None)
+            self.forget()
+            return None
         self.state = CALL_OVER
         client._manager.give_back(self.lease, connection.ended_ns)
         self.forget()
         return response
+
+    cdef bint leads_on(self, Response response) except -1:
+        """Whether a response may not be the last: a redirect, or a status that is retried."""
+        cdef int status = response.status_code
+        if self.client.retried is not None and status in self.client.retried:
+            return True
+        return self.follows and 300 < status < 309 and is_redirect(status, response.headers)
 
     cdef int forget(self) except -1:
         self.lease = None
         self.connection = None
 
     cdef int drop_answer(self) except -1:
-        """The coroutine ended before it took the redirect over."""
+        """The coroutine ended before it took the answer over."""
         cdef tuple answer
         if self.answer:
             answer = self.answer.pop()
@@ -358,8 +381,16 @@ cdef class Call:
                                and self.prepared.is_safe)
         self.close()
         if was_stale and is_stale(error):
-            return self.leave_to(self.rest([], None, 1))
-        raise error
+            return self.leave_to(self.rest([], None, 1, None))
+        return self.recover(error)
+
+    cdef int recover(self, object error) except -1:
+        """Raise what happened, unless a policy may have the request sent again."""
+        if self.client.budget is not None:
+            self.client.budget.earn()
+        if self.client.retried is None or not isinstance(error, EndpointError):
+            raise error
+        return self.leave_to(self.rest([], None, 0, error))
 
     cdef int let_go(self) except -1:
         """Give the connection back, or up."""
@@ -387,11 +418,12 @@ cdef class Calls(Verbs):
         cookies: the jar.
         phases: the ``Timeout`` of a request and its phases.
         follow: whether redirects are followed.
+        retry: the policy for what fails, or ``None``, and *budget* what is left of its budget.
 
     ``_is_direct`` is for the client to set, when its requests need no look at anything else.
     """
 
-    def __init__(self, Leases manager not None, cookies, *, phases, bint follow):
+    def __init__(self, Leases manager not None, cookies, *, phases, bint follow, retry, budget):
         self._manager = manager
         self._cookies = cookies
         self.jar_state = cookies._state
@@ -402,6 +434,8 @@ cdef class Calls(Verbs):
         self._timeout = phases.total
         self.timeout_ns = nanoseconds_of(phases.total)
         self._follow = follow
+        self.retried = None if retry is None else frozenset(retry.statuses)
+        self.budget = budget
         self.gets = {}
         self.others = {}
 

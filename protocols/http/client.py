@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Self, Unpack
 from urllib.parse import unquote_to_bytes
 
-from protocols.http.auth import AuthSource, basic_credentials, coerce_auth
+from protocols.http.auth import AuthSource, basic_credentials, coerce_auth, is_constant
 from protocols.http.bodies import Body, Content, FileSource, FormSource, encode_body
 from protocols.http.calls import Calls, Prepared, let_go
 from protocols.http.codings import accept_encoding
@@ -67,7 +67,13 @@ from protocols.http.streams import StreamBlock, held
 from protocols.http.timeouts import Timeout, check_seconds
 from protocols.http.url import URL
 from protocols.http.watching import OnInformational, OnProgress, Watcher
-from reactor import ConnectionManager, Endpoint, EventLoop, PoolClosedError
+from reactor import (
+    ConnectionManager,
+    Endpoint,
+    EndpointError,
+    EventLoop,
+    PoolClosedError,
+)
 
 __all__ = ["AsyncClient", "Default"]
 
@@ -164,24 +170,6 @@ class AsyncClient(Calls):
         self._request_hooks, self._response_hooks = read_hooks(event_hooks)
         self._limits = DEFAULT_LIMITS if limits is None else limits
         self._max_body_bytes = max_body_bytes
-        super().__init__(
-            ConnectionManager(
-                max_connections=max_connections,
-                max_per_endpoint=max_per_host,
-                idle_seconds=idle_seconds,
-                resume_tls=resume_tls,
-            ),
-            cookies if isinstance(cookies, CookieJar) else CookieJar(cookies),
-            phases=phases,
-            follow=follow_redirects,
-        )
-        if (proxy is not None) + (uds is not None) + (transport is not None) > 1:
-            raise TypeError("proxy, uds and transport exclude each other")
-        self._transport = transport
-        takes_proxies = trust_env and uds is None and transport is None
-        proxies = Proxies(proxy, os.environ if takes_proxies else None)
-        path = None if uds is None else os.fspath(uds)
-        self._routes = Routes(proxies, path, tls, transport)
         given = {
             "on_password": on_password,
             "retry": retry,
@@ -192,6 +180,27 @@ class AsyncClient(Calls):
         }
         check_sending(given)
         sending: Any = {name: value for name, value in given.items() if value is not None}
+        budget = None if retry is None else RetryBudget(retry)
+        super().__init__(
+            ConnectionManager(
+                max_connections=max_connections,
+                max_per_endpoint=max_per_host,
+                idle_seconds=idle_seconds,
+                resume_tls=resume_tls,
+            ),
+            cookies if isinstance(cookies, CookieJar) else CookieJar(cookies),
+            phases=phases,
+            follow=follow_redirects,
+            retry=retry,
+            budget=budget,
+        )
+        if (proxy is not None) + (uds is not None) + (transport is not None) > 1:
+            raise TypeError("proxy, uds and transport exclude each other")
+        self._transport = transport
+        takes_proxies = trust_env and uds is None and transport is None
+        proxies = Proxies(proxy, os.environ if takes_proxies else None)
+        path = None if uds is None else os.fspath(uds)
+        self._routes = Routes(proxies, path, tls, transport)
         self._settings = Settings(
             manager=self._manager,
             routes=self._routes,
@@ -203,12 +212,21 @@ class AsyncClient(Calls):
             response_hooks=self._response_hooks,
             auth=coerce_auth(auth),
             sending=sending,
-            budget=None if retry is None else RetryBudget(retry),
+            budget=budget,
         )
-        # whether requests have more to them than a connection
-        is_special = bool(proxies or sending or self._settings.auth is not None)
-        self._general = is_special or phases.has_phases
-        self._is_direct = not (is_special or self._request_hooks or self._response_hooks)
+        credentials = self._settings.auth
+        # whether a request has more to it than a connection, once it does not go the short way
+        self._general = bool(proxies or sending or credentials is not None or phases.has_phases)
+        is_special = bool(
+            proxies
+            or sending.keys() - {"retry"}
+            or self._request_hooks
+            or self._response_hooks
+            or not (credentials is None or is_constant(credentials))
+        )
+        self._is_direct = not is_special
+        # what goes with each request that goes the short way
+        self._auth = None if is_special else credentials
         self._closed = False
 
     # -- requests ----------------------------------------------------------------------
@@ -230,7 +248,7 @@ class AsyncClient(Calls):
         **more: Unpack[Sending],
     ) -> Response:
         """Do what ``request`` says, where ``Calls`` does not."""
-        prepared = self._prepare(method, url, content, data, files, json, params, headers)
+        prepared = self._prepare(method, url, content, data, files, json, params, headers, more)
         return await self._finish(prepared, cookies, follow_redirects, timeout, more)
 
     def _plan(
@@ -254,7 +272,7 @@ class AsyncClient(Calls):
         Returns it, and whether redirects are followed and the seconds that it may take, where it
         needs no more than a connection; else a coroutine that does all of it.
         """
-        prepared = self._prepare(method, url, content, data, files, json, params, headers)
+        prepared = self._prepare(method, url, content, data, files, json, params, headers, more)
         body = prepared.request.body
         if (
             more
@@ -308,7 +326,7 @@ class AsyncClient(Calls):
         """
 
         def start() -> Coroutine[Any, Any, Answer]:
-            prepared = self._prepare(method, url, content, data, files, json, params, headers)
+            prepared = self._prepare(method, url, content, data, files, json, params, headers, more)
             return self._send(prepared, cookies, follow_redirects, timeout, True, more)
 
         return StreamBlock(self._manager, start)
@@ -405,18 +423,22 @@ class AsyncClient(Calls):
         json: Any,
         params: Params | None,
         headers: HeaderSource | None,
+        more: Sending,
     ) -> Prepared:
         """Check and render a request; one with nothing of its own is kept for the next."""
         method = token_of(method)
         fields = self._fields(headers)
         body = self._body(content, data, files, json, fields)
-        plain = params is None and headers is None and body is None
+        plain = params is None and headers is None and body is None and not more
         if plain:
             prepared = self._recall(method, url)
             if prepared is not None:
                 return prepared
         request = self._build(method, url, params, fields, body)
-        prepared = Prepared(request, self._endpoint(request.url))
+        credentials = None
+        if self._auth is not None and not more and "Authorization" not in request.headers:
+            credentials = self._auth.headers_for(request.method, request.url)
+        prepared = Prepared(request, self._endpoint(request.url), credentials)
         if plain and len(str(request.url)) <= KEPT_URL_LENGTH:
             self._keep(prepared, method, url)
         return prepared
@@ -491,23 +513,25 @@ class AsyncClient(Calls):
         timeout: float | None,
         waiter: Any,
         retries: int,
+        failure: EndpointError | None,
     ) -> Response:
         """Do the rest of a request that ``Calls`` began.
 
         Args:
             prepared: what is sent, or was.
             deadline_ns: on the loop's clock, 0 for none.
-            answer: holds a connection and the redirect that came over it, which is the
+            answer: holds a connection and the response that came over it, which is the
                 caller's until this is emptied; empty when there is none.
             follow: whether redirects are followed.
             timeout: of this request, in seconds, or ``None``.
             waiter: holds what it was served where it waited for a connection, or is ``None``.
             retries: how often a stale connection was met.
+            failure: of the request, if it may be sent again in spite of it.
         """
-        if answer or self._has_phases:
+        if answer or self._general:
             phases = self._phases if self._has_phases else Timeout(timeout)
             connection, response = await self._journey(
-                prepared.request, answer, None, follow, phases, deadline_ns, False
+                prepared.request, answer, None, follow, phases, deadline_ns, False, waiter, failure
             )
         else:
             connection, response = await self._carry(
@@ -571,14 +595,16 @@ class AsyncClient(Calls):
         timeout: Timeout,
         deadline_ns: int,
         stream: bool,
+        waiter: Any = None,
+        failure: EndpointError | None = None,
     ) -> Answer:
-        """Send a request, and go where redirects lead; the first one may be here already.
+        """Send a request, and go where responses lead; the first one may be here already.
 
         Its connection is the caller's until *answer* is emptied.
         """
         deadline = deadline_ns / 1e9 if deadline_ns else None
         journey = Journey(self._settings, {}, also, follow, timeout, stream, deadline)
-        return await journey.run(request, answer)
+        return await journey.run(request, answer, failure, waiter)
 
     async def _travel(
         self,

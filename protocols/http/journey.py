@@ -112,6 +112,7 @@ class Journey:
         )
         self._waits = (timeout.pool, timeout.connect, timeout.tls) != (None, None, None)
 
+        self._waiter: Any = None  # who has waited for the first connection, or None
         self._strayed = False  # to another origin than the first
         self._redirects = 0
         self._redirected: set[tuple[object, ...]] = set()  # what was answered with a redirect
@@ -124,7 +125,11 @@ class Journey:
         self._sent_to_proxy: str | None = None
 
     async def run(
-        self, request: Request, answers: list[tuple[ClientConnection, Response]] | None = None
+        self,
+        request: Request,
+        answers: list[tuple[ClientConnection, Response]] | None = None,
+        failure: EndpointError | None = None,
+        waiter: Any = None,
     ) -> tuple[ClientConnection, Response]:
         """Send a request, and those to which it leads.
 
@@ -132,12 +137,21 @@ class Journey:
             request: the first one.
             answers: holds its connection and response, if there is one already; when it is
                 emptied, the caller need not give them back any more.
+            failure: what it came to, if it was sent already and no response came.
+            waiter: holds what it was served where it waited for a connection.
 
         Returns the last response, streamed or whole, and its connection, which is the caller's
         to release.
         """
         settings = self._settings
-        self._set_out(request)
+        self._set_out(request, earns=not answers and failure is None)
+        self._waiter = waiter
+        if failure is not None:
+            try:
+                if not await self._recovers(request, failure):
+                    raise failure
+            finally:
+                failure = None  # which holds this frame
         history: list[Response] = []
         answered = answers[0] if answers else None
         while True:
@@ -203,12 +217,12 @@ class Journey:
                 return error
         return None
 
-    def _set_out(self, request: Request) -> None:
+    def _set_out(self, request: Request, *, earns: bool) -> None:
         """Choose the credentials: those of the call, of the request, or of the client."""
         if not self._has_own_auth and "Authorization" not in request.headers:
             # somebody was asked for a password where the client's own was none
             self._auth = self._settings.passwords.get(request.url.origin, self._settings.auth)
-        if self._retry is not None and self._settings.budget is not None:
+        if earns and self._retry is not None and self._settings.budget is not None:
             self._settings.budget.earn()
 
     # -- one request ---------------------------------------------------------------------
@@ -252,6 +266,11 @@ class Journey:
             )
 
         try:
+            if self._waiter is not None:
+                waiter, self._waiter = self._waiter, None
+                return await settings.manager._acquire(
+                    factory, endpoint, self._deadline, False, waiter
+                )
             if self._waits:
                 return await acquire_in_phases(
                     settings.manager, factory, endpoint,
