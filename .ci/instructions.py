@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 BUDGETS = {
     "get": 9_350,
     "features": 9_350,
+    "careful": 9_600,
     "https": 25_300,
     "callbacks": 7_400,
     "waiting": 20_200,
@@ -149,6 +150,13 @@ def features(url: str, count: int) -> None:
     get(url, count, cookies=jar, follow_redirects=True, event_hooks=hooks)
 
 
+def careful(url: str, count: int) -> None:
+    """The same of a client that has credentials, and that sends again what has failed."""
+    from protocols.http import Retry
+
+    get(url, count, auth=("user", "password"), retry=Retry())
+
+
 def callbacks(url: str, count: int) -> None:
     """``HTTPProtocol``: the next request from ``response_complete``."""
     import reactor
@@ -247,6 +255,7 @@ def check_pieces(sizes: list[int], count: int) -> None:
 PATHS = {
     "get": get,
     "features": features,
+    "careful": careful,
     "https": get,
     "callbacks": callbacks,
     "waiting": waiting,

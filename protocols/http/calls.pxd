@@ -6,6 +6,7 @@ from reactor.manager.leases cimport Connection, EndpointPool, Leases, Waiter
 
 from protocols.http.connection cimport ClientConnection
 from protocols.http.response cimport Response
+from protocols.http.retry_budget cimport RetryBudget
 from protocols.http.verbs cimport Verbs
 
 
@@ -71,7 +72,6 @@ cdef class Call:
     cdef int start(self, Connection lease, int64_t now_ns) except -1
     cdef object rest(self, list answer, object waiter, int retries, object failure)
     cdef Response finish(self)
-    cdef bint leads_on(self, Response response) except -1
     cdef int fail(self, object error) except -1
     cdef int recover(self, object error) except -1
     cdef int let_go(self) except -1
@@ -93,7 +93,7 @@ cdef class Calls(Verbs):
     cdef readonly bint _follow
     cdef readonly object _timeout   # of a request, in seconds, or None
     cdef frozenset retried          # statuses, where what fails may be sent again; or None
-    cdef object budget              # of these retries, or None
+    cdef RetryBudget budget         # of these; None where there are none
     cdef list jar_state             # the jar's: one object, another one after each change
     cdef int64_t timeout_ns         # 0 for none
     cdef dict gets                  # URL to Prepared

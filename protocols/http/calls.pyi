@@ -5,7 +5,8 @@ from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar
 from protocols.http.request import Request
 from protocols.http.response import Response
-from protocols.http.retries import Retry, RetryBudget
+from protocols.http.retries import Retry
+from protocols.http.retry_budget import RetryBudget
 from protocols.http.timeouts import Timeout
 from protocols.http.url import URL
 from protocols.http.verbs import Verbs

@@ -325,7 +325,7 @@ cdef class Call:
         cdef Calls client = self.client
         cdef Response response = connection.answer
         cdef object error = connection.failure
-        cdef bint leads_on
+        cdef bint leads_on = False      # it may not be the last: a redirect, a status retried
         if outcome.is_cancelled:        # and who waited went on all the same
             self.close()
             raise CancelledError
@@ -336,9 +336,12 @@ cdef class Call:
             return None
         response.request = self.prepared.request
         try:
-            if client.budget is not None:
+            if client.retried is not None:
                 client.budget.earn()
-            leads_on = self.leads_on(response)
+                leads_on = response.status_code in client.retried
+            if self.follows and 300 < response.status_code < 309 and is_redirect(
+                    response.status_code, response.headers):
+                leads_on = True
             if response.notes and not leads_on:
                 client._take_note(self.prepared.request, response)
         except BaseException:
@@ -354,13 +357,6 @@ cdef class Call:
         client._manager.give_back(self.lease, connection.ended_ns)
         self.forget()
         return response
-
-    cdef bint leads_on(self, Response response) except -1:
-        """Whether a response may not be the last: a redirect, or a status that is retried."""
-        cdef int status = response.status_code
-        if self.client.retried is not None and status in self.client.retried:
-            return True
-        return self.follows and 300 < status < 309 and is_redirect(status, response.headers)
 
     cdef int forget(self) except -1:
         self.lease = None
@@ -386,10 +382,9 @@ cdef class Call:
 
     cdef int recover(self, object error) except -1:
         """Raise what happened, unless a policy may have the request sent again."""
-        if self.client.budget is not None:
-            self.client.budget.earn()
         if self.client.retried is None or not isinstance(error, EndpointError):
             raise error
+        self.client.budget.earn()
         return self.leave_to(self.rest([], None, 0, error))
 
     cdef int let_go(self) except -1:

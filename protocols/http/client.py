@@ -60,7 +60,8 @@ from protocols.http.query import Params, encode_params, extend_query, merge_para
 from protocols.http.redirects import is_redirect
 from protocols.http.request import HeaderSource, Request, token_of
 from protocols.http.response import Response
-from protocols.http.retries import Retry, RetryBudget
+from protocols.http.retries import Retry
+from protocols.http.retry_budget import RetryBudget
 from protocols.http.routes import Opener, Routes
 from protocols.http.sending import is_stale, upload
 from protocols.http.streams import StreamBlock, held

@@ -19,7 +19,8 @@ from protocols.http.limits import ResponseLimits
 from protocols.http.query import Params
 from protocols.http.request import HeaderSource, Request
 from protocols.http.response import Response
-from protocols.http.retries import Retry, RetryBudget
+from protocols.http.retries import Retry
+from protocols.http.retry_budget import RetryBudget
 from protocols.http.routes import Routes
 from protocols.http.timeouts import Timeout, check_seconds
 from protocols.http.url import URL

@@ -1,7 +1,6 @@
 """Retries: whether a request that failed is sent again, and when.
 
-Owns: the policy, what is left of its budget, and the waits.  Touches: nothing; it decides, the
-client waits and sends.
+Owns: the policy and the waits.  Touches: nothing; it decides, the client waits and sends.
 Invariant: what may have been processed is sent again only if its method is among the policy's,
 and nothing whose content cannot be read again.
 
@@ -30,7 +29,7 @@ from protocols.http.headers import Headers
 from protocols.http.request import Request
 from reactor import EndpointError, TLSCertificateError
 
-__all__ = ["IDEMPOTENT", "Retry", "RetryBudget", "retry_after"]
+__all__ = ["IDEMPOTENT", "Retry", "retry_after"]
 
 # RFC 9110 section 9.2.2.
 IDEMPOTENT: Final = frozenset(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
@@ -116,31 +115,6 @@ class Retry:
         full = min(self.max_backoff, self.backoff * 2.0 ** min(attempt - 1, 64))
         chosen = full * (1 - self.jitter * random.random())
         return chosen if asked is None else max(asked, chosen)
-
-
-class RetryBudget:
-    """What is left of a policy's budget; one for a client."""
-
-    __slots__ = ("_left", "_policy")
-
-    def __init__(self, policy: Retry) -> None:
-        self._policy = policy
-        self._left = policy.reserve
-
-    def earn(self) -> None:
-        """A request was made."""
-        policy = self._policy
-        if policy.budget is not None:
-            self._left = min(policy.reserve, self._left + policy.budget)
-
-    def spend(self) -> bool:
-        """Take one retry; return whether there was one left."""
-        if self._policy.budget is None:
-            return True
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def retry_after(headers: Headers, now: Callable[[], float] = time.time) -> float | None:

@@ -83,7 +83,7 @@ async def warm(server: Server, **options: Any) -> AsyncIterator[AsyncClient]:
 def left(client: AsyncClient) -> float:
     budget = client._settings.budget
     assert budget is not None
-    return budget._left
+    return budget.left
 
 
 # -- a policy of retries ---------------------------------------------------------------------------

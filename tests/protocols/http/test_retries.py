@@ -19,7 +19,8 @@ from protocols.http import (
     Retry,
     Timeout,
 )
-from protocols.http.retries import RetryBudget, retry_after
+from protocols.http.retries import retry_after
+from protocols.http.retry_budget import RetryBudget
 from reactor import ConnectRefusedError, EndpointTimeoutError, TLSCertificateError
 from tests.peers.scripted import (
     OK,
