@@ -67,7 +67,7 @@ async def wait(futures, *, timeout=None, bint first=False):
 
 
 async def cancel_others():
-    """Cancel all tasks of the running loop but this one, and those they make, until none is left."""
+    """Cancel all other tasks of the running loop, and those that they make, until none is left."""
     while others := asyncio.all_tasks() - {asyncio.current_task()}:
         for task in others:
             task.cancel()
