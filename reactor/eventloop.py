@@ -552,8 +552,8 @@ class EventLoop(Reactor, _Cold):
         waiter: asyncio.Future[None] | None = None,
         extra: Any = None,
     ) -> Any:
-        # Not isinstance(): what only looks like a socket is asyncio's, too.
-        if not issubclass(type(sock), socket.socket) or sock.family not in FAMILIES:
+        # A subclass, or what only looks like a socket, has ways of its own.
+        if type(sock) is not socket.socket or sock.family not in FAMILIES:
             stock = StockDatagramTransport(self, sock, protocol, address, waiter, extra)
             return self._inherit(stock)
         transport = self._inherit(DatagramTransport(self, protocol, sock, address))

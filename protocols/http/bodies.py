@@ -84,11 +84,13 @@ class Body:
         content_type: what Content-Type should say; None for no field.
         size: bytes, for Content-Length; None when it is not known, for the chunked coding.
         is_async: only asynchronous iteration is possible.
+        is_live: the caller may make it while it is sent, and is to be asked no earlier.
     """
 
     __slots__ = ("content_type", "size")
 
     is_async = False
+    is_live = False
 
     content_type: str | None
     size: int | None
@@ -206,6 +208,8 @@ class IterableBody(Body):
 
     __slots__ = ("_begun", "_iterable")
 
+    is_live = True
+
     def __init__(self, iterable: Iterable[object]) -> None:
         super().__init__(None)
         self._iterable = iterable
@@ -228,6 +232,7 @@ class AsyncIterableBody(Body):
     __slots__ = ("_begun", "_iterable")
 
     is_async = True
+    is_live = True
 
     def __init__(self, iterable: AsyncIterable[object]) -> None:
         super().__init__(None)

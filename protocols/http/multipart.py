@@ -47,12 +47,13 @@ _MULTIPART: Final = re.compile(rf"multipart/{_WORD}(?:{_PARAMETER})*[ \t]*", re.
 class MultipartBody(Body):
     """The parts of a form, one after the other; each is a head and a body."""
 
-    __slots__ = ("_boundary", "_parts", "_whole")
+    __slots__ = ("_boundary", "_parts", "_whole", "is_live")
 
     def __init__(self, parts: Iterable[tuple[bytes, Body]], boundary: str) -> None:
         self._boundary = boundary.encode("ascii")
         self._parts = list(parts)
         self._whole: bytes | None = None
+        self.is_live = any(body.is_live for _, body in self._parts)
         size: int | None = len(self._end())
         for head, body in self._parts:
             if size is not None:

@@ -47,7 +47,7 @@ async def upload(
     size = -1 if body.size is None else body.size
     expects = "100-continue" in request.headers.get("Expect", "").lower()
     is_small = body.size is not None and body.size <= BODY_PIECE_BYTES
-    if is_small and not (expects or body.is_async or pieces):
+    if is_small and not (expects or body.is_live or pieces):
         # With its head, so that a server that answers when it has that costs no connection.
         content = b"".join(body)
         return await connection.exchange(

@@ -46,5 +46,6 @@ cdef class BaseTransport(OpOwner):
 
 
 # Call arguments[0].name(*arguments[1:]) in a context; return what it raised, or None. The same as
-# call_protocol for what is called per event: it makes neither a tuple nor a bound method.
+# call_protocol for what is called per event: it makes neither a tuple nor a bound method. The
+# caller owns the arguments until it returns, whatever the callee replaces.
 cdef object call_method(object context, str name, PyObject **arguments, size_t count)

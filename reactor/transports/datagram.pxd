@@ -16,6 +16,7 @@ cdef enum DatagramState:
 
 cdef class DatagramTransport(BaseTransport):
     cdef DatagramState state
+    cdef bint reading               # not paused
     cdef bint has_peer              # connect(2) was called: sent is without an address
     cdef int family
     cdef intptr_t fd
@@ -32,6 +33,8 @@ cdef class DatagramTransport(BaseTransport):
     cdef Address receiver
     cdef object receiver_name
 
+    cdef int watch(self) except -1
+    cdef bint is_ours(self) except -1
     # Receive one datagram into a block; whether there may be another.
     cdef bint receive(self, char *block, Py_ssize_t size) except -1
     # Send one datagram now; None, or the OSError that says why not.

@@ -15,7 +15,9 @@ The surface is asyncio's, with these differences:
 
     what is not an address    raises from ``sendto``; asyncio's ends the endpoint
     an empty datagram         is sent in all versions; asyncio's sends it from Python 3.13 on
-    after an error            what else is queued is sent; asyncio's waits for the next pass
+    what comes at once        is handed up in one pass, up to a limit, until a call-back makes
+                              something ready, which may be a task that awaits the next datagram
+    pause_reading             is there in all versions
 
 A failed send or receive is the protocol's ``error_received`` and ends nothing, since it tells
 mostly of one datagram (udp(7): a port where nobody listens).
@@ -24,7 +26,7 @@ mostly of one datagram (udp(7): a port where nobody listens).
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, EBADF
 from libc.string cimport memcmp
 
 from reactor.addresses cimport Address, pack_address, unpack_address
@@ -46,9 +48,9 @@ cdef enum:
     HEADER_BYTES = 8                    # of UDP: what an empty datagram counts in the queue
 
 cdef int PER_PASS = DATAGRAMS_PER_PASS
-cdef int UNIX = getattr(socket, "AF_UNIX", -1)
+cdef tuple MOST = (0, 0xFFFF, 0xFFFFF, 0xFFFFFFFF)      # of port, flow and scope
 
-FAMILIES = frozenset((socket.AF_INET, socket.AF_INET6, UNIX))
+FAMILIES = frozenset((socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", -1)))
 
 
 class AsyncioDatagramTransport(asyncio.transports._FlowControlMixin, asyncio.DatagramTransport):
@@ -56,6 +58,24 @@ class AsyncioDatagramTransport(asyncio.transports._FlowControlMixin, asyncio.Dat
 
     With asyncio's flow control, which makes its own one an ``asyncio.Transport``, too.
     """
+
+
+cdef bint is_plain(object addr) except -1:
+    """Whether an address is of the types and in the range in which Python would take it.
+
+    What is not, Python looks at itself: it may be the name of a host or of an interface.
+    """
+    cdef object part
+    cdef Py_ssize_t at
+    if type(addr) in (str, bytes):
+        return True
+    if type(addr) is not tuple or not 2 <= len(addr) <= 4 or type(addr[0]) is not str:
+        return False
+    for at in range(1, len(addr)):
+        part = addr[at]
+        if type(part) is not int or not 0 <= part <= MOST[at]:
+            return False
+    return "%" not in addr[0]
 
 
 cdef class DatagramTransport(BaseTransport):
@@ -82,6 +102,7 @@ cdef class DatagramTransport(BaseTransport):
             raise system_error(-error)
         self.family = sock.family
         self.address = address
+        self.reading = True
         self.reader = Watcher(loop, self.fd, False)
         self.writer = Watcher(loop, self.fd, True)
         self.queue = collections.deque()
@@ -99,31 +120,65 @@ cdef class DatagramTransport(BaseTransport):
         try:
             self.call_connection_made()
         finally:                        # an exit leaves the loop, not the endpoint
-            if self.state == DATAGRAM_OPEN:
-                try:
-                    self.reader.watch(self._readable, ())
-                except OSError as error:
-                    self.abort_with(error)
+            self.watch()
             if waiter is not None and not waiter.cancelled():
                 waiter.set_result(None)
 
     # -- receiving -------------------------------------------------------------------
 
+    cdef int watch(self) except -1:
+        if self.state == DATAGRAM_OPEN and self.reading:
+            try:
+                self.reader.watch(self._readable, ())
+            except OSError as error:
+                self.abort_with(error)
+        return 0
+
+    def is_reading(self):
+        """Return whether datagrams are received when they come."""
+        return self.state == DATAGRAM_OPEN and self.reading
+
+    def pause_reading(self):
+        """Receive nothing until ``resume_reading``; the system drops what it has no room for."""
+        self.reading = False
+        self.reader.close()
+
+    def resume_reading(self):
+        """Receive again after ``pause_reading``."""
+        if not self.reading:
+            self.reading = True
+            self.watch()
+
     def _readable(self):
-        """Hand up what has come."""
-        cdef BlockPool pool = self._loop.pool
-        cdef char *block = pool.acquire()
+        """Hand up what has come, until somebody else has something to do."""
+        cdef Reactor loop = self._loop
+        cdef BlockPool pool = loop.pool
+        cdef char *block
         cdef int left = PER_PASS
+        cdef Py_ssize_t ready = loop.ready_count
+        if not self.is_ours():
+            self.reader.close()         # as epoll forgets what is closed
+            return
+        block = pool.acquire()
         if block == NULL:
             raise MemoryError("no memory for a datagram")
         try:
-            while left and self.state == DATAGRAM_OPEN and self.receive(block, pool.block_size):
+            while (self.receive(block, pool.block_size) and self.state == DATAGRAM_OPEN
+                    and self.reading and loop.ready_count == ready and not loop._stopping):
                 left -= 1
+                if left == 0:
+                    break
         finally:
             pool.release(block)
 
+    cdef bint is_ours(self) except -1:
+        """Whether the number is the socket's still, which somebody may have closed."""
+        return self._sock.fileno() == self.fd
+
     cdef bint receive(self, char *block, Py_ssize_t size) except -1:
         """Receive one datagram; return whether there may be another."""
+        cdef object protocol = self.protocol    # which may be replaced meanwhile
+        cdef object sender_name
         cdef Address sender
         cdef PyObject *arguments[3]
         cdef bytes data
@@ -131,7 +186,7 @@ cdef class DatagramTransport(BaseTransport):
         cdef Py_ssize_t count = self._loop.poller.receive_from(self.fd, block, size, &sender)
         if count == -EAGAIN:
             return False
-        arguments[0] = <PyObject *>self.protocol
+        arguments[0] = <PyObject *>protocol
         if count < 0:
             error = system_error(-count)
             arguments[1] = <PyObject *>error
@@ -142,12 +197,13 @@ cdef class DatagramTransport(BaseTransport):
                                                          sender.size):
                 self.sender_name = unpack_address(sender.data, sender.size)
                 self.sender = sender
+            sender_name = self.sender_name
             arguments[1] = <PyObject *>data
-            arguments[2] = <PyObject *>self.sender_name
+            arguments[2] = <PyObject *>sender_name
             raised = call_method(self.context, "datagram_received", arguments, 3)
         if raised is not None:
             method = "error_received" if count < 0 else "datagram_received"
-            self._loop.report(f"Exception in callback {method}", raised, None, self, self.protocol)
+            self._loop.report(f"Exception in callback {method}", raised, None, self, protocol)
         return count >= 0
 
     # -- sending ---------------------------------------------------------------------
@@ -186,6 +242,8 @@ cdef class DatagramTransport(BaseTransport):
                 return
             self.writer.watch(self._writable, ())
         copy = bytes(data)
+        if self.state != DATAGRAM_OPEN:         # by a subclass of bytes
+            return
         self.queue.append((copy, addr))
         self.queued += len(copy) + HEADER_BYTES
         self.check_water(self.queued)
@@ -194,6 +252,8 @@ cdef class DatagramTransport(BaseTransport):
         """Send one datagram now; return None, or the ``OSError`` that says why not."""
         cdef const Address *receiver = NULL
         cdef Py_ssize_t count
+        if not self.is_ours():
+            return system_error(EBADF)
         if not self.has_peer:
             receiver = self.find(addr)
             if receiver == NULL:
@@ -203,16 +263,17 @@ cdef class DatagramTransport(BaseTransport):
 
     cdef const Address *find(self, object addr):
         """Return an address as the system has it, NULL for what Python must look at."""
+        cdef Address receiver
         if addr is self.sender_name and self.sender.size:
             return &self.sender
         if addr is not self.receiver_name or addr is None:
-            self.receiver_name = None
-            if isinstance(addr, tuple) and addr and isinstance(addr[0], str) and "%" in addr[0]:
-                return NULL                     # the name of an interface
+            if not is_plain(addr):
+                return NULL
             try:
-                pack_address(self.family, addr, &self.receiver)
+                pack_address(self.family, addr, &receiver)
             except (TypeError, ValueError):
                 return NULL
+            self.receiver = receiver
             self.receiver_name = addr
         return &self.receiver
 
@@ -226,7 +287,9 @@ cdef class DatagramTransport(BaseTransport):
     def _writable(self):
         """Send what is queued."""
         cdef bytes data
-        while self.queue:
+        cdef Py_ssize_t left = len(self.queue)      # what is added meanwhile waits for the next pass
+        while left and self.queue:
+            left -= 1
             data, addr = self.queue[0]
             try:
                 error = self.send(data, <const char *>data, len(data), addr)
@@ -244,6 +307,8 @@ cdef class DatagramTransport(BaseTransport):
                 if raised is not None:
                     self._loop.report("Exception in callback error_received", raised, None, self,
                                       self.protocol)
+        if self.state >= DATAGRAM_ABORTED:
+            return
         self.check_low_water(self.queued)
         if not self.queue:
             self.writer.close()

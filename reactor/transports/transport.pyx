@@ -65,11 +65,12 @@ cdef class Transport(BaseTransport):
         return 0
 
     cdef bint deliver(self, const char *data, Py_ssize_t size) except -1:
+        cdef object protocol = self.protocol    # which may be replaced meanwhile
         cdef object error
         cdef bytes copy
         if self.receiver == RECEIVER_NATIVE:
             try:
-                (<Protocol>self.protocol).bytes_received(data, size)
+                (<Protocol>protocol).bytes_received(data, size)
                 return True
             except (SystemExit, KeyboardInterrupt):
                 raise
@@ -88,15 +89,16 @@ cdef class Transport(BaseTransport):
         return False
 
     cdef bint deliver_bytes(self, bytes data) except -1:
+        cdef object protocol = self.protocol    # which may be replaced meanwhile
         cdef object error
         cdef PyObject *arguments[2]
         if self.receiver == RECEIVER_BYTES:
-            arguments[0] = <PyObject *>self.protocol
+            arguments[0] = <PyObject *>protocol
             arguments[1] = <PyObject *>data
             error = call_method(self.context, "data_received", arguments, 2)
         elif self.receiver == RECEIVER_NATIVE:
             try:
-                (<Protocol>self.protocol).bytes_object_received(data)
+                (<Protocol>protocol).bytes_object_received(data)
                 return True
             except (SystemExit, KeyboardInterrupt):
                 raise

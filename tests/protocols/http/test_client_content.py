@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -300,3 +301,26 @@ async def test_rfc9110_10_1_1_bytes_wait_for_the_100_that_they_asked_for(verdict
             assert response.status_code == (417 if verdict.startswith("417") else 200)
         await until(lambda: bool(got))
     assert got == [b"" if verdict.startswith("417") else b"data"]
+
+
+def test_what_the_caller_makes_meanwhile_is_sent_as_it_comes() -> None:
+    """Though it is small, and its size is known."""
+    seen = threading.Event()
+
+    async def script(peer: Conversation) -> None:
+        while await peer.request() is not None:
+            assert await peer.reader.readexactly(1) == b"1"
+            seen.set()
+            assert await peer.reader.readexactly(1) == b"2"
+            await peer.send(OK)
+
+    def pieces() -> Iterator[bytes]:
+        yield b"1"
+        assert seen.wait(10)
+        yield b"2"
+
+    with serving_in_thread(script) as server, Client() as client:
+        for _ in range(2):
+            seen.clear()
+            response = client.post(server.url(), content=pieces(), headers={"Content-Length": "2"})
+            assert response.content == b"ok"

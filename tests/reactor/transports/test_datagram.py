@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +254,41 @@ def test_what_is_no_address_raises_and_the_endpoint_lives(
     real.run_until_complete(main())
 
 
+class Sends(int):
+    """A scope or a flow that sends something itself when it is looked at."""
+
+    send: Callable[[], None]
+
+    def __int__(self) -> int:
+        self.send()
+        return 0
+
+    __index__ = __int__
+
+
+def test_address_that_sends_is_sent_to_all_the_same(real: EventLoop) -> None:
+    async def main() -> None:
+        try:
+            receivers = [await endpoint(real, local_addr=("::1", 0)) for _ in range(2)]
+        except OSError as error:
+            pytest.skip(f"no IPv6 here: {error}")
+        one = await endpoint(real, family=socket.AF_INET6)
+        inner, outer = (name_of(receiver)[1] for receiver in receivers)
+        scope = Sends(0)
+        scope.send = lambda: one.transport.sendto(b"inner", ("::1", inner))
+        address = ("::1", outer, 0, scope)
+        for _ in range(2):
+            one.transport.sendto(b"outer", address)
+        assert {data for data, _ in await receivers[1].after(2)} == {b"outer"}
+        assert {data for data, _ in receivers[0].calls} <= {b"inner"}
+        for bad in ((0x100000, 0), (1.5, 0), (0, 2.0), (-1, 0)):
+            with pytest.raises((OverflowError, TypeError)):
+                one.transport.sendto(b"x", ("::1", outer, *bad))
+        await ended(one, *receivers)
+
+    real.run_until_complete(main())
+
+
 @pytest.mark.parametrize("data", [None, "text", 5, [b"x"]], ids=repr)
 def test_what_is_no_datagram_raises(real: EventLoop, peer: socket.socket, data: Any) -> None:
     async def main() -> None:
@@ -306,8 +341,9 @@ def test_unix_senders_have_a_path_a_name_or_none(real: EventLoop, tmp_path: Path
                 if name is not None:
                     server.transport.sendto(b"answer", name)
                     assert client.recv(10) == b"answer"
-        with pytest.raises(TypeError):
-            server.transport.sendto(b"x", None)
+        for bad in (None, tmp_path / "client"):
+            with pytest.raises(TypeError):
+                server.transport.sendto(b"x", bad)
         await ended(server)
 
     real.run_until_complete(main())
@@ -365,6 +401,78 @@ def test_flood_leaves_the_others_their_turn(real: EventLoop, peer: socket.socket
     real.run_until_complete(main())
     steps = [after - before for before, after in zip([0, *passes], passes, strict=False)]
     assert max(steps) == DATAGRAMS_PER_PASS
+
+
+def test_task_that_is_woken_has_its_turn_before_the_next_datagram(
+    real: EventLoop, peer: socket.socket
+) -> None:
+    class OneByOne(Recorder):
+        """As many a library has it: a future for the next datagram."""
+
+        waiter: asyncio.Future[bytes] | None = None
+        dropped = 0
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            if self.waiter is None or self.waiter.done():
+                self.dropped += 1
+            else:
+                self.waiter.set_result(data)
+
+    async def main() -> None:
+        one = await endpoint(real, OneByOne)
+        for number in range(5):
+            peer.sendto(b"%d" % number, name_of(one))
+        for number in range(5):
+            one.waiter = real.create_future()
+            assert await one.waiter == b"%d" % number
+        assert one.dropped == 0
+        await ended(one)
+
+    real.run_until_complete(main())
+
+
+def test_stopped_loop_hands_up_no_more(real: EventLoop, peer: socket.socket) -> None:
+    class Stops(Recorder):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            super().datagram_received(data, addr)
+            real.stop()
+
+    one = real.run_until_complete(endpoint(real, Stops))
+    for number in range(3):
+        peer.sendto(b"%d" % number, name_of(one))
+    for number in range(1, 4):
+        real.run_forever()
+        assert len(one.calls) == number
+    one.transport.close()
+    real.run_until_complete(one.after(4))
+
+
+def test_reading_may_pause(real: EventLoop, peer: socket.socket) -> None:
+    class Pauses(Recorder):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            super().datagram_received(data, addr)
+            self.transport.pause_reading()
+
+    async def main() -> None:
+        one = await endpoint(real, Pauses)
+        assert one.transport.is_reading()
+        for number in range(3):
+            peer.sendto(b"%d" % number, name_of(one))
+        for number in range(1, 4):
+            assert len(await one.after(number)) == number
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert len(one.calls) == number
+            assert not one.transport.is_reading()
+            one.transport.resume_reading()
+            one.transport.resume_reading()
+        one.transport.pause_reading()
+        one.transport.close()
+        one.transport.resume_reading()
+        assert not one.transport.is_reading()
+        assert (await one.after(4))[-1] == ("lost", None)
+
+    real.run_until_complete(main())
 
 
 # -- what goes wrong -------------------------------------------------------------------------------
@@ -529,6 +637,54 @@ def test_closed_endpoint_takes_nothing_more(
     real.run_until_complete(main())
 
 
+@pytest.mark.parametrize("how", ["close", "detach"])
+def test_number_that_was_given_to_another_socket_is_not_used(
+    real: EventLoop, peer: socket.socket, how: str
+) -> None:
+    async def main() -> None:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((HERE, 0))
+        one = await endpoint(real, sock=sock)
+        number = sock.fileno()
+        left = getattr(sock, how)()
+        if left is not None:
+            os.close(left)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as another:
+            assert another.fileno() == number
+            another.bind((HERE, 0))
+            another.settimeout(10)
+            one.transport.sendto(b"secret", peer.getsockname())
+            assert one.calls == [("error", OSError)]
+            peer.sendto(b"not for it", another.getsockname())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert another.recv(100) == b"not for it"
+            one.transport.close()
+            assert (await one.after(2))[1:] == [("lost", None)]
+            another.sendto(b"still there", peer.getsockname())
+            assert peer.recv(100) == b"still there"
+
+    real.run_until_complete(main())
+
+
+def test_socket_with_ways_of_its_own_has_asyncios_transport(
+    real: EventLoop, peer: socket.socket
+) -> None:
+    class Proxied(socket.socket):
+        def sendto(self, data: Any, *rest: Any) -> int:
+            return super().sendto(b"proxied " + data, *rest)
+
+    async def main() -> None:
+        sock = Proxied(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((HERE, 0))
+        one = await endpoint(real, sock=sock)
+        one.transport.sendto(b"hello", peer.getsockname())
+        assert peer.recv(100) == b"proxied hello"
+        await ended(one)
+
+    real.run_until_complete(main())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="AFD says at once that the socket is closed")
 def test_number_that_somebody_left_behind_is_used_again(
     real: EventLoop, peer: socket.socket
@@ -631,6 +787,82 @@ def test_queued_for_what_is_no_address_is_reported(
         assert got[-1] == b"last"
         assert [type(report["exception"]) for report in reports] == [TypeError]
         await ended(one)
+
+    real.run_until_complete(main())
+
+
+@UNIX
+def test_error_that_is_answered_with_a_datagram_leaves_the_others_their_turn(
+    real: EventLoop, slow: Reader
+) -> None:
+    class Stubborn(Recorder):
+        def error_received(self, exc: Exception) -> None:
+            super().error_received(exc)
+            self.transport.sendto(b"again", slow.path)
+
+    async def main() -> None:
+        one = await endpoint(real, Stubborn, family=socket.AF_UNIX)
+        fill(one, slow.path)
+        one.transport.sendto(b"more", slow.path)
+        slow.sock.close()
+        await one.after(10)  # and not for ever within one pass
+        one.transport.abort()
+        await asyncio.sleep(0)
+        assert one.calls[-1] == ("lost", None)
+
+    real.run_until_complete(main())
+
+
+@UNIX
+@pytest.mark.parametrize("end", ["abort", "close"])
+def test_end_from_an_error_of_what_was_queued(real: EventLoop, slow: Reader, end: str) -> None:
+    class Ends(Recorder):
+        def pause_writing(self) -> None:
+            self.note("pause")
+
+        def resume_writing(self) -> None:
+            self.note("resume")
+
+        def error_received(self, exc: Exception) -> None:
+            super().error_received(exc)
+            getattr(self.transport, end)()
+
+    async def main() -> None:
+        one = await endpoint(real, Ends, family=socket.AF_UNIX, remote_addr=slow.path)
+        one.transport.set_write_buffer_limits(high=0)
+        fill(one)
+        one.transport.sendto(b"more")
+        slow.sock.close()
+        calls = [call[0] for call in await one.after(3 if end == "abort" else 5)]
+        await asyncio.sleep(0)
+        assert len(one.calls) == len(calls)
+        # who aborts hears of nothing more, who closes of all that was queued
+        wanted = {"abort": ["lost"], "close": ["error", "resume", "lost"]}[end]
+        assert calls == ["pause", "error", *wanted]
+
+    real.run_until_complete(main())
+
+
+class Hostile(bytes):
+    """Ends the endpoint while it is copied."""
+
+    transport: Any
+
+    def __bytes__(self) -> bytes:
+        self.transport.abort()
+        return b"copy"
+
+
+@UNIX
+def test_datagram_that_aborts_as_it_is_queued_is_not(real: EventLoop, slow: Reader) -> None:
+    async def main() -> None:
+        one = await endpoint(real, family=socket.AF_UNIX, remote_addr=slow.path)
+        fill(one)
+        data = Hostile(b"x")
+        data.transport = one.transport
+        one.transport.sendto(data)
+        assert one.transport.get_write_buffer_size() == 0
+        assert await one.after(1) == [("lost", None)]
 
     real.run_until_complete(main())
 
