@@ -21,7 +21,7 @@ cdef class Prepared:
     cdef bint is_safe               # whether the method changes nothing
     cdef bytes content              # what is sent behind the head, or None
     cdef EndpointPool pool          # whence the last connection was taken, or None
-    cdef bint is_kept               # for the next of its kind
+    cdef readonly bint is_kept      # for the next of its kind
     cdef bytes head                 # as it goes over the wire without cookies
     cdef tuple more                 # what it has beside the request's fields: credentials
     cdef bint has_cookies           # of the caller's own, in place of the jar's
@@ -70,7 +70,7 @@ cdef class Call:
     cdef int line_up(self) except -1
     cdef int served(self) except -1
     cdef int start(self, Connection lease, int64_t now_ns) except -1
-    cdef object rest(self, list answer, object waiter, int retries, object failure)
+    cdef object rest(self, list answer, object waiter, int retries, list failures)
     cdef Response finish(self)
     cdef int fail(self, object error) except -1
     cdef int recover(self, object error) except -1
@@ -104,6 +104,12 @@ cdef class Calls(Verbs):
     cdef inline int refresh(self, Prepared prepared, int64_t now_ns) except -1:
         if prepared.jar_state is not self.jar_state[0] or now_ns >= prepared.current_until_ns:
             self.ask_jar(prepared, now_ns)
+        return 0
+
+    # A request is made, which adds to the budget of retries.
+    cdef inline int count_request(self) except -1:
+        if self.budget is not None:
+            self.budget.earn()
         return 0
 
     cdef int ask_jar(self, Prepared prepared, int64_t now_ns) except -1

@@ -18,6 +18,7 @@ class Prepared:
     endpoint: Endpoint
     url: URL
     method: str
+    is_kept: bool
     def __init__(
         self, request: Request, endpoint: Endpoint, credentials: str | None = None
     ) -> None: ...

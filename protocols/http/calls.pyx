@@ -261,19 +261,21 @@ cdef class Call:
         lease = client.take(prepared)
         if lease is None:
             return False
+        client.count_request()
         self.start(lease, now_ns)
         return True
 
     cdef int line_up(self) except -1:
         """Wait for a connection; or leave the rest to a coroutine."""
         cdef Calls client = self.client
+        client.count_request()
         if not client._has_phases:
             try:
                 self.waiter = client._manager.queue(self.prepared.endpoint, self.deadline_ns, False)
             except EndpointError as error:
                 return self.recover(error)
         if self.waiter is None:
-            return self.leave_to(self.rest([], None, 0, None))
+            return self.leave_to(self.rest([], None, 0, []))
         self.state = CALL_LINED_UP
         return 0
 
@@ -295,7 +297,7 @@ cdef class Call:
         client.refresh(prepared, now_ns)
         if waiter.is_good():
             return self.start(waiter.lease(), now_ns)
-        return self.leave_to(self.rest([], waiter, 0, None))
+        return self.leave_to(self.rest([], waiter, 0, []))
 
     cdef int start(self, Connection lease, int64_t now_ns) except -1:
         cdef Prepared prepared = self.prepared
@@ -313,10 +315,10 @@ cdef class Call:
             raise
         return 0
 
-    cdef object rest(self, list answer, object waiter, int retries, object failure):
+    cdef object rest(self, list answer, object waiter, int retries, list failures):
         """The client's coroutine that does the rest."""
         return self.client._go_on(self.prepared, self.deadline_ns, answer, self.follows,
-                                  self.timeout, waiter, retries, failure)
+                                  self.timeout, waiter, retries, failures)
 
     cdef Response finish(self):
         """The exchange is over: return its response, or leave the rest to a coroutine (None)."""
@@ -337,7 +339,6 @@ cdef class Call:
         response.request = self.prepared.request
         try:
             if client.retried is not None:
-                client.budget.earn()
                 leads_on = response.status_code in client.retried
             if self.follows and 300 < response.status_code < 309 and is_redirect(
                     response.status_code, response.headers):
@@ -350,7 +351,7 @@ cdef class Call:
         if leads_on:
             self.state = CALL_DELEGATED
             self.answer = [(connection, response)]
-            self.delegate = self.rest(self.answer, None, 0, None)
+            self.delegate = self.rest(self.answer, None, 0, [])
             self.forget()
             return None
         self.state = CALL_OVER
@@ -377,15 +378,14 @@ cdef class Call:
                                and self.prepared.is_safe)
         self.close()
         if was_stale and is_stale(error):
-            return self.leave_to(self.rest([], None, 1, None))
+            return self.leave_to(self.rest([], None, 1, []))
         return self.recover(error)
 
     cdef int recover(self, object error) except -1:
         """Raise what happened, unless a policy may have the request sent again."""
         if self.client.retried is None or not isinstance(error, EndpointError):
             raise error
-        self.client.budget.earn()
-        return self.leave_to(self.rest([], None, 0, error))
+        return self.leave_to(self.rest([], None, 0, [error]))
 
     cdef int let_go(self) except -1:
         """Give the connection back, or up."""

@@ -20,10 +20,11 @@ import functools
 import os
 import ssl
 from collections.abc import Callable, Coroutine
+from types import NoneType
 from typing import Any, Self, Unpack
 from urllib.parse import unquote_to_bytes
 
-from protocols.http.auth import AuthSource, basic_credentials, coerce_auth, is_constant
+from protocols.http.auth import Auth, AuthSource, basic_credentials, coerce_auth, is_constant
 from protocols.http.bodies import Body, Content, FileSource, FormSource, encode_body
 from protocols.http.calls import Calls, Prepared, let_go
 from protocols.http.codings import accept_encoding
@@ -31,7 +32,7 @@ from protocols.http.connection import ClientConnection
 from protocols.http.cookies import CookieJar, CookieSource
 from protocols.http.errors import ClientClosedError, InvalidHeader
 from protocols.http.headers import Headers
-from protocols.http.journey import Journey
+from protocols.http.journey import Begun, Journey
 from protocols.http.limits import (
     DEFAULT_LIMITS,
     DEFAULT_TIMEOUT_SECONDS,
@@ -68,13 +69,7 @@ from protocols.http.streams import StreamBlock, held
 from protocols.http.timeouts import Timeout, check_seconds
 from protocols.http.url import URL
 from protocols.http.watching import OnInformational, OnProgress, Watcher
-from reactor import (
-    ConnectionManager,
-    Endpoint,
-    EndpointError,
-    EventLoop,
-    PoolClosedError,
-)
+from reactor import ConnectionManager, Endpoint, EndpointError, EventLoop, PoolClosedError
 
 __all__ = ["AsyncClient", "Default"]
 
@@ -223,6 +218,7 @@ class AsyncClient(Calls):
             or sending.keys() - {"retry"}
             or self._request_hooks
             or self._response_hooks
+            or type(retry) not in (Retry, NoneType)
             or not (credentials is None or is_constant(credentials))
         )
         self._is_direct = not is_special
@@ -249,7 +245,7 @@ class AsyncClient(Calls):
         **more: Unpack[Sending],
     ) -> Response:
         """Do what ``request`` says, where ``Calls`` does not."""
-        prepared = self._prepare(method, url, content, data, files, json, params, headers, more)
+        prepared = self._prepare(method, url, content, data, files, json, params, headers)
         return await self._finish(prepared, cookies, follow_redirects, timeout, more)
 
     def _plan(
@@ -273,7 +269,7 @@ class AsyncClient(Calls):
         Returns it, and whether redirects are followed and the seconds that it may take, where it
         needs no more than a connection; else a coroutine that does all of it.
         """
-        prepared = self._prepare(method, url, content, data, files, json, params, headers, more)
+        prepared = self._prepare(method, url, content, data, files, json, params, headers)
         body = prepared.request.body
         if (
             more
@@ -289,7 +285,25 @@ class AsyncClient(Calls):
             timeout = self._timeout
         else:
             check_seconds(timeout)
+        if self._auth is not None and not prepared.is_kept:
+            is_plain = params is None and headers is None and body is None
+            prepared = self._authorize(prepared, self._auth, method if is_plain else None, url)
         return prepared, follow_redirects, timeout
+
+    def _authorize(
+        self, prepared: Prepared, auth: Auth, method: str | None, url: str | URL
+    ) -> Prepared:
+        """Add the client's credentials to a request, which binds them to its origin.
+
+        With a *method* it is kept for the next of its kind.
+        """
+        request = prepared.request
+        if "Authorization" not in request.headers:
+            credentials = auth.headers_for(request.method, request.url)
+            prepared = Prepared(request, prepared.endpoint, credentials)
+        if method is not None and len(str(request.url)) <= KEPT_URL_LENGTH:
+            self._keep(prepared, method, url)
+        return prepared
 
     async def _finish(
         self,
@@ -327,7 +341,7 @@ class AsyncClient(Calls):
         """
 
         def start() -> Coroutine[Any, Any, Answer]:
-            prepared = self._prepare(method, url, content, data, files, json, params, headers, more)
+            prepared = self._prepare(method, url, content, data, files, json, params, headers)
             return self._send(prepared, cookies, follow_redirects, timeout, True, more)
 
         return StreamBlock(self._manager, start)
@@ -424,23 +438,22 @@ class AsyncClient(Calls):
         json: Any,
         params: Params | None,
         headers: HeaderSource | None,
-        more: Sending,
     ) -> Prepared:
-        """Check and render a request; one with nothing of its own is kept for the next."""
+        """Check and render a request; one with nothing of its own is kept for the next.
+
+        Where it needs the client's credentials, ``_plan`` does that.
+        """
         method = token_of(method)
         fields = self._fields(headers)
         body = self._body(content, data, files, json, fields)
-        plain = params is None and headers is None and body is None and not more
+        plain = params is None and headers is None and body is None
         if plain:
             prepared = self._recall(method, url)
             if prepared is not None:
                 return prepared
         request = self._build(method, url, params, fields, body)
-        credentials = None
-        if self._auth is not None and not more and "Authorization" not in request.headers:
-            credentials = self._auth.headers_for(request.method, request.url)
-        prepared = Prepared(request, self._endpoint(request.url), credentials)
-        if plain and len(str(request.url)) <= KEPT_URL_LENGTH:
+        prepared = Prepared(request, self._endpoint(request.url))
+        if plain and self._auth is None and len(str(request.url)) <= KEPT_URL_LENGTH:
             self._keep(prepared, method, url)
         return prepared
 
@@ -514,7 +527,7 @@ class AsyncClient(Calls):
         timeout: float | None,
         waiter: Any,
         retries: int,
-        failure: EndpointError | None,
+        failures: list[EndpointError],
     ) -> Response:
         """Do the rest of a request that ``Calls`` began.
 
@@ -527,12 +540,13 @@ class AsyncClient(Calls):
             timeout: of this request, in seconds, or ``None``.
             waiter: holds what it was served where it waited for a connection, or is ``None``.
             retries: how often a stale connection was met.
-            failure: of the request, if it may be sent again in spite of it.
+            failures: hold what it failed with, if it may be sent again in spite of that.
         """
         if answer or self._general:
             phases = self._phases if self._has_phases else Timeout(timeout)
+            begun = Begun(answer, failures, waiter, retries)
             connection, response = await self._journey(
-                prepared.request, answer, None, follow, phases, deadline_ns, False, waiter, failure
+                prepared.request, begun, None, follow, phases, deadline_ns, False
             )
         else:
             connection, response = await self._carry(
@@ -561,18 +575,18 @@ class AsyncClient(Calls):
         connection, response = await self._exchange(
             prepared, head, deadline_ns, stream, retries, waiter
         )
-        answer = [(connection, response)]
+        begun = Begun([(connection, response)])
         try:
             if follow and is_redirect(response.status_code, response.headers):
                 return await self._journey(
-                    request, answer, also, True, Timeout(timeout), deadline_ns, stream
+                    request, begun, also, True, Timeout(timeout), deadline_ns, stream
                 )
             response.request = request
             self._take_note(request, response)
             if self._response_hooks:
                 await call_hooks(self._response_hooks, response)
         except BaseException:
-            if answer:
+            if begun.answers:
                 let_go(self._manager, connection)
             raise
         return connection, response
@@ -590,22 +604,17 @@ class AsyncClient(Calls):
     async def _journey(
         self,
         request: Request,
-        answer: list[Answer],
+        begun: Begun,
         also: CookieJar | None,
         follow: bool,
         timeout: Timeout,
         deadline_ns: int,
         stream: bool,
-        waiter: Any = None,
-        failure: EndpointError | None = None,
     ) -> Answer:
-        """Send a request, and go where responses lead; the first one may be here already.
-
-        Its connection is the caller's until *answer* is emptied.
-        """
+        """Go on with a request, and go where responses lead."""
         deadline = deadline_ns / 1e9 if deadline_ns else None
         journey = Journey(self._settings, {}, also, follow, timeout, stream, deadline)
-        return await journey.run(request, answer, failure, waiter)
+        return await journey.run(request, begun)
 
     async def _travel(
         self,
@@ -620,7 +629,12 @@ class AsyncClient(Calls):
         check_sending(more)
         phases = self._phases if timeout is Default.CLIENT else as_timeout(timeout)
         journey = Journey(self._settings, more, cookies, follow, phases, stream)
-        return await journey.run(request)
+        try:
+            return await journey.run(request)
+        finally:
+            if self._settings.passwords:  # which only a journey knows
+                self._general = True
+                self._is_direct = False
 
     async def _exchange(
         self,

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from protocols.http.auth import Auth, Challenge, PasswordAuth, coerce_auth, parse_challenges
@@ -56,7 +57,26 @@ from protocols.http.url import URL
 from protocols.http.watching import WatchedBody, Watcher
 from reactor import Endpoint, EndpointError, PoolClosedError
 
-__all__ = ["Journey"]
+__all__ = ["Begun", "Journey"]
+
+
+@dataclass(slots=True)
+class Begun:
+    """What came of a request that the short way has begun.
+
+    Attributes:
+        answers: hold a connection and the response that came over it, if one did; they are the
+            caller's to give back until this is emptied.
+        failures: hold what it failed with, if it may be sent again; emptied, too, so that no
+            traceback that leads here holds itself.
+        waiter: holds what it was served where it waited for a connection, or is None.
+        stale: how often a connection was met that its peer had closed.
+    """
+
+    answers: list[tuple[ClientConnection, Response]] = field(default_factory=list)
+    failures: list[EndpointError] = field(default_factory=list)
+    waiter: Any = None
+    stale: int = 0
 
 
 class Journey:
@@ -113,6 +133,7 @@ class Journey:
         self._waits = (timeout.pool, timeout.connect, timeout.tls) != (None, None, None)
 
         self._waiter: Any = None  # who has waited for the first connection, or None
+        self._stale = 0  # connections that the first request has met
         self._strayed = False  # to another origin than the first
         self._redirects = 0
         self._redirected: set[tuple[object, ...]] = set()  # what was answered with a redirect
@@ -125,35 +146,24 @@ class Journey:
         self._sent_to_proxy: str | None = None
 
     async def run(
-        self,
-        request: Request,
-        answers: list[tuple[ClientConnection, Response]] | None = None,
-        failure: EndpointError | None = None,
-        waiter: Any = None,
+        self, request: Request, begun: Begun | None = None
     ) -> tuple[ClientConnection, Response]:
-        """Send a request, and those to which it leads.
-
-        Args:
-            request: the first one.
-            answers: holds its connection and response, if there is one already; when it is
-                emptied, the caller need not give them back any more.
-            failure: what it came to, if it was sent already and no response came.
-            waiter: holds what it was served where it waited for a connection.
+        """Send a request, and those to which it leads, from where it was *begun*.
 
         Returns the last response, streamed or whole, and its connection, which is the caller's
         to release.
         """
         settings = self._settings
-        self._set_out(request, earns=not answers and failure is None)
-        self._waiter = waiter
-        if failure is not None:
-            try:
-                if not await self._recovers(request, failure):
-                    raise failure
-            finally:
-                failure = None  # which holds this frame
+        self._set_out(request, earns=begun is None)
+        answered = None
+        if begun is not None:
+            self._waiter, begun.waiter = begun.waiter, None
+            self._stale = begun.stale
+            if begun.answers:
+                answered = begun.answers[0]
+            elif begun.failures:
+                await self._begin_again(request, begun.failures.pop())
         history: list[Response] = []
-        answered = answers[0] if answers else None
         while True:
             if answered is None:
                 if settings.request_hooks:
@@ -167,8 +177,8 @@ class Journey:
             connection, response = answered
             answered = flaw = None
             try:
-                if answers:
-                    answers.clear()
+                if begun is not None:
+                    begun.answers.clear()
                 response.request = request
                 follows = self._follow and is_redirect(response.status_code, response.headers)
                 if follows:  # with the cookies that it was sent with
@@ -197,6 +207,7 @@ class Journey:
                     await drain(response)
             except BaseException:
                 let_go(settings.manager, connection)
+                flaw = None  # which has a traceback, which has this frame
                 raise
             let_go(settings.manager, connection)
             if following is None:
@@ -237,7 +248,7 @@ class Journey:
         manager = self._settings.manager
         endpoint = self._settings.routes.endpoint(request.url, bare=self._strayed)
         head = self._head(request, endpoint)
-        stale = 0
+        stale, self._stale = self._stale, 0
         while True:
             connection = await self._acquire(endpoint, fresh=stale > 0)
             was_used = connection.exchanges > 0
@@ -463,6 +474,14 @@ class Journey:
         return request.method, url.origin, url.target, request.body is None, cookie
 
     # -- again ---------------------------------------------------------------------------
+
+    async def _begin_again(self, request: Request, failure: EndpointError) -> None:
+        """Wait until a request that failed may be sent again, or raise what it failed with."""
+        try:
+            if not await self._recovers(request, failure):
+                raise failure
+        finally:
+            del failure  # which has a traceback, which has this frame
 
     async def _recovers(self, request: Request, error: EndpointError) -> bool:
         """Return, after a while, whether to send a request that failed again."""

@@ -287,7 +287,7 @@ cdef class DatagramTransport(BaseTransport):
     def _writable(self):
         """Send what is queued."""
         cdef bytes data
-        cdef Py_ssize_t left = len(self.queue)      # what is added meanwhile waits for the next pass
+        cdef Py_ssize_t left = len(self.queue)  # what is added meanwhile waits for the next pass
         while left and self.queue:
             left -= 1
             data, addr = self.queue[0]

@@ -7,7 +7,9 @@ are of interest here.  A client with hooks goes the long way always: what it sen
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,10 +21,13 @@ from protocols.http import (
     BasicAuth,
     BearerAuth,
     Client,
+    ClientClosedError,
     IncompleteResponseError,
+    Request,
     Retry,
     Timeout,
 )
+from protocols.http.auth import basic_credentials
 from reactor import EndpointTimeoutError
 from tests.peers.scripted import (
     OK,
@@ -33,7 +38,7 @@ from tests.peers.scripted import (
     serving,
     serving_in_thread,
 )
-from tests.protocols.http.client_checks import counts
+from tests.protocols.http.client_checks import NOTHING, counts, until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_told")
 
@@ -202,6 +207,88 @@ def test_blocking_client_retries_what_it_does_alone() -> None:
         assert client._async.manager.stats()["leased"] == 0
 
 
+class Picky(Retry):
+    """A policy of somebody's own."""
+
+    def allows_status(self, request: Request, status_code: int) -> bool:
+        return status_code == 500
+
+
+@on_reactor
+async def test_policy_of_somebodys_own_is_asked() -> None:
+    script = Script(OK, answer(b"", status="500 Oops"), BUSY)
+    async with serving(script) as server, warm(server, retry=Picky(backoff=0.0)) as client:
+        assert (await client.get(server.url("/"))).status_code == 503
+        assert len(script.heads) == 3
+
+
+@on_reactor
+async def test_requests_at_once_earn_no_more_than_the_long_way() -> None:
+    sent: list[tuple[int, float]] = []
+    for hooks in ({}, {"request": [a_hook]}):
+        script = Script(*[OK] * 20, *[BUSY] * 200)
+        policy = Retry(backoff=0.0, attempts=1, reserve=5.0)
+        async with (
+            serving(script) as server,
+            AsyncClient(retry=policy, event_hooks=hooks) as client,
+        ):
+            await asyncio.gather(*[client.get(server.url("/")) for _ in range(20)])
+            await asyncio.gather(*[client.get(server.url("/")) for _ in range(20)])
+            sent.append((len(script.heads), left(client)))
+    assert sent == [(45, 0.0)] * 2
+
+
+@on_reactor
+@pytest.mark.parametrize("options", [{}, {"retry": FAST}, {"auth": ("u", "p")}])
+async def test_stale_connection_costs_one_more_request(options: dict[str, Any]) -> None:
+    script = Script()
+
+    class Ends(Script):
+        """Ends a connection when it reads the second request."""
+
+        async def __call__(self, peer: Conversation) -> None:
+            await peer.request()
+            await gate.wait()
+            await peer.send(OK)
+            if await peer.request() is not None:
+                script.heads.append(b"")
+
+    gate = asyncio.Event()
+    async with serving(Ends()) as server, AsyncClient(**options) as client:
+        warming = [asyncio.ensure_future(client.get(server.url("/"))) for _ in range(4)]
+        await until(lambda: counts(client)["leased"] == 4)
+        gate.set()
+        await asyncio.gather(*warming)
+        assert (await client.get(server.url("/"))).content == b"ok"
+        assert len(script.heads) == 1
+        assert counts(client) == {**NOTHING, "idle": 4}
+
+
+@on_reactor
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_failure_that_is_not_retried_holds_nobodys_frame(method: str) -> None:
+    class Held:
+        pass
+
+    async def fail(client: AsyncClient, url: str) -> weakref.ref[Held]:
+        held = Held()
+        with pytest.raises(IncompleteResponseError):
+            await client.request(method, url, content=b"x")
+        return weakref.ref(held)
+
+    script = Script(OK, CUT)
+    async with (
+        serving(script) as server,
+        warm(server, retry=Retry(attempts=0)) as client,
+    ):
+        gc.collect()
+        gc.disable()
+        try:
+            assert (await fail(client, server.url("/")))() is None
+        finally:
+            gc.enable()
+
+
 # -- credentials -----------------------------------------------------------------------------------
 
 CREDENTIALS: list[Callable[[], Any]] = [
@@ -299,6 +386,49 @@ async def test_kept_request_of_a_connection_that_ended_has_credentials_again() -
             assert (await client.get(server.url("/"))).content == b"ok"
         assert len(script.heads) == 6
         assert all(b"Authorization: Basic" in head for head in script.heads)
+
+
+@on_reactor
+@pytest.mark.parametrize(
+    "options", [{"timeout": -1}, {"timeout": "5"}, {"cookies": 5}, {"nonsense": 1}], ids=repr
+)
+async def test_request_that_was_never_sent_binds_no_credentials(options: dict[str, Any]) -> None:
+    first, second = Script(), Script()
+    auth = BasicAuth("u", "p")
+    async with serving(first) as server, serving(second) as other:
+        async with AsyncClient() as plain:
+            await plain.get(server.url("/"))
+        with pytest.raises(ClientClosedError):
+            await plain.get(other.url("/"))
+        async with AsyncClient(auth=auth) as client:
+            with pytest.raises((TypeError, ValueError)):
+                await client.get(other.url("/"), **options)
+            for _ in range(3):
+                await client.get(server.url("/"))
+            with pytest.raises((TypeError, ValueError)):
+                await client.get(other.url("/"), **options)
+            await client.get(other.url("/"))
+    assert [b"Authorization" in head for head in first.heads] == [False, True, True, True]
+    assert [b"Authorization" in head for head in second.heads] == [False]
+
+
+@on_reactor
+@pytest.mark.parametrize("options", [{}, {"retry": FAST}, {"auth": ("u", "wrong")}], ids=repr)
+async def test_password_that_was_asked_for_is_used_from_then_on(options: dict[str, Any]) -> None:
+    good = basic_credentials("u", "good").encode()
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            refused = answer(b"", 'WWW-Authenticate: Basic realm="r"', status="401 No")
+            await peer.send(OK if good in head else refused)
+
+    async with serving(script) as server, AsyncClient(**options) as client:
+        url = server.url("/")
+        codes = [(await client.get(url)).status_code for _ in range(2)]
+        codes.append((await client.get(url, on_password=lambda _: ("u", "good"))).status_code)
+        codes += [(await client.get(url)).status_code for _ in range(2)]
+        codes.append((await client.send(client.build_request("GET", url))).status_code)
+        assert codes == [401, 401, 200, 200, 200, 200]
 
 
 def test_blocking_client_sends_credentials_alone() -> None:
