@@ -575,18 +575,18 @@ class AsyncClient(Calls):
         connection, response = await self._exchange(
             prepared, head, deadline_ns, stream, retries, waiter
         )
-        begun = Begun([(connection, response)])
-        try:
+        answers = [(connection, response)]
+        try:  # nothing is called before, where a signal's handler would lose the connection
             if follow and is_redirect(response.status_code, response.headers):
                 return await self._journey(
-                    request, begun, also, True, Timeout(timeout), deadline_ns, stream
+                    request, Begun(answers), also, True, Timeout(timeout), deadline_ns, stream
                 )
             response.request = request
             self._take_note(request, response)
             if self._response_hooks:
                 await call_hooks(self._response_hooks, response)
         except BaseException:
-            if begun.answers:
+            if answers:
                 let_go(self._manager, connection)
             raise
         return connection, response

@@ -67,6 +67,19 @@ async def _nothing() -> None:
     """Do nothing."""
 
 
+def _mark(interrupt: BaseException) -> None:
+    """Note that a thread is told of an interrupt."""
+    interrupt.__dict__["_is_told"] = True
+
+
+def _is_echo(error: BaseException) -> bool:
+    """Return whether *error* is an interrupt that a thread was told of before.
+
+    It is met again as the result of a task, say, that was interrupted as it opened a connection.
+    """
+    return "_is_told" in error.__dict__
+
+
 def _is_interrupt(error: BaseException) -> bool:
     """Return whether *error* was raised by a signal, and so is meant for the thread it came to.
 
@@ -304,7 +317,7 @@ class Client(Turns):
             call.task = asyncio.current_task()
             call.result = await (call.start() if call.begun is None else call.begun)
         except BaseException as error:  # noqa: BLE001 - raised in the call's own thread
-            if call.leads or not self._takes(error):
+            if not _is_echo(error) and (call.leads or not self._takes(error)):
                 call.error = error
             elif call.again:
                 call.task = None
@@ -322,12 +335,20 @@ class Client(Turns):
         self._interrupt = None
         self._loop.call_soon(self._begin, call)
         while not call.done:
-            self._loop.run_forever()
+            try:
+                self._loop.run_forever()
+            except BaseException as error:
+                _mark(error)
+                raise
             task = call.task
             if call.done and task is not None and task.done() and not task.cancelled():
-                self._interrupt = self._interrupt or task.exception()  # as it was about to return
+                error = task.exception()  # as it was about to return
+                if self._interrupt is None and error is not None and not _is_echo(error):
+                    self._interrupt = error
+                del error
             if self._interrupt is not None:
                 interrupt, self._interrupt = self._interrupt, None
+                _mark(interrupt)
                 try:
                     raise interrupt
                 finally:
@@ -341,6 +362,8 @@ class Client(Turns):
         """
         if not _is_interrupt(error):
             return False
+        if _is_echo(error):
+            return True
         thread = threading.get_ident()
         runs = self._loop._thread_id == thread and not self._alone
         if isinstance(error, (KeyboardInterrupt, SystemExit)) or (
