@@ -28,8 +28,9 @@ from tests.peers.scripted import Conversation, Server, answer, serving_in_thread
 from tests.protocols.http.gate import Handover, check_quiet
 
 STEP = effort(4, 1)
-# Where the client's own code runs, and what it stands on while it holds a connection.
-OURS = ("/protocols/", "/reactor/", "asyncio/timeouts.py", "contextlib.py")
+# Where the client's own code runs, and what it stands on while it holds a connection; a dataclass
+# is made in a file called <string>.
+OURS = ("/protocols/", "/reactor/", "asyncio/timeouts.py", "contextlib.py", "<string>")
 # And what renders the content and the query of a request.
 PLANNING = ("json/encoder.py", "urllib/parse.py")
 
@@ -427,6 +428,41 @@ def test_alarm_within_anothers_call_is_raised_by_who_runs_the_loop(
 
     with Client() as client:
         with pytest.raises(Alarm):
+            client._run(lead)
+        if again:
+            assert followers[0].result(20) == "done"
+        else:
+            with pytest.raises(RequestInterruptedError):
+                followers[0].result(20)
+        assert tries == 1 + again
+        check_quiet(client)
+
+
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_interrupt_that_was_raised_is_not_raised_by_the_next_leader_too(
+    again: bool, interrupt: type[BaseException], threads: ThreadPoolExecutor
+) -> None:
+    """It is met again as the result of a task that it ended, as of one that opens a connection."""
+    tries = 0
+    followers: list[Future[str]] = []
+
+    async def opens() -> None:
+        raise interrupt
+
+    async def follow() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await asyncio.get_running_loop().create_task(opens())
+        return "done"
+
+    async def lead() -> None:
+        followers.append(threads.submit(client._run, follow, again=again))
+        await asyncio.get_running_loop().create_future()
+
+    with Client() as client:
+        with pytest.raises(interrupt):
             client._run(lead)
         if again:
             assert followers[0].result(20) == "done"
