@@ -17,7 +17,7 @@ The surface is asyncio's, with these differences:
     an empty datagram         is sent in all versions; asyncio's sends it from Python 3.13 on
     what comes at once        is handed up in one pass, up to a limit, until a call-back makes
                               something ready, which may be a task that awaits the next datagram
-    pause_reading             is there in all versions
+    a call-back's context     is one for all of them; asyncio's copies it for each kind
 
 A failed send or receive is the protocol's ``error_received`` and ends nothing, since it tells
 mostly of one datagram (udp(7): a port where nobody listens).
