@@ -648,7 +648,7 @@ def test_number_that_was_given_to_another_socket_is_not_used(
         number = sock.fileno()
         left = getattr(sock, how)()
         if left is not None:
-            os.close(left)
+            socket.close(left)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as another:
             assert another.fileno() == number
             another.bind((HERE, 0))
