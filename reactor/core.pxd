@@ -110,10 +110,12 @@ cdef inline void unlist(LiveLink *link) noexcept nogil:
         link.place = NULL
 
 
-# Call callback(*args) in a context; args a tuple or None. What it raises is returned (and
-# None without), but for SystemExit and KeyboardInterrupt, which come through.
 # Seconds as nanoseconds, rounded up and kept within range.
 cdef int64_t nanoseconds(double seconds) noexcept
+# Raise the exception that a C call left behind.
+cdef int raise_pending() except -1
+# Call callback(*args) in a context; args a tuple or None. What it raises is returned (and
+# None without), but for SystemExit and KeyboardInterrupt, which come through.
 cdef object call_in_context(object context, object callback, object args)
 
 # Set up a new handle, of a subclass maybe; context None means a copy of the current one.

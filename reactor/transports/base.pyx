@@ -12,7 +12,7 @@ SystemExit and KeyboardInterrupt leave the loop; the connection goes on when it 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 
-from reactor.core cimport Reactor, call_in_context
+from reactor.core cimport Reactor, call_in_context, raise_pending
 from reactor.pollers.contract cimport OpOwner
 
 import contextvars
@@ -33,11 +33,6 @@ cdef extern from "Python.h":
 
 cdef enum:
     IGNORED_WRITES_LOGGED_AT = 5        # asyncio's own figure
-
-
-cdef int raise_pending() except -1:
-    """Raise the exception that a C call left behind."""
-    return -1
 
 
 cdef object call_method(object context, str name, PyObject **arguments, size_t count):

@@ -298,6 +298,8 @@ cdef class DatagramTransport(BaseTransport):
             except BaseException as raised:     # not an address, found only now
                 self._loop.report("sendto() failed", raised, None, self, self.protocol)
                 error = None
+            if self.state >= DATAGRAM_ABORTED:  # by who was told of it: the queue is gone
+                return
             if isinstance(error, BlockingIOError):
                 break
             self.queue.popleft()

@@ -91,3 +91,12 @@ def simulated(request: pytest.FixtureRequest) -> Iterator[Callable[..., EventLoo
     yield make
     for loop in made:
         next(loop, None)
+
+
+@pytest.fixture
+def reports(real: EventLoop) -> Iterator[list[dict[str, Any]]]:
+    """What the loop's exception handler was told."""
+    told: list[dict[str, Any]] = []
+    real.set_exception_handler(lambda _, context: told.append(context))
+    yield told
+    real.set_exception_handler(None)

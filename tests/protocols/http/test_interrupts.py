@@ -12,7 +12,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import FrameType
@@ -408,69 +408,63 @@ def test_interrupted_anywhere_a_close_is_done_by_the_next(
     assert point > 20
 
 
+def check_that_one_thread_is_told(
+    threads: ThreadPoolExecutor,
+    strike: Callable[[], Coroutine[Any, Any, None]],
+    kind: type[BaseException],
+    again: bool,
+) -> None:
+    """Have this thread lead as another one's call is struck: it is told, and the other goes on."""
+    tries = 0
+    followers: list[Future[str]] = []
+
+    async def follow() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await strike()
+        return "done"
+
+    async def lead() -> None:
+        followers.append(threads.submit(client._run, follow, again=again))
+        await asyncio.get_running_loop().create_future()
+
+    with Client() as client:
+        with pytest.raises(kind):
+            client._run(lead)
+        if again:
+            assert followers[0].result(20) == "done"
+        else:
+            with pytest.raises(RequestInterruptedError):
+                followers[0].result(20)
+        assert tries == 1 + again
+        check_quiet(client)
+
+
 @pytest.mark.parametrize("again", [True, False])
 def test_alarm_within_anothers_call_is_raised_by_who_runs_the_loop(
     again: bool, alarms: None, threads: ThreadPoolExecutor
 ) -> None:
-    tries = 0
-    followers: list[Future[str]] = []
+    async def strike() -> None:
+        signal.raise_signal(signal.SIGTERM)
 
-    async def follow() -> str:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            signal.raise_signal(signal.SIGTERM)
-        return "done"
-
-    async def lead() -> None:
-        followers.append(threads.submit(client._run, follow, again=again))
-        await asyncio.get_running_loop().create_future()
-
-    with Client() as client:
-        with pytest.raises(Alarm):
-            client._run(lead)
-        if again:
-            assert followers[0].result(20) == "done"
-        else:
-            with pytest.raises(RequestInterruptedError):
-                followers[0].result(20)
-        assert tries == 1 + again
-        check_quiet(client)
+    check_that_one_thread_is_told(threads, strike, Alarm, again)
 
 
 @pytest.mark.parametrize("again", [True, False])
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_interrupt_that_was_raised_is_not_raised_by_the_next_leader_too(
-    again: bool, interrupt: type[BaseException], threads: ThreadPoolExecutor
+    again: bool, kind: type[BaseException], threads: ThreadPoolExecutor
 ) -> None:
     """It is met again as the result of a task that it ended, as of one that opens a connection."""
-    tries = 0
-    followers: list[Future[str]] = []
 
     async def opens() -> None:
-        raise interrupt
+        raise kind
 
-    async def follow() -> str:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            await asyncio.get_running_loop().create_task(opens())
-        return "done"
+    async def strike() -> None:
+        await asyncio.get_running_loop().create_task(opens())
 
-    async def lead() -> None:
-        followers.append(threads.submit(client._run, follow, again=again))
-        await asyncio.get_running_loop().create_future()
-
-    with Client() as client:
-        with pytest.raises(interrupt):
-            client._run(lead)
-        if again:
-            assert followers[0].result(20) == "done"
-        else:
-            with pytest.raises(RequestInterruptedError):
-                followers[0].result(20)
-        assert tries == 1 + again
-        check_quiet(client)
+    check_that_one_thread_is_told(threads, strike, kind, again)
 
 
 def test_alarm_within_a_callback_of_the_loop_ends_the_call(
