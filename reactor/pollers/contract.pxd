@@ -185,6 +185,9 @@ cdef class Poller:
     # Forget a descriptor without closing it. No op of it may be PENDING, nor DONE unless it
     # was cancelled.
     cdef void detach(self, intptr_t fd) noexcept
+    # Watch a descriptor for what its pending ops wait for, and from now on for nothing else:
+    # its owner may close it and leave a duplicate, of which the system would tell for ever.
+    cdef void disarm(self, intptr_t fd) noexcept
     # Detach and close. 0 or -errno; the descriptor is gone either way (close(2), Linux).
     cdef int close_fd(self, intptr_t fd) noexcept
     # End the sending direction: the peer reads its end. 0 or -errno (shutdown(2)).

@@ -52,6 +52,9 @@ cdef class Poller:
     cdef void detach(self, intptr_t fd) noexcept:
         pass
 
+    cdef void disarm(self, intptr_t fd) noexcept:
+        pass                            # where nothing is watched but for an op
+
     cdef int close_fd(self, intptr_t fd) noexcept:
         return -ENOSYS
 

@@ -205,6 +205,18 @@ cdef class ReadinessPoller(Poller):
         slot.interest = 0
         slot.generation += 1
 
+    cdef void disarm(self, intptr_t fd) noexcept:
+        cdef Slot *slot
+        cdef uint32_t wanted
+        if self.closed or fd < 0 or fd >= self.slot_count:
+            return
+        slot = &self.slots[fd]
+        wanted = (READ if slot.reader != NULL else 0) | (WRITE if slot.writer != NULL else 0)
+        if wanted == 0:
+            self.detach(fd)
+        elif slot.interest & ~wanted:
+            self.tell(fd, slot, wanted)
+
     cdef int close_fd(self, intptr_t fd) noexcept:
         self.detach(fd)
         return close_now(fd)

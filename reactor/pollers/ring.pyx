@@ -308,6 +308,9 @@ cdef class RingPoller(EventfdPoller):
                 and load(self.ring.cq_tail) == self.ring.cq_head[0]
                 and not load(self.ring.sq_flags) & <uint32_t>(SQ_OVERFLOW | SQ_TASKRUN))
 
+    cdef void disarm(self, intptr_t fd) noexcept:
+        pass                            # a request goes with its op
+
     cdef void disown(self) noexcept:
         if self.ring.fd >= 0:
             ring_close(&self.ring)

@@ -121,3 +121,4 @@ cdef class Watcher(OpOwner):
             if self.op.state != OP_IDLE:
                 self.leaving = True
                 self._loop.poller.cancel(&self.op)
+            self._loop.poller.disarm(self.op.fd)

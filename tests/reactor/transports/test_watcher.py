@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -145,6 +146,40 @@ def test_descriptor_that_cannot_be_watched_on_is_reported_once(loop: EventLoop) 
     assert [report["message"] for report in reports] == ["A descriptor can no longer be watched"]
     assert isinstance(reports[0]["exception"], OSError)
     assert not loop.remove_reader(reading)
+
+
+@pytest.mark.parametrize("when", ["waiting", "called", "behind a writer"])
+def test_descriptor_whose_duplicate_lives_is_not_heard_of_once_its_reader_is_removed(
+    loop: EventLoop, pair: Any, when: str
+) -> None:
+    """As a child's is that inherited it: its loop would be told for ever, and never sleep."""
+    one, two = pair
+    heard: list[str] = []
+
+    def read() -> None:
+        heard.append("reader")
+        two.recv(1)
+        loop.remove_reader(two)
+        loop.stop()
+
+    with two.dup():
+        if when == "behind a writer":
+            two.send(bytes(1))
+            loop.add_writer(two, heard.append, "writer")
+        loop.add_reader(two, read)
+        if when == "called":
+            one.send(b"x")
+            loop.run_forever()
+        else:
+            turn(loop)
+            loop.remove_reader(two)
+        loop.remove_writer(two)
+        two.close()
+        one.send(b"for the duplicate")
+        before = time.process_time()
+        loop.run_until_complete(asyncio.sleep(0.5))
+        assert time.process_time() - before < 0.25
+    assert heard.count("reader") == (when == "called")
 
 
 @pytest.mark.parametrize("what", ["reader", "writer"])
