@@ -65,6 +65,9 @@ cdef class Reactor:
     cdef dict future_options
 
     cdef dict options_of_futures(self)
+    # Whether this thread runs the reactor, in this process.  CPython 3.11 makes a system call
+    # to tell which loop is running.
+    cdef bint runs_here(self) except -1
     # Append a call-back; context None means a copy of the current one.
     cdef Handle enqueue(self, object callback, tuple args, object context)
     # One pass: wait, dispatch ops, fire timers, run what was ready when the pass began.

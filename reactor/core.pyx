@@ -19,6 +19,7 @@ the reactor sets ``waiting`` and then looks at the queue, the thread appends and
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.long cimport PyLong_AsUnsignedLong
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
@@ -560,6 +561,11 @@ cdef class Reactor:
             context["protocol"] = protocol
         self.call_exception_handler(context)
         return 0
+
+    cdef bint runs_here(self) except -1:
+        return (self._thread_id is not None and not self.poller.foreign
+                and PyLong_AsUnsignedLong(self._thread_id)
+                == <unsigned long>PyThread_get_thread_ident())
 
     def _check_thread(self):
         if self._thread_id is not None and self._thread_id != PyThread_get_thread_ident():

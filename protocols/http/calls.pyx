@@ -42,7 +42,7 @@ from protocols.http.request cimport Request
 from protocols.http.response cimport Response
 from protocols.http.verbs cimport Verbs
 
-from asyncio import CancelledError, _get_running_loop
+from asyncio import CancelledError
 
 from reactor import EndpointError, PoolClosedError
 from protocols.http.errors import ClientClosedError
@@ -54,7 +54,6 @@ from protocols.http.sending import is_stale
 cdef extern from "Python.h":
     PyObject *look_up "PyDict_GetItemWithError"(object mapping, object key) except? NULL
 
-cdef object running_loop = _get_running_loop
 cdef Py_ssize_t KEPT = PREPARED_REQUESTS
 
 
@@ -227,7 +226,8 @@ cdef class Call:
         cdef object planned
         self.state = CALL_OVER          # for what raises
         self.options = None
-        if client._loop is None or client._loop is not running_loop() or not client._is_direct:
+        if (client._loop is None or not (<Reactor>client._loop).runs_here()
+                or not client._is_direct):
             planned = client._fetch(self.method, self.url, **(options or {}))
             return self.leave_to(planned)
         if options is None:

@@ -23,7 +23,6 @@ from reactor.protocol cimport Protocol
 from reactor.timers cimport Timer
 from reactor.transports.transport cimport Transport
 
-from asyncio import _get_running_loop
 
 from reactor.errors import EndpointTimeoutError
 from reactor.limits import TRUSTED_NS
@@ -51,7 +50,6 @@ cdef extern from "Python.h":
 # A function that returns an object, as C sees it: NULL with the exception set.
 ctypedef PyObject *(*returns_new)(PyObject *) noexcept
 
-cdef object running_loop = _get_running_loop
 cdef object ENDPOINT = Endpoint
 cdef object STEP_ABORT = Step.ABORT
 cdef object STEP_OPEN = Step.OPEN
@@ -507,7 +505,7 @@ cdef class Leases:
         cdef PoolPolicy policy = self._policy
         cdef EndpointPool pool
         if (found == NULL or self._closed or policy.waiting >= self._max_waiting
-                or running_loop() is not self._loop):
+                or self._loop is None or not self._loop.runs_here()):
             return None
         pool = <EndpointPool>found
         if policy.may_open(pool) or not (fresh or policy.lendable(pool) is None):
