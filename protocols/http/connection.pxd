@@ -26,6 +26,7 @@ cdef class ClientConnection(HTTPProtocol):
     cdef int64_t began_ns
     cdef int64_t ended_ns               # when the last response was whole
     cdef object uploader                # what upload() waits for, or None
+    cdef object ending                  # what over() has returned, or None
     # how long the peer may be silent in the exchange under way, 0 for as long as it likes,
     cdef int64_t silence_ns
     cdef object phases                  # whose limit that is, a Timeout,
@@ -34,6 +35,7 @@ cdef class ClientConnection(HTTPProtocol):
     cdef list informational             # (status, Headers) of 1xx responses, or None
     cdef public object observer         # protocols.http.watching's, for one exchange, or None
 
+    cdef int end_upload(self) except -1
     cdef int observe(self, str what, object argument) except -1
     cdef int unobserve(self) except -1
     # Send a rendered head without content (is_head: of a request for no more than a head); the

@@ -121,6 +121,14 @@ cdef class ClientConnection(HTTPProtocol):
             return HTTPProtocol.on_deadline(self)
         return self.fail(phase_timeout(self.phases, "read", self.host, self.port))
 
+    def over(self):
+        """Return a future that is done when the exchange under way is over, however it ends.
+
+        Once for each exchange, right behind ``exchange``.
+        """
+        self.ending = self.reactor.create_future()
+        return self.ending
+
     async def upload(self, pieces, expects, continue_seconds):
         """Send the content of the request under way, as fast as the peer takes it.
 
@@ -165,6 +173,16 @@ cdef class ClientConnection(HTTPProtocol):
         if self.uploader is not None and not self.uploader.done():
             self.uploader.set_result(None)
 
+    cdef int end_upload(self) except -1:
+        """The exchange is over: nothing more of its content is wanted."""
+        cdef object ending = self.ending
+        if ending is not None:
+            self.ending = None
+            if not ending.done():
+                ending.set_result(None)
+        self.wake_uploader()
+        return 0
+
     def resume_writing(self):
         """The peer has taken what was queued."""
         self.wake_uploader()
@@ -188,16 +206,22 @@ cdef class ClientConnection(HTTPProtocol):
             self.state = EXCHANGE_FAILED
             self.upload_state = UPLOAD_NONE
             self.timers.disarm(&self.deadline)
-        self.wake_uploader()
+        self.end_upload()
         if self.transport is not None:
             self.transport.abort()
 
     cdef int observe(self, str what, object argument) except -1:
         """Tell who watches the exchange; what it raises ends that."""
+        cdef object flaw
         try:
             getattr(self.observer, what)(argument)
         except (SystemExit, KeyboardInterrupt):
             raise
+        except (StopIteration, StopAsyncIteration) as error:
+            # to who awaits these would be a result, and not an error (PEP 479)
+            flaw = RuntimeError(f"a call-back raised {type(error).__name__}")
+            flaw.__cause__ = error
+            self.fail(flaw)
         except BaseException as error:
             self.fail(error)
         return 0
@@ -282,8 +306,8 @@ cdef class ClientConnection(HTTPProtocol):
     cdef int on_complete(self) except -1:
         if self.observer is not None:
             self.unobserve()
-        if self.uploader is not None:
-            self.wake_uploader()
+        if self.uploader is not None or self.ending is not None:
+            self.end_upload()
         if self.streamed:
             if self.stream is not None:
                 self.stream.trailers = self.parser.trailers
@@ -307,7 +331,7 @@ cdef class ClientConnection(HTTPProtocol):
         if self.observer is not None:
             self.unobserve()
         self.first = self.rest = None
-        self.wake_uploader()
+        self.end_upload()
         if self.stream is not None:
             self.stream.end(error)
             self.stream = None

@@ -1,7 +1,8 @@
 """One request out and its response in, on a connection that is there.
 
 Owns: the order in which content is sent and its answer awaited.  May not touch: the pool.
-Invariant: when one of these has returned or raised, nothing of it is still running.
+Invariant: when one of these has returned or raised, nothing of it is still running but, maybe, what
+content does about being ended.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ async def upload(
     *pieces* is the request's body where somebody counts; the others are those of
     ``ClientConnection.exchange``.
 
-    A whole response ends the sending, and so does the head of a streamed one that says that the
-    request failed; whatever else may come while the content is still on its way.
+    A whole response ends the sending, and so do the head of a streamed one that says that the
+    request failed, and the end of any other, its deadline among them; whatever else may come while
+    the content is still on its way. So a streamed response is there when all is sent.
     """
     body = request.body
     assert body is not None
@@ -54,16 +56,15 @@ async def upload(
             head, request.method, request.url, deadline_ns, stream, content
         )
     answer = connection.exchange(head, request.method, request.url, deadline_ns, stream, None, size)
+    over = connection.over() if stream else answer
     sending = asyncio.ensure_future(
         connection.upload(body if pieces is None else pieces, expects, CONTINUE_SECONDS)
     )
     try:
         await wait((answer, sending), first=True)
-        if (
-            sending.done()  # and may have failed, whatever came in the same pass
-            or not answer.done()
-            or (stream and (await answer).status_code < 400)
-        ):
+        if stream and not sending.done() and (await answer).status_code < 400:
+            await wait((over, sending), first=True)
+        if sending.done():  # and may have failed, whatever came in the same pass
             await sending
         return await answer
     finally:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from protocols.http import Request
+from protocols.http import AsyncClient, Request
 from protocols.http.sending import upload
-from tests.peers.scripted import on_reactor
+from reactor import EndpointError, EndpointTimeoutError
+from tests.peers.scripted import Conversation, on_reactor, serving
+from tests.protocols.http.client_checks import NOTHING, counts
 
 
 class Lost:
@@ -36,3 +39,38 @@ async def test_content_that_fails_as_the_connection_is_lost_is_all_that_is_told(
         await upload(connection, request, b"", 0, False)
     gc.collect()
     assert told == []
+
+
+@pytest.mark.parametrize("end", ["whole", "lost", "late"])
+@on_reactor
+async def test_end_of_a_streamed_response_ends_content_that_would_go_on(end: str) -> None:
+    """The head says no failure, so content goes on; nothing else may outlast the deadline."""
+    ended = asyncio.Event()
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        size = 2 if end == "whole" else 3
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nok" % size)
+        if end != "lost":
+            await peer.until_closed()
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"x"
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    timeout = 0.2 if end == "late" else 30
+    async with serving(script) as server, AsyncClient(timeout=timeout) as client:
+        async with client.stream("POST", server.url(), content=content()) as response:
+            assert response.status_code == 200
+            if end == "whole":
+                assert await response.aread() == b"ok"
+            else:
+                error = EndpointTimeoutError if end == "late" else EndpointError
+                with pytest.raises(error):
+                    await response.aread()
+        async with asyncio.timeout(10):
+            await ended.wait()
+        assert counts(client) == NOTHING

@@ -104,6 +104,29 @@ async def test_what_a_call_back_raises_goes_to_the_caller(name: str) -> None:
         assert counts(client) == NOTHING
 
 
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+@pytest.mark.parametrize("name", ["on_receive", "on_informational"])
+@on_reactor
+async def test_call_back_that_stops_an_iteration_has_failed(name: str, kind: type) -> None:
+    """As within a generator (PEP 479): a future cannot carry it, and a body would end by it."""
+
+    async def script(peer: Conversation) -> None:
+        while await peer.request() is not None:
+            await peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n", answer(BODY))
+
+    def stops(*_: object) -> None:
+        raise kind
+
+    async with serving(script) as server, AsyncClient(timeout=10, **{name: stops}) as client:
+        with pytest.raises(RuntimeError, match=f"raised {kind.__name__}") as told:
+            await client.get(server.url())
+        assert isinstance(told.value.__cause__, kind)
+        with pytest.raises(RuntimeError, match=f"raised {kind.__name__}"):
+            async with client.stream("GET", server.url()) as response:
+                await response.aread()
+        assert counts(client) == NOTHING
+
+
 @on_reactor
 async def test_on_informational_is_told_before_the_response() -> None:
     told: list[tuple[int, str | None]] = []
