@@ -96,7 +96,8 @@ class AsyncClient(Calls):
         event_hooks: ``{"request": [...], "response": [...]}``: called with each ``Request``
             before it is sent and each ``Response`` when its head is there (for a response
             that is not streamed: its body too), redirects included.  A coroutine function is
-            awaited.  What they raise goes to the caller.
+            awaited.  What they raise goes to the caller.  A response's hook has its connection
+            still: one that asks the same host again needs another.
         tls: the ``ssl.SSLContext`` of https; by default one that verifies against the
             system's or certifi's roots and is shared by all clients.
         max_connections, max_per_host, idle_seconds, resume_tls: see
