@@ -10,8 +10,10 @@ How a client asks, for each request (and each hop of it) and its response:
     value = auth.headers_for(method, url)           Authorization, or none
     ... 401 ...
     value = auth.answer(method, url, parse_challenges(fields), sent=value)
-    ... again, until that is None or the client has had enough
+    ... again, until that is None or the client has had enough, which calls
+    auth.learn(url, parse_challenges(fields), sent=value)
 
+as it does where the request cannot be sent again, so that the next one is not refused.
 For a proxy it is the same with 407, Proxy-Authorization and Proxy-Authenticate, the proxy's
 URL, and ``target`` as the proxy gets it.
 
@@ -61,7 +63,8 @@ class Auth:
     """What a request authenticates with; the base of the others, and of a user's own.
 
     A subclass overrides `headers_for`, `answer` or both, and returns None wherever `bind` does
-    not hold.  Several requests, in several threads, may use one object at once.
+    not hold; `learn` where challenges bear on requests to come.  Several requests, in several
+    threads, may use one object at once.
     """
 
     def headers_for(
@@ -100,6 +103,19 @@ class Auth:
         A client bounds how often it asks for one request.
         """
         return None
+
+    def learn(
+        self,
+        url: URL,
+        challenges: Sequence[Challenge],
+        body: bytes | None = None,
+        *,
+        sent: str | None = None,
+    ) -> None:
+        """Note challenges, for requests to come, of a request that is not sent again.
+
+        Arguments as for `answer`.
+        """
 
     def bind(self, url: URL) -> bool:
         """Bind the credentials to the origin of *url* unless they are bound; tell if to that."""
@@ -169,14 +185,15 @@ class BearerAuth(Auth):
 
 
 class _Session:
-    """The use of one nonce."""
+    """The use of one nonce; one that was learnt is not new when it is first used."""
 
-    __slots__ = ("cnonce", "count", "digest", "qop")
+    __slots__ = ("cnonce", "count", "digest", "is_learnt", "qop")
 
-    def __init__(self, digest: Digest, qop: str, cnonce: str) -> None:
+    def __init__(self, digest: Digest, qop: str, cnonce: str, is_learnt: bool) -> None:
         self.digest = digest
         self.qop = qop
         self.cnonce = cnonce
+        self.is_learnt = is_learnt
         self.count = 0
 
 
@@ -242,24 +259,46 @@ class DigestAuth(Auth):
 
         What answered a challenge directly and was refused is not tried again.
         """
-        understood = [found for found in map(read_digest, challenges) if found is not None]
-        usable = [digest for digest in understood if digest.qop_for(body) is not None]
-        if not usable or not self.bind(url):
+        digest = _strongest(challenges, body)
+        if digest is None or not self.bind(url):
             return None
-        digest = min(usable, key=lambda digest: digest.rank)
-        if sent is not None and not _may_retry(sent, digest):
-            return None
-        digest = dataclasses.replace(digest, is_stale=False)
-        return self._begin(digest, method, target or url.target, body)
+        return self._begin(digest, method, target or url.target, body, sent)
 
     @synchronized("_lock")
-    def _begin(self, digest: Digest, method: str, target: str, body: bytes | None) -> str | None:
+    def _begin(
+        self, digest: Digest, method: str, target: str, body: bytes | None, sent: str | None
+    ) -> str | None:
+        session = self._session
+        learnt = session.digest.nonce if session is not None and session.is_learnt else None
+        if sent is not None and not _may_retry(sent, digest, learnt):
+            return None
+        return self._credentials(self._take_up(digest, body, False), method, target, body)
+
+    def learn(
+        self,
+        url: URL,
+        challenges: Sequence[Challenge],
+        body: bytes | None = None,
+        *,
+        sent: str | None = None,
+    ) -> None:
+        """Use the nonce of the strongest challenge from the next request on."""
+        digest = _strongest(challenges, body)
+        if digest is not None and self.bind(url):
+            self._note(digest, body)
+
+    @synchronized("_lock")
+    def _note(self, digest: Digest, body: bytes | None) -> None:
+        self._take_up(digest, body, True)
+
+    def _take_up(self, digest: Digest, body: bytes | None, is_learnt: bool) -> _Session:
+        digest = dataclasses.replace(digest, is_stale=False)
         session = self._session
         # Another request may have been given the same nonce a moment ago.
-        if session is None or session.digest != digest:
-            session = _Session(digest, digest.qop_for(body) or "", self._cnonce())
-            self._session = session
-        return self._credentials(session, method, target, body)
+        if session is None or session.digest != digest or session.count == 0:
+            qop = digest.qop_for(body) or ""
+            session = self._session = _Session(digest, qop, self._cnonce(), is_learnt)
+        return session
 
     def _credentials(
         self, session: _Session, method: str, target: str, body: bytes | None
@@ -282,12 +321,19 @@ class DigestAuth(Auth):
         )
 
 
-def _may_retry(sent: str, digest: Digest) -> bool:
+def _strongest(challenges: Sequence[Challenge], body: bytes | None) -> Digest | None:
+    """Return the challenge that is answered, None where none can be."""
+    understood = [found for found in map(read_digest, challenges) if found is not None]
+    usable = [digest for digest in understood if digest.qop_for(body) is not None]
+    return min(usable, key=lambda digest: digest.rank, default=None)
+
+
+def _may_retry(sent: str, digest: Digest, learnt: str | None) -> bool:
     """Return whether refused credentials failed for their nonce rather than the password.
 
-    A count of 1, or none, answered a challenge directly: with that nonce all was in order.
-    Above it the nonce came from an earlier response, and its time may have passed, which not
-    every server says with stale=true.
+    A count of 1, or none, answered a challenge directly, unless the nonce was *learnt*: with
+    that all was in order.  Else the nonce came from an earlier response, and its time may have
+    passed, which not every server says with stale=true.
     """
     found = parse_challenges([sent])
     if len(found) != 1:
@@ -295,9 +341,10 @@ def _may_retry(sent: str, digest: Digest) -> bool:
     if found[0].scheme != "digest":
         return True
     params = found[0].params
-    if params.get("nc", "00000001") == "00000001":
+    nonce = params.get("nonce")
+    if params.get("nc", "00000001") == "00000001" and nonce != learnt:
         return False
-    return digest.is_stale or params.get("nonce") != digest.nonce
+    return digest.is_stale or nonce != digest.nonce
 
 
 class PasswordAuth(Auth):
@@ -335,17 +382,37 @@ class PasswordAuth(Auth):
         sent: str | None = None,
     ) -> str | None:
         """Return Digest credentials if a challenge can be answered with them, else Basic."""
+        auth = self._choose(url, challenges, body, sent)
+        if auth is self._digest:
+            return auth.answer(method, url, challenges, body, target=target, sent=sent)
+        return None if auth is None else auth.headers_for(method, url)
+
+    def learn(
+        self,
+        url: URL,
+        challenges: Sequence[Challenge],
+        body: bytes | None = None,
+        *,
+        sent: str | None = None,
+    ) -> None:
+        """Send what the challenges ask for from the next request on."""
+        auth = self._choose(url, challenges, body, sent)
+        if auth is not None:
+            auth.learn(url, challenges, body, sent=sent)
+
+    def _choose(
+        self, url: URL, challenges: Sequence[Challenge], body: bytes | None, sent: str | None
+    ) -> Auth | None:
+        """Return what is used from now on, None where no challenge is for either."""
         if not self.bind(url):
             return None
-        for challenge in challenges:
-            digest = read_digest(challenge)
-            if digest is not None and digest.qop_for(body) is not None:
-                self._is_basic = False
-                return self._digest.answer(method, url, challenges, body, target=target, sent=sent)
+        if _strongest(challenges, body) is not None:
+            self._is_basic = False
+            return self._digest
         if sent is not None or all(challenge.scheme != "basic" for challenge in challenges):
             return None
         self._is_basic = True
-        return self._basic.headers_for(method, url)
+        return self._basic
 
 
 class NetrcError(HTTPError, ValueError):

@@ -349,7 +349,7 @@ class Journey:
     async def _answer(self, request: Request, response: Response) -> Request | None:
         """Return the request with credentials for the challenges of a response, or None."""
         status = response.status_code
-        if status not in (401, 407) or not _replays(request):
+        if status not in (401, 407):
             return None
         if status == 407:
             endpoint = self._settings.routes.endpoint(request.url, bare=self._strayed)
@@ -358,6 +358,10 @@ class Journey:
                 return None  # an origin that says so wants what only a proxy may have
             return await self._answer_proxy(request, response, proxy)
         challenges = parse_challenges(response.headers.get_list("WWW-Authenticate"))
+        if not _replays(request):
+            if self._auth is not None:
+                self._auth.learn(request.url, challenges, _known_body(request), sent=self._sent)
+            return None
         value = self._answer_of(self._auth, request, challenges, self._sent)
         while value is None:
             auth = await self._ask(request.url, challenges, is_proxy=False)
@@ -378,11 +382,13 @@ class Journey:
         challenges: Sequence[Challenge],
         sent: str | None,
     ) -> str | None:
-        if auth is None or self._answers >= MAX_AUTH_ANSWERS:
+        if auth is None:
             return None
-        value = auth.answer(
-            request.method, request.url, challenges, _known_body(request), sent=sent
-        )
+        body = _known_body(request)
+        if self._answers >= MAX_AUTH_ANSWERS:
+            auth.learn(request.url, challenges, body, sent=sent)
+            return None
+        value = auth.answer(request.method, request.url, challenges, body, sent=sent)
         self._answers += value is not None
         return value
 
@@ -390,13 +396,19 @@ class Journey:
         self, request: Request, response: Response, proxy: Proxy
     ) -> Request | None:
         challenges = parse_challenges(response.headers.get_list("Proxy-Authenticate"))
+        auth, body, sent = proxy.auth, _known_body(request), self._sent_to_proxy
+        replays = _replays(request)
         value = None
-        if proxy.auth is not None and self._answers < MAX_AUTH_ANSWERS:
+        if auth is not None and replays and self._answers < MAX_AUTH_ANSWERS:
             url = request.url
-            value = proxy.auth.answer(
-                request.method, proxy.url, challenges, _known_body(request),
-                target=f"{url.scheme}://{url.host_header}{url.target}", sent=self._sent_to_proxy,
+            value = auth.answer(
+                request.method, proxy.url, challenges, body,
+                target=f"{url.scheme}://{url.host_header}{url.target}", sent=sent,
             )  # fmt: skip
+        elif auth is not None:
+            auth.learn(proxy.url, challenges, body, sent=sent)
+        if not replays:
+            return None
         if value is None:
             return request if await self._asked_for_proxy(proxy, challenges) else None
         self._answers += 1

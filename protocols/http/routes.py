@@ -222,6 +222,8 @@ class TunnelOpener(_ByProxy):
                     answer = auth.answer(
                         "CONNECT", url, error.challenges, b"", target=authority, sent=value
                     )
+                elif auth is not None:
+                    auth.learn(url, error.challenges, b"", sent=value)
                 if answer is None:
                     raise
                 value = answer

@@ -160,6 +160,7 @@ def test_coerce_auth_refuses_anything_else_without_showing_it(value: Any) -> Non
 def test_the_base_class_has_nothing_to_say() -> None:
     assert Auth().headers_for("GET", HERE) is None
     assert Auth().answer("GET", HERE, [BASIC]) is None
+    Auth().learn(HERE, [BASIC])
 
 
 # Digest.
@@ -238,6 +239,38 @@ def test_a_reused_nonce_that_is_asked_for_again_is_a_refusal() -> None:
     reused = digest.headers_for("GET", HERE)
     assert digest.answer("GET", HERE, [challenge("n1")], sent=reused) is None
     assert digest.answer("GET", HERE, [challenge("n1", stale="true")], sent=reused) is not None
+
+
+def test_a_nonce_that_was_learnt_is_used_from_its_first_count() -> None:
+    digest = DigestAuth("me", "x")
+    digest.answer("GET", HERE, [challenge("n1")])
+    sent = digest.headers_for("POST", HERE)
+    for _ in range(2):  # a second request that is given it is none that used it
+        digest.learn(HERE, [BASIC, challenge("n2", stale="true")], sent=sent)
+    counts = [params(digest.headers_for("POST", HERE)) for _ in range(2)]
+    assert [(each["nonce"], each["nc"]) for each in counts] == [
+        ("n2", "00000001"), ("n2", "00000002")
+    ]  # fmt: skip
+
+
+def test_a_nonce_that_was_learnt_and_forgotten_by_the_server_is_replaced_once() -> None:
+    digest = DigestAuth("me", "x")
+    digest.learn(HERE, [challenge("n1")])
+    sent = digest.headers_for("GET", HERE)
+    assert params(sent)["nc"] == "00000001"
+    answer = digest.answer("GET", HERE, [challenge("n2")], sent=sent)
+    assert params(answer)["nonce"] == "n2"
+    assert digest.answer("GET", HERE, [challenge("n3")], sent=answer) is None
+
+
+def test_what_cannot_be_answered_is_not_learnt() -> None:
+    digest = DigestAuth("me", "x")
+    for challenges in ([], [BASIC], [challenge(qop="auth-int")], [challenge(algorithm="SHA3")]):
+        digest.learn(HERE, challenges)
+        assert digest.headers_for("GET", HERE, body=b"") is None
+    digest.learn(HERE, [challenge()])
+    digest.learn(ELSEWHERE[0], [challenge("n2")])
+    assert params(digest.headers_for("GET", HERE))["nonce"] == "n1"
 
 
 def test_credentials_of_another_scheme_do_not_count_as_a_try() -> None:
@@ -351,6 +384,21 @@ def test_basic_is_never_the_answer_to_a_server_that_does_not_offer_it(
     password = PasswordAuth("me", "x")
     assert password.answer("GET", HERE, challenges) is None
     assert password.headers_for("GET", HERE) is None
+
+
+def test_a_password_learns_what_a_challenge_asks_for() -> None:
+    password = PasswordAuth("me", "x")
+    password.learn(HERE, [BASIC, challenge()])
+    sent = password.headers_for("GET", HERE)
+    assert params(sent)["nc"] == "00000001"
+    password.learn(HERE, [BASIC], sent=sent)
+    assert params(password.headers_for("GET", HERE))["nc"] == "00000002", "no way down to Basic"
+    password = PasswordAuth("me", "x")
+    password.learn(HERE, [challenge(algorithm="SHA3-512")])
+    assert password.headers_for("GET", HERE) is None
+    password.learn(HERE, [BASIC])
+    assert password.headers_for("GET", HERE) == "Basic bWU6eA=="
+    assert password.headers_for("GET", ELSEWHERE[0]) is None
 
 
 def test_basic_stands_in_for_a_digest_that_is_not_understood() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from protocols.http import (
     AsyncClient,
+    Auth,
     BasicAuth,
     BearerAuth,
     Client,
@@ -172,6 +173,52 @@ async def test_content_that_can_be_sent_only_once_is_not_sent_again() -> None:
         auth = DigestAuth("me", "secret")
         response = await client.post(server.url(), content=pieces(), auth=auth)
         assert (response.status_code, response.history) == (401, [])
+
+
+async def once(client: AsyncClient, url: str) -> int:
+    """Send content that cannot be sent again; return the status of its answer."""
+
+    async def pieces() -> Any:
+        yield b"once"
+
+    response = await client.post(url, content=pieces())
+    assert response.history == []
+    return response.status_code
+
+
+@pytest.mark.parametrize("kind", [DigestAuth, PasswordAuth])
+@on_reactor
+async def test_challenge_is_learnt_from_where_the_request_cannot_be_repeated(kind: Any) -> None:
+    peer = DigestPeer("me", "secret")
+    async with serving(peer) as server, AsyncClient(auth=kind("me", "secret")) as client:
+        assert [await once(client, server.url()) for _ in range(3)] == [401, 200, 200]
+        peer.new_nonce()
+        assert [await once(client, server.url()) for _ in range(2)] == [401, 200]
+        assert (peer.counts, peer.refused) == ([1, 2, 1], 0)
+
+
+@on_reactor
+async def test_basic_is_learnt_from_where_the_request_cannot_be_repeated() -> None:
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            await peer.reader.readuntil(b"0\r\n\r\n")
+            no = answer(b"", "WWW-Authenticate: Basic realm=here", status="401 No")
+            await peer.send(answer(b"in") if basic("me", "secret") in head else no)
+
+    auth = PasswordAuth("me", "secret")
+    async with serving(script) as server, AsyncClient(auth=auth) as client:
+        assert [await once(client, server.url()) for _ in range(2)] == [401, 200]
+
+
+@on_reactor
+async def test_auth_of_a_user_hears_of_no_challenge_that_it_cannot_answer() -> None:
+    class Mine(Auth):
+        def answer(self, *_: Any, **__: Any) -> str | None:
+            raise AssertionError("what it said could not be sent")
+
+    peer = DigestPeer("me", "secret")
+    async with serving(peer) as server, AsyncClient(auth=Mine()) as client:
+        assert await once(client, server.url()) == 401
 
 
 @on_reactor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -14,6 +14,7 @@ from protocols.http import (
     AsyncClient,
     Client,
     DigestAuth,
+    PasswordAuth,
     PasswordQuestion,
     Proxy,
     ProxyAuthenticationError,
@@ -343,6 +344,30 @@ async def test_digest_of_a_proxy_is_answered_in_both_forms() -> None:
                 await client.get("https://a.example/x")
             assert b'uri="a.example:443"' in seen[-1]
     assert not any(b"\r\nAuthorization" in head for head in seen)
+
+
+@pytest.mark.parametrize("kind", [DigestAuth, PasswordAuth])
+@on_reactor
+async def test_challenge_of_a_proxy_is_learnt_where_the_request_cannot_be_repeated(
+    kind: type[DigestAuth | PasswordAuth],
+) -> None:
+    challenge = 'Proxy-Authenticate: Digest realm="r", nonce="n", qop="auth", algorithm=SHA-256'
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            await peer.reader.readuntil(b"0\r\n\r\n")
+            is_let_in = b"Proxy-Authorization: Digest" in head
+            await peer.send(OK if is_let_in else answer(b"", challenge, status="407 No"))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"once"
+
+    async with serving(script) as server:
+        proxy = Proxy(server.url(), auth=kind("me", "secret"))
+        async with AsyncClient(proxy=proxy) as client:
+            for status in (407, 200, 200):
+                response = await client.post("http://a.example/x", content=pieces())
+                assert (response.status_code, response.history) == (status, [])
 
 
 @on_reactor
