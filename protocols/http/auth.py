@@ -257,7 +257,8 @@ class DigestAuth(Auth):
     ) -> str | None:
         """Return credentials for the strongest challenge, None where none can be answered.
 
-        What answered a challenge directly and was refused is not tried again.
+        What answered a challenge directly and was refused is not tried again, unless the nonce
+        was stale even then (RFC 7616 section 3.3).
         """
         digest = _strongest(challenges, body)
         if digest is None or not self.bind(url):
@@ -332,8 +333,9 @@ def _may_retry(sent: str, digest: Digest, learnt: str | None) -> bool:
     """Return whether refused credentials failed for their nonce rather than the password.
 
     A count of 1, or none, answered a challenge directly, unless the nonce was *learnt*: with
-    that all was in order.  Else the nonce came from an earlier response, and its time may have
-    passed, which not every server says with stale=true.
+    that all was in order, but where the server says that the nonce was stale and has another.
+    Else the nonce came from an earlier response, and its time may have passed, which not every
+    server says with stale=true.
     """
     found = parse_challenges([sent])
     if len(found) != 1:
@@ -343,7 +345,7 @@ def _may_retry(sent: str, digest: Digest, learnt: str | None) -> bool:
     params = found[0].params
     nonce = params.get("nonce")
     if params.get("nc", "00000001") == "00000001" and nonce != learnt:
-        return False
+        return digest.is_stale and nonce != digest.nonce
     return digest.is_stale or nonce != digest.nonce
 
 

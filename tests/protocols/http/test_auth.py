@@ -211,7 +211,15 @@ def test_a_wrong_password_is_tried_once() -> None:
     first = digest.answer("GET", HERE, [challenge("n1")])
     assert first is not None
     assert digest.answer("GET", HERE, [challenge("n2")], sent=first) is None
-    assert digest.answer("GET", HERE, [challenge("n2", stale="true")], sent=first) is None
+    assert digest.answer("GET", HERE, [challenge("n1", stale="true")], sent=first) is None
+
+
+def test_rfc7616_3_3_a_nonce_that_was_stale_at_once_is_replaced() -> None:
+    digest = DigestAuth("me", "x")
+    first = digest.answer("GET", HERE, [challenge("n1")])
+    second = digest.answer("GET", HERE, [challenge("n2", stale="true")], sent=first)
+    assert (params(second)["nonce"], params(second)["nc"]) == ("n2", "00000001")
+    assert digest.answer("GET", HERE, [challenge("n3")], sent=second) is None
 
 
 def test_a_nonce_that_became_stale_is_replaced() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from protocols.http import (
     PasswordQuestion,
     RemoteProtocolError,
 )
+from protocols.http.limits import MAX_AUTH_ANSWERS
 from tests.peers.nginx import Nginx
 from tests.peers.scripted import Conversation, answer, on_reactor, serving, serving_in_thread
 from tests.protocols.http.client_checks import NOTHING, counts
@@ -219,6 +221,40 @@ async def test_auth_of_a_user_hears_of_no_challenge_that_it_cannot_answer() -> N
     peer = DigestPeer("me", "secret")
     async with serving(peer) as server, AsyncClient(auth=Mine()) as client:
         assert await once(client, server.url()) == 401
+
+
+@on_reactor
+async def test_nonce_that_is_stale_when_it_is_first_used_is_replaced() -> None:
+    seen: list[str] = []
+
+    def stale_until(last: int) -> Any:
+        async def script(peer: Conversation) -> None:
+            while (head := await peer.request()) is not None:
+                found = re.search(r'nonce="n(\d+)"', head.decode())
+                number = int(found[1]) if found else 0
+                seen.append(head.decode().partition("nc=")[2][:8])
+                field = f'WWW-Authenticate: Digest realm=r, qop="auth", nonce="n{number + 1}"'
+                no = answer(b"", field + ", stale=true" * (number > 0), status="401 No")
+                await peer.send(answer(b"in") if number >= last else no)
+
+        return script
+
+    first = "00000001"
+    async with (
+        serving(stale_until(2)) as server,
+        AsyncClient(auth=DigestAuth("me", "secret")) as client,
+    ):
+        assert (await client.get(server.url())).content == b"in"
+        assert seen == ["", first, first]
+    seen.clear()
+    async with (
+        serving(stale_until(4)) as server,
+        AsyncClient(auth=DigestAuth("me", "secret")) as client,
+    ):
+        assert (await client.get(server.url())).status_code == 401
+        assert seen == ["", *[first] * MAX_AUTH_ANSWERS]
+        assert (await client.get(server.url())).history == []  # with the newest
+        assert seen == ["", *[first] * (MAX_AUTH_ANSWERS + 1)]
 
 
 @on_reactor

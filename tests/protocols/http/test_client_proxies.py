@@ -22,6 +22,7 @@ from protocols.http import (
     Timeout,
 )
 from protocols.http.auth import Auth
+from protocols.http.limits import MAX_AUTH_ANSWERS
 from reactor import ConnectRefusedError, EndpointTimeoutError, TLSCertificateError, client_context
 from tests.peers.absent import absent
 from tests.peers.microsocks import executable as microsocks_executable
@@ -368,6 +369,29 @@ async def test_challenge_of_a_proxy_is_learnt_where_the_request_cannot_be_repeat
             for status in (407, 200, 200):
                 response = await client.post("http://a.example/x", content=pieces())
                 assert (response.status_code, response.history) == (status, [])
+
+
+@on_reactor
+async def test_newest_nonce_of_a_proxy_that_has_refused_a_tunnel_is_learnt() -> None:
+    seen: list[bytes] = []
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            seen.append(head)
+            field = f'Proxy-Authenticate: Digest realm=r, qop="auth", nonce="n{len(seen)}"'
+            if len(seen) > MAX_AUTH_ANSWERS + 1:
+                await peer.send(b"HTTP/1.1 418 Found it\r\n\r\n")
+            else:
+                await peer.send(answer(b"", field + ", stale=true", status="407 No"))
+
+    async with serving(script) as server:
+        proxy = Proxy(server.url(), auth=DigestAuth("me", "secret"))
+        async with AsyncClient(proxy=proxy) as client:
+            with pytest.raises(ProxyAuthenticationError):
+                await client.get("https://a.example/x")
+            with pytest.raises(ProxyError, match="418"):
+                await client.get("https://a.example/x")
+    assert f'nonce="n{MAX_AUTH_ANSWERS + 1}", nc=00000001'.encode() in seen[-1]
 
 
 @on_reactor
