@@ -209,6 +209,7 @@ class Journey:
                 let_go(settings.manager, connection)
                 flaw = None  # which has a traceback, which has this frame
                 raise
+            flaw = None  # the same, where what comes next fails
             let_go(settings.manager, connection)
             if following is None:
                 await asyncio.sleep(pause or 0)

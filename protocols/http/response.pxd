@@ -20,7 +20,7 @@ cdef class Response:
     cdef Headers trailing                   # the trailers of a body that was collected, or None
     cdef bytes body                         # None while it has not been read
     cdef list informational                 # (status, Headers) of each 1xx, or None
-    cdef object flaw                        # why the body cannot be decoded, or None
+    cdef object flaw                        # MessageError of a body that does not decode, or None
     cdef object stream                      # a BodyStream while the body is streamed, or None
     cdef public object hold                 # of the connection while it is streamed, or None
     cdef public object catch_up             # runs the loop for what is to be done soon, or None

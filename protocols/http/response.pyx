@@ -11,6 +11,7 @@ from protocols.http.parser cimport NOTE_CONTENT_ENCODING, NOTE_SET_COOKIE
 
 import codecs
 import json
+from copy import copy
 from datetime import timedelta
 
 from protocols.http.body_stream import HeldPieces, InTurn
@@ -108,7 +109,7 @@ cdef class Response:
         """
         if self.body is None:
             if self.flaw is not None:
-                raise self.flaw
+                raise response_error(self.flaw, host=self.url.host, port=self.url.port)
             raise BodyNotReadError("the body was not read: await response.aread() first")
         return self.body
 
@@ -174,8 +175,9 @@ cdef class Response:
             if decoder is not None and body is not None:
                 body = decoded_body(decoder, body)
         except MessageError as error:
-            self.flaw = response_error(error, host=self.url.host, port=self.url.port)
-            raise self.flaw from error
+            # without its traceback, which has frames that have this response
+            self.flaw = copy(error)
+            raise response_error(error, host=self.url.host, port=self.url.port) from error
         self.body = body
         if body is None:
             self.decoder = decoder

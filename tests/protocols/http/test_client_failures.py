@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import socket
 import ssl
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from protocols.http import AsyncClient, IncompleteResponseError, RemoteProtocolError, ResponseError
+from protocols.http import (
+    AsyncClient,
+    Client,
+    IncompleteResponseError,
+    PasswordAuth,
+    RemoteProtocolError,
+    ResponseError,
+    Retry,
+    Timeout,
+)
+from protocols.http.errors import DecodingError, MalformedContent
 from reactor import (
     ConnectionLostError,
     ConnectRefusedError,
@@ -22,10 +35,12 @@ from tests.peers.scripted import (
     OK,
     Authority,
     Conversation,
+    answer,
     on_reactor,
     refusing_port,
     run,
     serving,
+    serving_in_thread,
 )
 from tests.peers.scripts import always_ok, ends, says, says_and_closes
 from tests.protocols.http.client_checks import (
@@ -216,3 +231,122 @@ async def test_no_connection_outlives_what_the_parser_refuses(case: Case) -> Non
         assert case.error in str(caught.value)
         assert counts(client) == NOTHING
         assert server.connections == 1
+
+
+# -- a body that does not decode --------------------------------------------------------------
+
+BAD_GZIP = ("Content-Encoding: gzip", "WWW-Authenticate: Basic realm=r")
+
+# What a request may have to it, none of which may keep what it failed with.
+KINDS: dict[str, Callable[[], dict[str, Any]]] = {
+    "plain": dict,
+    "hooks": lambda: {"event_hooks": {"response": [lambda _: None]}},
+    "credentials": lambda: {"auth": ("me", "secret")},
+    "challenge": lambda: {"auth": PasswordAuth("me", "secret")},
+    "progress": lambda: {"on_receive": lambda *_: None},
+    "retry": lambda: {"retry": Retry(attempts=1)},
+    "phases": lambda: {"timeout": Timeout(10, read=10)},
+    "redirect": lambda: {"follow_redirects": True},
+}
+
+
+async def no_gzip(peer: Conversation) -> None:
+    """Answer what does not decode, with a challenge on /401 and a redirect on /302."""
+    while (head := await peer.request()) is not None:
+        status = "200 OK"
+        if b" /401 " in head and b"Authorization" not in head:
+            status = "401 No"
+        elif b" /302 " in head:
+            status = "302 Found"
+        await peer.send(answer(b"no gzip", *BAD_GZIP, "Location: /401", status=status))
+
+
+class Held:
+    """What a frame holds that an error leads to."""
+
+
+@pytest.mark.parametrize("path", ["/", "/401", "/302"])
+@pytest.mark.parametrize("kind", KINDS)
+@on_reactor
+async def test_error_of_a_body_that_does_not_decode_is_no_cycle(kind: str, path: str) -> None:
+    async def fail(client: AsyncClient, method: str, url: str) -> weakref.ref[Held]:
+        held = Held()
+        with pytest.raises(DecodingError):
+            await client.request(method, url)
+        return weakref.ref(held)
+
+    async with serving(no_gzip) as server, AsyncClient(**KINDS[kind]()) as client:
+        for method in ("GET", "POST") * 2:  # the first of which makes the connection
+            gc.collect()
+            gc.disable()
+            try:
+                assert (await fail(client, method, server.url(path)))() is None
+                assert gc.collect() == 0
+            finally:
+                gc.enable()
+
+
+@pytest.mark.parametrize("path", ["/", "/401", "/302"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_error_of_a_blocking_call_that_does_not_decode_is_no_cycle(kind: str, path: str) -> None:
+    def fail(client: Client, method: str, url: str) -> weakref.ref[Held]:
+        held = Held()
+        with pytest.raises(DecodingError):
+            client.request(method, url)
+        return weakref.ref(held)
+
+    with serving_in_thread(no_gzip) as server, Client(**KINDS[kind]()) as client:
+        for method in ("GET", "POST") * 2:
+            gc.collect()
+            gc.disable()
+            try:
+                assert fail(client, method, server.url(path))() is None
+            finally:
+                gc.enable()
+
+
+@on_reactor
+async def test_refusal_that_does_not_decode_is_no_cycle_when_what_follows_fails() -> None:
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+        await peer.send(answer(b"no gzip", *BAD_GZIP, status="401 No"))
+        await peer.request()
+        await peer.send(CUT["body"])
+
+    async def fail(client: AsyncClient, url: str) -> weakref.ref[PasswordAuth]:
+        held = PasswordAuth("me", "secret")
+        with pytest.raises(IncompleteResponseError):
+            await client.get(url, auth=held)
+        return weakref.ref(held)
+
+    async with serving(script) as server, AsyncClient() as client:
+        gc.collect()
+        gc.disable()
+        try:
+            held = await fail(client, server.url())
+            await passes(3)  # the connection is told of its end
+            assert held() is None
+        finally:
+            gc.enable()
+
+
+@on_reactor
+async def test_body_that_does_not_decode_raises_anew_whenever_it_is_asked_for() -> None:
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            refusal = answer(b"no gzip", *BAD_GZIP, status="401 No")
+            await peer.send(OK if b"Authorization" in head else refusal)
+
+    errors: list[BaseException] = []
+    auth = PasswordAuth("me", "secret")
+    async with serving(script) as server, AsyncClient(auth=auth) as client:
+        response = await client.get(server.url())
+        for _ in range(3):
+            with pytest.raises(DecodingError, match="gzip") as caught:
+                _ = response.history[0].content
+            errors.append(caught.value)
+    for error in errors:
+        check_failure(error, server.port, "read", DecodingError, ConnectionError)
+        assert isinstance(error.__cause__, MalformedContent)
+        assert error.__cause__.coding == "gzip"
+    assert len(set(map(id, errors))) == 3
