@@ -337,8 +337,10 @@ class AsyncClient(Calls):
         """Send a request for an ``async with`` block; the response's body is streamed.
 
         Read it with ``response.aiter_bytes()`` or ``aread()``.  A body that was not read to
-        its end when the block is left costs the connection.  Arguments as for ``request``;
-        what is wrong with them raises where the block begins.
+        its end when the block is left costs the connection.  The block begins when the head
+        is there and all content was sent, unless the request has failed before that: from a
+        server that sends back what it reads, no more comes than the sockets hold.  Arguments as
+        for ``request``; what is wrong with them raises where the block begins.
         """
 
         def start() -> Coroutine[Any, Any, Answer]:
