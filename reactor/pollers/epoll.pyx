@@ -9,9 +9,9 @@ Some facts about epoll, as measured and as used here:
 * EPOLLHUP and EPOLLERR cannot be masked. A descriptor with such an event and no op to tell
   leaves the set altogether until an op is submitted again.
 * The kernel drops a closed descriptor from the set by itself, but not when a duplicate (a
-  child process, dup(2)) keeps the open file alive. ``detach`` therefore always removes it,
-  and each slot has a generation so that an event already fetched for an earlier user of the
-  number is known as stale.
+  child process, dup(2)) keeps the open file alive. ``detach`` therefore always removes it, and
+  ``disarm`` what no op waits for, where the descriptor is another's to close. Each slot has a
+  generation so that an event already fetched for an earlier user of the number is known as stale.
 * epoll_wait counts milliseconds. Timeouts are rounded up: a timer may be late by less than
   one, never early.
 * A forked child has the same epoll object, not a copy of it: what it says to epoll_ctl, it says
