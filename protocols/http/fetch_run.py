@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import re
+import select
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -245,7 +246,10 @@ class StandardOutput(WholeTarget):
         """Write *data*, all of it; raises ``OSError``."""
         self.restarts = False
         while data:
-            data = data[os.write(1, data) :]
+            try:
+                data = data[os.write(1, data) :]
+            except BlockingIOError:  # whoever made the pipe does not want to wait at it
+                select.select([], [1], [])
 
 
 class Device(WholeTarget):

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,29 @@ async def test_body_goes_to_standard_output_and_everything_else_to_the_other(her
     assert (ended.status, ended.out) == (0, "it")
     assert "1 request, 0 failed" in ended.err
     assert names(here) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes there do not wait otherwise")
+@on_reactor
+async def test_standard_output_that_does_not_wait_is_waited_for() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def read_slowly() -> bytes:
+        return b"".join(iter(lambda: os.read(reader, 4096), b""))
+
+    try:
+        async with (
+            serving(says(answer(BODY * 20))) as server,
+            running("-m", "protocols.http", "-o", "-", server.url(), stdout=writer) as child,
+        ):
+            os.close(writer)
+            with ThreadPoolExecutor(1) as threads:
+                reading = asyncio.get_running_loop().run_in_executor(threads, read_slowly)
+                got, ended = await asyncio.gather(reading, child.end())
+    finally:
+        os.close(reader)
+    assert (ended.status, got == BODY * 20) == (0, True), ended.err
 
 
 @on_reactor
