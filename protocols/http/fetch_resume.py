@@ -33,9 +33,9 @@ from protocols.http.url import URL
 __all__ = ["ResumableFile"]
 
 MAX_NOTE_BYTES = 262_144
-# With the whole length, which tells that it is the rest, all of it.
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_UNSATISFIED = re.compile(r"bytes \*/(\d+)")
+# With the whole length, which tells that it is the rest, all of it; of what a file may have.
+_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
+_UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,19})")
 
 
 class ResumableFile(PartialFile):

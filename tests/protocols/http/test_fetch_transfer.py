@@ -271,6 +271,32 @@ async def test_rfc9110_13_1_5_only_a_strong_validator_is_worth_keeping(
     assert (here / "f").read_bytes() == BODY
 
 
+LONG = "1" * 5000
+
+
+@pytest.mark.parametrize(
+    ("status", "content_range"),
+    [
+        (206, f"bytes 50000-102399/{LONG}"),
+        (206, f"bytes {LONG}-102399/102400"),
+        (416, f"bytes */{LONG}"),
+    ],
+    ids=["size", "first", "416"],
+)
+@on_reactor
+async def test_long_number_in_a_content_range_makes_it_an_invalid_one(
+    here: Path, status: int, content_range: str
+) -> None:
+    wrong = answer(b"", f"Content-Range: {content_range}", status=f"{status} It")
+    versions = Versions([wrong, answer(BODY)])
+    async with serving(versions) as server:
+        await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+        ended = await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+    assert (ended.status, ended.err) == (0, "")
+    assert versions.ranges[2:] == [(None, None)]
+    assert (here / "f").read_bytes() == BODY
+
+
 @on_reactor
 async def test_beginning_of_another_urls_body_is_thrown_away(here: Path) -> None:
     versions = Versions([answer(BODY)])
