@@ -10,7 +10,7 @@ server says that it is of the version whose beginning is here.
     .NAME.part          the bytes from the first one on
     .NAME.part.json     {"url": ..., "validator": ...}: a strong ETag, or Last-Modified
 
-    206, the range asked for, same validator    appended
+    206, the range asked for, same validator    appended; thrown away if it has another length
     416, and the file is that long              it is whole already
     200                                         begun anew
     anything else that does not fit             begun anew, by another request
@@ -24,8 +24,9 @@ import os
 import re
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
+from protocols.http.errors import RemoteProtocolError
 from protocols.http.fetch_files import PartialFile
 from protocols.http.headers import Headers
 from protocols.http.url import URL
@@ -53,12 +54,14 @@ class ResumableFile(PartialFile):
         self._note = path.with_name(f".{path.name}.part.json")
         self._validator: str | None = None
         self._fresh = True
+        self._missing: int | None = None  # bytes of the rest, where it is the rest that comes
         self.offset = 0
 
     def ask(self) -> dict[str, str]:
         """Return the fields that ask for the rest; none where nothing is kept."""
         self.offset = 0
         self._fresh = True
+        self._missing = None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if self._note.stat().st_size > MAX_NOTE_BYTES:
                 raise ValueError("no note of ours")
@@ -89,6 +92,7 @@ class ResumableFile(PartialFile):
                 first, last, size = map(int, found.groups())
                 if first == self.offset and last == size - 1:
                     self._fresh = False
+                    self._missing = size - first
                     return "rest"
         else:
             self.offset = 0
@@ -111,8 +115,22 @@ class ResumableFile(PartialFile):
                 self._note.write_text(json.dumps(note), encoding="utf-8")
         return self
 
+    def write(self, data: bytes) -> None:
+        """Append *data*; raises as ``commit`` does for more than the rest."""
+        if self._missing is not None:
+            if len(data) > self._missing:
+                self._refuse()
+            self._missing -= len(data)
+        super().write(data)
+
     def commit(self) -> None:
-        """Give the file its name, and forget where it could have been gone on with."""
+        """Give the file its name, and forget where it could have been gone on with.
+
+        Raises ``RemoteProtocolError`` if the rest is not as long as the server said: then
+        nothing is kept.
+        """
+        if self._missing:
+            self._refuse()
         super().commit()
         with contextlib.suppress(OSError):
             self._note.unlink()
@@ -128,6 +146,16 @@ class ResumableFile(PartialFile):
             with contextlib.suppress(OSError):
                 self._close()
         super().__exit__(kind, value, traceback)
+
+    def _refuse(self) -> NoReturn:
+        with contextlib.suppress(OSError):
+            self._close()  # for Windows removes no file that is open
+        self._forget()
+        url = URL(self._url)
+        raise RemoteProtocolError(
+            "the part is not as long as its Content-Range says (RFC 9110 section 14.4)",
+            host=url.host, port=url.port, phase="read",
+        )  # fmt: skip
 
     def _forget(self) -> None:
         self.offset = 0

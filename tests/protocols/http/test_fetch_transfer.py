@@ -187,7 +187,8 @@ class Versions:
             self.ranges.append((fields.get("range"), fields.get("if-range")))
             said = self._answers.pop(0)
             await peer.send(said)
-            if b"200 OK" in said and len(said) < len(BODY):
+            breaks_off = b"200 OK" in said and len(said) < len(BODY)
+            if breaks_off or b"Connection: close" in said:
                 peer.close()
                 return
 
@@ -268,6 +269,41 @@ async def test_rfc9110_13_1_5_only_a_strong_validator_is_worth_keeping(
         assert (here / ".f.part").exists() == (kept is not None)
         await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
     assert versions.ranges[1] == (None if kept is None else "bytes=50000-", kept)
+    assert (here / "f").read_bytes() == BODY
+
+
+REST = f"HTTP/1.1 206 P\r\n{TAG}\r\nContent-Range: bytes 50000-102399/102400\r\n".encode()
+
+
+def chunked(body: bytes) -> bytes:
+    return b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"Content-Length: 5\r\n\r\nshort",
+        b"Content-Length: 0\r\n\r\n",
+        chunked(b"short"),
+        b"Connection: close\r\n\r\nshort",
+        chunked(bytes(60_000)),
+    ],
+    ids=["short", "empty", "short, chunked", "short, closed", "long"],
+)
+@on_reactor
+async def test_rfc9110_14_4_part_that_is_not_as_long_as_its_range_is_not_committed(
+    here: Path, said: bytes
+) -> None:
+    versions = Versions([REST + said, answer(BODY)])
+    async with serving(versions) as server:
+        await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+        ended = await fetch("--quiet", "--retry", "1", "-C", "-o", "f", server.url("/f"))
+        assert ended.status == 1
+        assert "the part is not as long as its Content-Range says" in ended.err
+        assert names(here) == []
+        ended = await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+    assert (ended.status, ended.err) == (0, "")
+    assert versions.ranges[2:] == [(None, None)]
     assert (here / "f").read_bytes() == BODY
 
 
