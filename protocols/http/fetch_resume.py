@@ -8,7 +8,7 @@ server says that it is of the version whose beginning is here.
 ::
 
     .NAME.part          the bytes from the first one on
-    .NAME.part.json     {"url": ..., "validator": ...}: a strong ETag, or Last-Modified
+    .NAME.part.json     {"url": ..., "validator": ...}: an ETag or Last-Modified, if strong
 
     206, the range asked for, same validator    appended; thrown away if it has another length
     416, and the file is that long              it is whole already
@@ -22,6 +22,8 @@ import contextlib
 import json
 import os
 import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
@@ -37,6 +39,8 @@ MAX_NOTE_BYTES = 262_144
 # With the whole length, which tells that it is the rest, all of it; of what a file may have.
 _RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 _UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,19})")
+# A strong entity-tag (RFC 9110 section 8.8.3).
+_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]+"')
 
 
 class ResumableFile(PartialFile):
@@ -86,9 +90,7 @@ class ResumableFile(PartialFile):
                 return "whole"
         elif status == 206:
             found = _RANGE.fullmatch(headers.get("content-range", ""))
-            validator = _validator(headers)
-            same = validator is None or validator == self._validator
-            if self.offset and same and found is not None:
+            if self.offset and found is not None and self._is_of_version(headers):
                 first, last, size = map(int, found.groups())
                 if first == self.offset and last == size - 1:
                     self._fresh = False
@@ -147,6 +149,13 @@ class ResumableFile(PartialFile):
                 self._close()
         super().__exit__(kind, value, traceback)
 
+    def _is_of_version(self, headers: Headers) -> bool:
+        """Return whether a part's fields say nothing against its being of the noted version."""
+        tag, date = headers.get("etag"), headers.get("last-modified")
+        if self._validator is not None and self._validator.startswith('"'):
+            return tag in (None, self._validator)
+        return tag is None and date in (None, self._validator)
+
     def _refuse(self) -> NoReturn:
         with contextlib.suppress(OSError):
             self._close()  # for Windows removes no file that is open
@@ -168,6 +177,20 @@ def _validator(headers: Headers) -> str | None:
     """Return what If-Range may name (RFC 9110 section 13.1.5), or ``None``."""
     tag = headers.get("etag", "")
     if tag:
-        is_strong = len(tag) > 2 and tag[0] == tag[-1] == '"'
-        return tag if is_strong else None
-    return headers.get("last-modified") or None
+        return tag if _TAG.fullmatch(tag) else None
+    modified = headers.get("last-modified", "")
+    changed, sent = _time(modified), _time(headers.get("date", ""))
+    # Within one second it may have changed twice (section 8.8.2.2).
+    is_strong = changed is not None and sent is not None and sent - changed >= 1
+    return modified if is_strong else None
+
+
+def _time(date: str) -> float | None:
+    """Return an HTTP-date as seconds since 1970, ``None`` for what is none."""
+    if not (date.isascii() and date.isprintable()):
+        return None
+    try:
+        time = parsedate_to_datetime(date)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None

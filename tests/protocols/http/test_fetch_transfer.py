@@ -250,12 +250,22 @@ async def test_two_versions_never_meet_in_one_file(
     assert names(here) == ["f"]
 
 
+MODIFIED = "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT"
+A_SECOND_LATER = "Date: Thu, 01 Jan 2026 00:00:01 GMT"
+
+
 @pytest.mark.parametrize(
     ("fields", "kept"),
     [
         (TAG, '"one"'),
-        ("Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT", "thu, 01 jan 2026 00:00:00 gmt"),
-        ('ETag: W/"one"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT', None),
+        (f"{MODIFIED}\r\n{A_SECOND_LATER}", "thu, 01 jan 2026 00:00:00 gmt"),
+        # it may have changed once more within that second (RFC 9110 section 8.8.2.2)
+        (f"{MODIFIED}\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT", None),
+        (MODIFIED, None),
+        (f"{MODIFIED}\r\nDate: now", None),
+        (f"Last-Modified: then\r\n{A_SECOND_LATER}", None),
+        (f'ETag: W/"one"\r\n{MODIFIED}\r\n{A_SECOND_LATER}', None),
+        ('ETag: "one", "two"', None),
         ("X: y", None),
     ],
 )
@@ -270,6 +280,21 @@ async def test_rfc9110_13_1_5_only_a_strong_validator_is_worth_keeping(
         await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
     assert versions.ranges[1] == (None if kept is None else "bytes=50000-", kept)
     assert (here / "f").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("fields", ["Last-Modified: Fri, 02 Jan 2026 00:00:00 GMT", TAG])
+@on_reactor
+async def test_part_of_another_date_or_with_a_tag_is_not_of_the_version_with_a_date(
+    here: Path, fields: str
+) -> None:
+    versions = Versions(
+        [part(50_000, fields=fields), answer(OTHER)], fields=f"{MODIFIED}\r\n{A_SECOND_LATER}"
+    )
+    async with serving(versions) as server:
+        await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+        ended = await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+    assert (ended.status, ended.err) == (0, "")
+    assert (here / "f").read_bytes() == OTHER
 
 
 REST = f"HTTP/1.1 206 P\r\n{TAG}\r\nContent-Range: bytes 50000-102399/102400\r\n".encode()
