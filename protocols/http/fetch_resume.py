@@ -66,13 +66,14 @@ class ResumableFile(PartialFile):
         self.offset = 0
         self._fresh = True
         self._missing = None
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        # A note of deep nesting is a RecursionError.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             if self._note.stat().st_size > MAX_NOTE_BYTES:
                 raise ValueError("no note of ours")
             note = json.loads(self._note.read_text(encoding="utf-8"))
             size = self._kept.stat().st_size
             validator = note["validator"]
-            if note["url"] == self._url and size > 0 and isinstance(validator, str):
+            if note["url"] == self._url and size > 0 and _is_validator(validator):
                 self.offset, self._validator = size, validator
                 return {"Range": f"bytes={size}-", "If-Range": validator}
         return {}
@@ -183,6 +184,11 @@ def _validator(headers: Headers) -> str | None:
     # Within one second it may have changed twice (section 8.8.2.2).
     is_strong = changed is not None and sent is not None and sent - changed >= 1
     return modified if is_strong else None
+
+
+def _is_validator(text: object) -> bool:
+    """Return whether it is one of ``_validator``'s, which a request may carry."""
+    return isinstance(text, str) and (_TAG.fullmatch(text) or _time(text)) is not None
 
 
 def _time(date: str) -> float | None:

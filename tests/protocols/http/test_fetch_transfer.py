@@ -358,6 +358,42 @@ async def test_long_number_in_a_content_range_makes_it_an_invalid_one(
     assert (here / "f").read_bytes() == BODY
 
 
+@pytest.mark.parametrize(
+    "note",
+    [
+        "[" * 200_000,
+        '{"url": ' + "9" * 5000 + "}",
+        '["a list"]',
+        json.dumps({"validator": '"one"\r\nX: y'}),
+        json.dumps({"validator": '"\u20ac"'}),
+        json.dumps({"validator": '"\ud800"'}),
+        json.dumps({"validator": 'W/"one"'}),
+        json.dumps({"validator": ""}),
+    ],
+    ids=["deep", "long number", "list", "lines", "euro", "surrogate", "weak", "empty"],
+)
+@on_reactor
+async def test_note_that_cannot_be_read_or_sent_is_none(here: Path, note: str) -> None:
+    asked: list[bytes] = []
+
+    async def script(peer: Conversation) -> None:
+        while (head := await peer.request()) is not None:
+            asked.append(head)
+            await peer.send(answer(b"new"))
+
+    async with serving(script) as server:
+        url = server.url("/f")
+        (here / ".f.part").write_bytes(b"old")
+        (here / ".f.part.json").write_text(
+            note.replace('{"validator"', f'{{"url": {json.dumps(url)}, "validator"')
+        )
+        ended = await fetch("--quiet", "-C", "-o", "f", url)
+    assert (ended.status, ended.err) == (0, "")
+    assert [b"Range" in head for head in asked] == [False]
+    assert (here / "f").read_bytes() == b"new"
+    assert names(here) == ["f"]
+
+
 @on_reactor
 async def test_beginning_of_another_urls_body_is_thrown_away(here: Path) -> None:
     versions = Versions([answer(BODY)])
