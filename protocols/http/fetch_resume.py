@@ -19,9 +19,11 @@ server says that it is of the version whose beginning is here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import stat
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -68,14 +70,12 @@ class ResumableFile(PartialFile):
         self._missing = None
         # A note of deep nesting is a RecursionError.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            if self._note.stat().st_size > MAX_NOTE_BYTES:
-                raise ValueError("no note of ours")
-            note = json.loads(self._note.read_text(encoding="utf-8"))
-            size = self._kept.stat().st_size
+            note = json.loads(self._read_note())
+            kept = self._kept.lstat()
             validator = note["validator"]
-            if note["url"] == self._url and size > 0 and _is_validator(validator):
-                self.offset, self._validator = size, validator
-                return {"Range": f"bytes={size}-", "If-Range": validator}
+            if note["url"] == self._url and _is_validator(validator) and _is_beginning(kept):
+                self.offset, self._validator = kept.st_size, validator
+                return {"Range": f"bytes={kept.st_size}-", "If-Range": validator}
         return {}
 
     def answered(self, status: int, headers: Headers) -> str:
@@ -106,12 +106,10 @@ class ResumableFile(PartialFile):
 
     def __enter__(self) -> Self:
         with self._named():
-            flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-            flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-            flags |= os.O_TRUNC if self._fresh else os.O_APPEND
+            flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if self._fresh else os.O_APPEND)
             if self._fresh:
                 self._note.unlink(missing_ok=True)
-            self._fd = os.open(self._kept, flags, 0o666)
+            self._fd = _open(self._kept, flags)
             self._partial = self._kept
             if self._fresh and self._validator is not None:
                 note = {"url": self._url, "validator": self._validator}
@@ -150,6 +148,13 @@ class ResumableFile(PartialFile):
                 self._close()
         super().__exit__(kind, value, traceback)
 
+    def _read_note(self) -> bytes:
+        with os.fdopen(_open(self._note, os.O_RDONLY), "rb") as note:
+            content = note.read(MAX_NOTE_BYTES + 1)
+        if len(content) > MAX_NOTE_BYTES:
+            raise ValueError("no note of ours")
+        return content
+
     def _is_of_version(self, headers: Headers) -> bool:
         """Return whether a part's fields say nothing against its being of the noted version."""
         tag, date = headers.get("etag"), headers.get("last-modified")
@@ -172,6 +177,30 @@ class ResumableFile(PartialFile):
         for path in (self._note, self._kept):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def _open(path: Path, flags: int) -> int:
+    """Open a regular file; anything else is refused, and not waited for (fifo(7))."""
+    with contextlib.suppress(FileNotFoundError):
+        _check(path, path.lstat())
+    for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    fd = os.open(path, flags, 0o666)
+    try:
+        _check(path, os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise FileExistsError(errno.EEXIST, f"{path.name!r} is no regular file")
+
+
+def _is_beginning(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def _validator(headers: Headers) -> str | None:

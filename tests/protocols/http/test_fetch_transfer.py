@@ -394,6 +394,38 @@ async def test_note_that_cannot_be_read_or_sent_is_none(here: Path, note: str) -
     assert names(here) == ["f"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize("has_reader", [False, True])
+@on_reactor
+async def test_beginning_that_is_a_named_pipe_is_refused_and_not_waited_for(
+    here: Path, has_reader: bool
+) -> None:
+    os.mkfifo(here / ".f.part")
+    os.mkfifo(here / ".f.part.json")
+    reader = os.open(here / ".f.part", os.O_RDONLY | os.O_NONBLOCK) if has_reader else None
+    try:
+        async with serving(says(answer(b"four", TAG))) as server:
+            ended = await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+    finally:
+        if reader is not None:
+            os.close(reader)
+    assert ended.status == 1
+    assert ended.err.endswith("f: '.f.part' is no regular file\n")
+    assert stat.S_ISFIFO((here / ".f.part").stat().st_mode)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a link takes a privilege")
+@on_reactor
+async def test_beginning_that_is_a_link_is_refused(here: Path) -> None:
+    (here / "mine").write_bytes(b"mine")
+    (here / ".f.part").symlink_to("mine")
+    async with serving(says(answer(b"four", TAG))) as server:
+        ended = await fetch("--quiet", "-C", "-o", "f", server.url("/f"))
+    assert ended.status == 1
+    assert ended.err.endswith("f: '.f.part' is no regular file\n")
+    assert (here / "mine").read_bytes() == b"mine"
+
+
 @on_reactor
 async def test_beginning_of_another_urls_body_is_thrown_away(here: Path) -> None:
     versions = Versions([answer(BODY)])
