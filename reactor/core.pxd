@@ -59,14 +59,15 @@ cdef class Reactor:
     cdef public bint _stopping
     cdef public bint _debug
     cdef public object _thread_id           # None while the reactor does not run
+    cdef int shades                         # loops that run within it, in its thread
     cdef public object _task_factory
     # What futures and tasks are made with: a dict for all, and not a new one for each. It has the
     # reactor, so there is none while the reactor does not run.
     cdef dict future_options
 
     cdef dict options_of_futures(self)
-    # Whether this thread runs the reactor, in this process.  CPython 3.11 makes a system call
-    # to tell which loop is running.
+    # Whether this is the loop that runs in this thread, in this process, as
+    # asyncio._get_running_loop tells, for which CPython 3.11 makes a system call.
     cdef bint runs_here(self) except -1
     # Append a call-back; context None means a copy of the current one.
     cdef Handle enqueue(self, object callback, tuple args, object context)
@@ -93,6 +94,12 @@ cdef class Reactor:
     # Give a failure that nobody awaits to the loop's exception handler.
     cdef int report(self, str message, object error, object handle, object transport,
                     object protocol) except -1
+
+
+cdef inline void shade(object outer, int by) noexcept:
+    """Count a loop that begins (1) or ends (-1) to run within *outer*, a loop or None."""
+    if isinstance(outer, Reactor):
+        (<Reactor>outer).shades += by
 
 
 cdef inline void enlist(Reactor loop, LiveLink *link, void *owner) noexcept nogil:

@@ -563,7 +563,7 @@ cdef class Reactor:
         return 0
 
     cdef bint runs_here(self) except -1:
-        return (self._thread_id is not None and not self.poller.foreign
+        return (self._thread_id is not None and self.shades == 0 and not self.poller.foreign
                 and PyLong_AsUnsignedLong(self._thread_id)
                 == <unsigned long>PyThread_get_thread_ident())
 

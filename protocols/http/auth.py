@@ -29,12 +29,13 @@ import re
 import secrets
 import stat
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from protocols.http.challenges import Challenge, parse_challenges
 from protocols.http.digest import Digest, digest_credentials, read_digest
 from protocols.http.errors import HTTPError, InvalidHeader
+from protocols.http.limits import MAX_LEARNT_NONCES
 from protocols.http.url import URL
 from reactor.locks import Mutex, synchronized
 
@@ -185,15 +186,14 @@ class BearerAuth(Auth):
 
 
 class _Session:
-    """The use of one nonce; one that was learnt is not new when it is first used."""
+    """The use of one nonce."""
 
-    __slots__ = ("cnonce", "count", "digest", "is_learnt", "qop")
+    __slots__ = ("cnonce", "count", "digest", "qop")
 
-    def __init__(self, digest: Digest, qop: str, cnonce: str, is_learnt: bool) -> None:
+    def __init__(self, digest: Digest, qop: str, cnonce: str) -> None:
         self.digest = digest
         self.qop = qop
         self.cnonce = cnonce
-        self.is_learnt = is_learnt
         self.count = 0
 
 
@@ -230,6 +230,8 @@ class DigestAuth(Auth):
         self._cnonce = cnonce
         self._lock = Mutex()
         self._session: _Session | None = None
+        # Nonces that are not new when they are first used; the last ones, in order.
+        self._learnt: dict[str, None] = {}
 
     def headers_for(
         self, method: str, url: URL, *, target: str | None = None, body: bytes | None = None
@@ -269,9 +271,7 @@ class DigestAuth(Auth):
     def _begin(
         self, digest: Digest, method: str, target: str, body: bytes | None, sent: str | None
     ) -> str | None:
-        session = self._session
-        learnt = session.digest.nonce if session is not None and session.is_learnt else None
-        if sent is not None and not _may_retry(sent, digest, learnt):
+        if sent is not None and not _may_retry(sent, digest, self._learnt):
             return None
         return self._credentials(self._take_up(digest, body, False), method, target, body)
 
@@ -298,7 +298,12 @@ class DigestAuth(Auth):
         # Another request may have been given the same nonce a moment ago.
         if session is None or session.digest != digest or session.count == 0:
             qop = digest.qop_for(body) or ""
-            session = self._session = _Session(digest, qop, self._cnonce(), is_learnt)
+            session = self._session = _Session(digest, qop, self._cnonce())
+            self._learnt.pop(digest.nonce, None)
+            if is_learnt:
+                self._learnt[digest.nonce] = None
+                if len(self._learnt) > MAX_LEARNT_NONCES:
+                    del self._learnt[next(iter(self._learnt))]
         return session
 
     def _credentials(
@@ -329,13 +334,13 @@ def _strongest(challenges: Sequence[Challenge], body: bytes | None) -> Digest | 
     return min(usable, key=lambda digest: digest.rank, default=None)
 
 
-def _may_retry(sent: str, digest: Digest, learnt: str | None) -> bool:
+def _may_retry(sent: str, digest: Digest, learnt: Collection[str]) -> bool:
     """Return whether refused credentials failed for their nonce rather than the password.
 
-    A count of 1, or none, answered a challenge directly, unless the nonce was *learnt*: with
-    that all was in order, but where the server says that the nonce was stale and has another.
-    Else the nonce came from an earlier response, and its time may have passed, which not every
-    server says with stale=true.
+    A count of 1, or none, answered a challenge directly, unless the nonce is one of the
+    *learnt*: all was in order then, but where the server says that the nonce was stale and has
+    another.  Else the nonce came from an earlier response, and its time may have passed, which
+    not every server says with stale=true.
     """
     found = parse_challenges([sent])
     if len(found) != 1:
@@ -344,7 +349,7 @@ def _may_retry(sent: str, digest: Digest, learnt: str | None) -> bool:
         return True
     params = found[0].params
     nonce = params.get("nonce")
-    if params.get("nc", "00000001") == "00000001" and nonce != learnt:
+    if params.get("nc", "00000001") == "00000001" and nonce not in learnt:
         return digest.is_stale and nonce != digest.nonce
     return digest.is_stale or nonce != digest.nonce
 
@@ -398,6 +403,8 @@ class PasswordAuth(Auth):
         sent: str | None = None,
     ) -> None:
         """Send what the challenges ask for from the next request on."""
+        if _strongest(challenges, body) is None and any(map(read_digest, challenges)):
+            return  # content that can be hashed would not need Basic
         auth = self._choose(url, challenges, body, sent)
         if auth is not None:
             auth.learn(url, challenges, body, sent=sent)

@@ -35,6 +35,11 @@ from protocols.http.fetch_files import PartialFile
 from protocols.http.headers import Headers
 from protocols.http.url import URL
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["ResumableFile"]
 
 MAX_NOTE_BYTES = 262_144
@@ -106,10 +111,16 @@ class ResumableFile(PartialFile):
 
     def __enter__(self) -> Self:
         with self._named():
-            flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if self._fresh else os.O_APPEND)
-            if self._fresh:
-                self._note.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_APPEND | (os.O_CREAT if self._fresh else 0)
             self._fd = _open(self._kept, flags)
+            try:
+                self._claim()
+                if self._fresh:
+                    self._note.unlink(missing_ok=True)
+                    os.truncate(self._fd, 0)
+            except BaseException:
+                self._close()
+                raise
             self._partial = self._kept
             if self._fresh and self._validator is not None:
                 note = {"url": self._url, "validator": self._validator}
@@ -132,7 +143,10 @@ class ResumableFile(PartialFile):
         """
         if self._missing:
             self._refuse()
-        super().commit()
+        with contextlib.ExitStack() as until_named:
+            if fcntl is not None:  # the lock is on both, and no other run may take it before that
+                until_named.callback(os.close, os.dup(self._fd))
+            super().commit()
         with contextlib.suppress(OSError):
             self._note.unlink()
 
@@ -147,6 +161,22 @@ class ResumableFile(PartialFile):
             with contextlib.suppress(OSError):
                 self._close()
         super().__exit__(kind, value, traceback)
+
+    def _claim(self) -> None:
+        """See that no other run writes the same file; ``FileExistsError`` if one does, or did."""
+        is_ours = True
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                is_ours = False
+            except OSError:
+                pass  # a file system without locks
+        status = os.fstat(self._fd)
+        # Another that has ended meanwhile gave it its name.
+        is_ours = is_ours and os.path.samestat(status, self._kept.lstat())
+        if not is_ours or not (self._fresh or status.st_size == self.offset):
+            raise FileExistsError(errno.EEXIST, f"{self._kept.name!r} is written by another run")
 
     def _read_note(self) -> bytes:
         with os.fdopen(_open(self._note, os.O_RDONLY), "rb") as note:

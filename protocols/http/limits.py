@@ -36,6 +36,7 @@ __all__ = [
     "MAX_COOKIE_HEADER_BYTES",
     "MAX_DRAINED_BYTES",
     "MAX_KEPT_HOSTS",
+    "MAX_LEARNT_NONCES",
     "MAX_PASSWORDS_KEPT",
     "MAX_PASSWORD_QUESTIONS",
     "MAX_REDIRECTS",
@@ -228,6 +229,9 @@ MAX_AUTH_PARAM_BYTES = 4_096
 # How many challenges of one server are answered for one request. One is usual; a Digest whose
 # nonce ran out takes two, a negotiation of several steps three.
 MAX_AUTH_ANSWERS = 3
+
+# How many Digest nonces are known to be of earlier responses: of uploads that were refused.
+MAX_LEARNT_NONCES = 16
 
 # How often somebody is asked for a password for one request: who has typed it wrong three times
 # will not know it the fourth time, and login(1) gives up too.

@@ -73,6 +73,7 @@ async def upload(
             sending.exception()  # which is told already, or of no interest beside an answer
         if answer.done() and not answer.cancelled():
             answer.exception()  # of no interest beside what the content raised
+        del answer, over, sending  # an error's traceback has this frame
 
 
 async def drain(response: Response) -> None:

@@ -33,7 +33,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t
 
-from reactor.core cimport Reactor
+from reactor.core cimport Reactor, shade
 from reactor.locks cimport Mutex
 
 from protocols.http.body_stream cimport BodyStream
@@ -126,11 +126,13 @@ cdef class Turns(Verbs):
             call.limit(follows, timeout)
             outer = running_loop()
             set_running_loop(loop)
+            shade(outer, 1)
             loop._thread_id = thread
             try:
                 response = self.attempt(call, prepared)
             finally:
                 loop._thread_id = None
+                shade(outer, -1)
                 set_running_loop(outer)
             if call.state != CALL_OVER:
                 return self._continue(call)
@@ -186,6 +188,7 @@ cdef class Turns(Verbs):
         try:
             outer = running_loop()
             set_running_loop(loop)
+            shade(outer, 1)
             loop._thread_id = thread
             try:
                 is_there = self.attempt_piece(stream)
@@ -196,6 +199,7 @@ cdef class Turns(Verbs):
                         hold.end()
             finally:
                 loop._thread_id = None
+                shade(outer, -1)
                 set_running_loop(outer)
             self.resign(thread)
         except BaseException:
@@ -229,12 +233,14 @@ cdef class Turns(Verbs):
         cdef object task = None
         if ONE_TASK_A_THREAD and outer is not None:
             task = current_task(outer)
+        shade(outer, 1)
         try:
             if task is not None:
                 leave_task(outer, task)
             set_running_loop(None)
             self._run_loop(call)
         finally:
+            shade(outer, -1)
             set_running_loop(outer)
             if task is not None:
                 enter_task(outer, task)

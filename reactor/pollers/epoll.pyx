@@ -156,6 +156,9 @@ cdef class EpollPoller(EventfdPoller):
 
     cdef int watch_wakeups(self, int fd, uint64_t mark) noexcept:
         cdef epoll_event event
+        cdef int error = self.attach(fd, True)      # whoever had the number has it no more
+        if error < 0:
+            return error
         event.events = EPOLLIN
         event.data.u64 = mark
         return epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, fd, &event)

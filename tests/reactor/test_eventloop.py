@@ -378,9 +378,22 @@ def test_interrupt_while_waiting_leaves_the_loop() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_signal_that_another_thread_got_wakes_the_loop() -> None:
+@pytest.mark.parametrize("is_reused", [False, True])
+def test_signal_that_another_thread_got_wakes_the_loop(is_reused: bool) -> None:
+    """Also where what it is written to has the number of one that was watched, and closed."""
     loop = new_event_loop()
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: loop.stop())
+    heard: list[int] = []
+
+    def hear(number: int, _: object) -> None:
+        heard.append(number)
+        loop.stop()
+
+    before = signal.signal(signal.SIGUSR1, hear)
+    reading, writing = os.pipe()
+    if is_reused:
+        loop.add_reader(reading, pytest.fail, "nobody has it")
+        os.close(reading)
+        loop.call_soon(loop.remove_reader, reading)
     asleep = threading.Event()
 
     def strike() -> None:
@@ -396,10 +409,15 @@ def test_signal_that_another_thread_got_wakes_the_loop() -> None:
     thread.start()
     try:
         loop.call_soon(asleep.set)
+        loop.call_later(20, loop.stop)
         loop.run_forever()
     finally:
         thread.join()
         signal.signal(signal.SIGUSR1, before)
+        os.close(writing)
+        if not is_reused:
+            os.close(reading)
+    assert heard == [signal.SIGUSR1]
     assert signal.set_wakeup_fd(-1) == -1
     loop.close()
 

@@ -23,6 +23,7 @@ from protocols.http.auth import (
 )
 from protocols.http.challenges import Challenge, parse_challenges
 from protocols.http.errors import HTTPError, InvalidHeader
+from protocols.http.limits import MAX_LEARNT_NONCES
 from protocols.http.url import URL
 from tests.peers.nginx import Nginx
 
@@ -269,6 +270,35 @@ def test_a_nonce_that_was_learnt_and_forgotten_by_the_server_is_replaced_once() 
     answer = digest.answer("GET", HERE, [challenge("n2")], sent=sent)
     assert params(answer)["nonce"] == "n2"
     assert digest.answer("GET", HERE, [challenge("n3")], sent=answer) is None
+
+
+def test_a_learnt_nonce_is_known_as_old_though_another_has_been_taken_up_since() -> None:
+    digest = DigestAuth("me", "x")
+    digest.learn(HERE, [challenge("n1")])
+    first, second = digest.headers_for("GET", HERE), digest.headers_for("GET", HERE)
+    assert (params(first)["nc"], params(second)["nc"]) == ("00000001", "00000002")
+    assert digest.answer("GET", HERE, [challenge("n2")], sent=second)
+    again = digest.answer("GET", HERE, [challenge("n3")], sent=first)
+    assert params(again)["nonce"] == "n3"
+    assert digest.answer("GET", HERE, [challenge("n4")], sent=again) is None, "n3 was new"
+
+
+def test_learnt_nonces_have_a_limit() -> None:
+    digest = DigestAuth("me", "x")
+    for number in range(MAX_LEARNT_NONCES + 1):
+        digest.learn(HERE, [challenge(f"n{number}")])
+        if number == 0:
+            sent = digest.headers_for("GET", HERE)
+    assert len(digest._learnt) == MAX_LEARNT_NONCES
+    assert digest.answer("GET", HERE, [challenge("new")], sent=sent) is None
+
+
+def test_content_that_cannot_be_hashed_teaches_no_basic_where_digest_is_to_be_had() -> None:
+    password = PasswordAuth("me", "x")
+    password.learn(HERE, [challenge(qop="auth-int"), BASIC])
+    assert password.headers_for("GET", HERE) is None
+    answer = password.answer("GET", HERE, [challenge(qop="auth-int"), BASIC], b"")
+    assert params(answer)["qop"] == "auth-int"
 
 
 def test_what_cannot_be_answered_is_not_learnt() -> None:

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 import reactor
+from protocols.http import Headers, url
 from protocols.http.fetch import main
+from protocols.http.fetch_resume import ResumableFile
 from protocols.http.fetch_run import Pace
 from tests.peers.child import Ended, running
 from tests.peers.echo import echo
@@ -424,6 +426,44 @@ async def test_beginning_that_is_a_link_is_refused(here: Path) -> None:
     assert ended.status == 1
     assert ended.err.endswith("f: '.f.part' is no regular file\n")
     assert (here / "mine").read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no flock(2)")
+@pytest.mark.parametrize("kept", [b"", b"kept "])
+def test_file_that_another_run_writes_is_left_to_it(here: Path, kept: bytes) -> None:
+    """Both have asked for the rest, or for all, before one of them writes."""
+    size = len(kept) + 3
+
+    def asks() -> ResumableFile:
+        file = ResumableFile(here / "f", url.URL("http://127.0.0.1/f"))
+        status = 206 if file.ask() else 200
+        fields = [("ETag", '"one"')]
+        if status == 206:
+            fields.append(("Content-Range", f"bytes {file.offset}-{size - 1}/{size}"))
+        assert file.answered(status, Headers(fields)) == ("rest" if kept else "anew")
+        return file
+
+    if kept:
+        (here / ".f.part").write_bytes(kept)
+        note = {"url": "http://127.0.0.1/f", "validator": '"one"'}
+        (here / ".f.part.json").write_text(json.dumps(note))
+    one, two, three = asks(), asks(), asks()
+    with one:
+        one.write(b"all")
+        with pytest.raises(FileExistsError, match="is written by another run"), two:
+            pytest.fail("it is another's")
+        one.commit()
+    assert (here / "f").read_bytes() == kept + b"all"
+    assert names(here) == ["f"]
+    if kept:  # what it would go on from has its name by now
+        with pytest.raises(FileNotFoundError), three:
+            pytest.fail("it is another's")
+    else:
+        with three:
+            three.write(b"new")
+            three.commit()
+    assert (here / "f").read_bytes() == (kept + b"all" if kept else b"new")
+    assert names(here) == ["f"]
 
 
 @on_reactor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from protocols.http import AsyncClient, Request
 from protocols.http.sending import upload
 from reactor import EndpointError, EndpointTimeoutError
 from tests.peers.scripted import Conversation, on_reactor, serving
-from tests.protocols.http.client_checks import NOTHING, counts
+from tests.protocols.http.client_checks import NOTHING, counts, passes
 
 
 class Lost:
@@ -74,3 +75,38 @@ async def test_end_of_a_streamed_response_ends_content_that_would_go_on(end: str
         async with asyncio.timeout(10):
             await ended.wait()
         assert counts(client) == NOTHING
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("flaw", ["lost", "content"])
+@on_reactor
+async def test_failed_upload_is_no_cycle(stream: bool, flaw: str) -> None:
+    class Content:
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"x"
+            if flaw == "content":
+                raise ZeroDivisionError
+            await asyncio.get_running_loop().create_future()
+
+    async def script(peer: Conversation) -> None:
+        await peer.request()
+
+    async def fail(client: AsyncClient, url: str) -> weakref.ref[Content]:
+        content = Content()
+        if stream:
+            with pytest.raises((EndpointError, ZeroDivisionError)):
+                await client.stream("POST", url, content=content).__aenter__()
+        else:
+            with pytest.raises((EndpointError, ZeroDivisionError)):
+                await client.post(url, content=content)
+        return weakref.ref(content)
+
+    async with serving(script) as server, AsyncClient() as client:
+        gc.collect()
+        gc.disable()
+        try:
+            content = await fail(client, server.url())
+            await passes(3)  # the connection is told of its end
+            assert content() is None
+        finally:
+            gc.enable()

@@ -18,6 +18,7 @@ import pytest
 
 import reactor
 from protocols.http import (
+    AsyncClient,
     Client,
     ClientClosedError,
     InvalidURL,
@@ -690,3 +691,25 @@ def test_client_that_is_dropped_in_a_forked_child_does_not_harm_the_parents() ->
             assert client.get(server.url(f"/{number}"), timeout=5).content == b"/%d" % number
         assert server.connections == 1
         client.close()
+
+
+def test_async_client_is_refused_while_a_blocking_call_runs_within_its_loop() -> None:
+    refused: list[str] = []
+
+    async def main(url: str) -> None:
+        async with AsyncClient() as client:
+            await client.get(url)
+
+            async def hook(_: Request) -> None:
+                with pytest.raises(RuntimeError, match="belongs to another event loop") as told:
+                    await client.post(url, content=b"x")
+                refused.append(str(told.value))
+
+            with Client(event_hooks={"request": [hook]}) as blocking:
+                assert blocking.get(url).status_code == 200
+            assert (await client.get(url)).status_code == 200
+            assert client.manager.stats()["opened"] == 1
+
+    with serving_in_thread(says_the_path) as server:
+        reactor.run(main(server.url()))
+    assert len(refused) == 1

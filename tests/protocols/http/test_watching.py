@@ -117,7 +117,8 @@ async def test_call_back_that_stops_an_iteration_has_failed(name: str, kind: typ
     def stops(*_: object) -> None:
         raise kind
 
-    async with serving(script) as server, AsyncClient(timeout=10, **{name: stops}) as client:
+    options: Any = {name: stops}
+    async with serving(script) as server, AsyncClient(timeout=10, **options) as client:
         with pytest.raises(RuntimeError, match=f"raised {kind.__name__}") as told:
             await client.get(server.url())
         assert isinstance(told.value.__cause__, kind)
