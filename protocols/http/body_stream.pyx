@@ -23,6 +23,7 @@ from protocols.http.outcome cimport (
 from protocols.http.protocol cimport HTTPProtocol
 
 from collections import deque
+from copy import copy
 
 from protocols.http.limits import STREAM_HIGH_WATER_BYTES
 from reactor import EndpointError
@@ -89,8 +90,10 @@ cdef class BodyStream:
 
     cdef int begin_wait(self) except -1:
         """See that somebody may wait for a piece, which is not there."""
-        if self.error is not None:
-            raise self.error
+        cdef object error = self.error
+        if error is not None:
+            self.error = another(error)
+            raise error
         if self.complete:
             raise StopAsyncIteration
         if self.connection is None:
@@ -137,6 +140,17 @@ cdef class BodyStream:
         if self.connection is not None and self.connection.transport is not None:
             self.connection.transport.resume_reading()
         return 0
+
+
+cdef object another(object error):
+    """Return what to raise the next time: the frames of a raised one have the response."""
+    cdef object again
+    try:
+        again = copy(error)
+    except Exception:                   # of a call-back of the caller's
+        return error
+    again.__cause__ = error.__cause__
+    return again
 
 
 cdef BodyStream new_stream(HTTPProtocol connection):

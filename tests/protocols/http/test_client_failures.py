@@ -331,6 +331,32 @@ async def test_refusal_that_does_not_decode_is_no_cycle_when_what_follows_fails(
 
 
 @on_reactor
+async def test_streamed_body_that_breaks_off_is_no_cycle_and_fails_again() -> None:
+    async def fail(client: AsyncClient, url: str) -> weakref.ref[Held]:
+        held = Held()
+        async with client.stream("GET", url) as response:
+            with pytest.raises(IncompleteResponseError) as first:
+                await response.aread()
+            with pytest.raises(IncompleteResponseError) as second:
+                await response.aread()
+        assert str(first.value) == str(second.value)
+        assert (first.value.host, first.value.port) == (second.value.host, second.value.port)
+        del first, second  # their tracebacks have this frame
+        return weakref.ref(held)
+
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"
+    async with serving(says_and_closes(said)) as server, AsyncClient() as client:
+        gc.collect()
+        gc.disable()
+        try:
+            held = await fail(client, server.url())
+            await passes(3)  # the connection is told of its end
+            assert held() is None
+        finally:
+            gc.enable()
+
+
+@on_reactor
 async def test_body_that_does_not_decode_raises_anew_whenever_it_is_asked_for() -> None:
     async def script(peer: Conversation) -> None:
         while (head := await peer.request()) is not None:
