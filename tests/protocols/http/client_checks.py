@@ -7,8 +7,10 @@ Invariant: a check compares the whole of what it looks at, so that nothing more 
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
-from collections.abc import Callable
+import weakref
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from protocols.http import AsyncClient, Timeout
@@ -26,6 +28,18 @@ async def passes(count: int) -> None:
     """Let the loop make passes, so that what is under way in the kernel arrives."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def check_no_cycle(fails: Awaitable[weakref.ref[Any]]) -> None:
+    """Assert that what *fails* refers to is gone, without the collector, after some passes."""
+    gc.collect()
+    gc.disable()
+    try:
+        held = await fails
+        await passes(3)  # the connection is told of its end
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -46,6 +46,7 @@ from tests.peers.scripts import always_ok, ends, says, says_and_closes
 from tests.protocols.http.client_checks import (
     NOTHING,
     check_failure,
+    check_no_cycle,
     counts,
     failure_of,
     passes,
@@ -320,14 +321,7 @@ async def test_refusal_that_does_not_decode_is_no_cycle_when_what_follows_fails(
         return weakref.ref(held)
 
     async with serving(script) as server, AsyncClient() as client:
-        gc.collect()
-        gc.disable()
-        try:
-            held = await fail(client, server.url())
-            await passes(3)  # the connection is told of its end
-            assert held() is None
-        finally:
-            gc.enable()
+        await check_no_cycle(fail(client, server.url()))
 
 
 @on_reactor
@@ -346,14 +340,7 @@ async def test_streamed_body_that_breaks_off_is_no_cycle_and_fails_again() -> No
 
     said = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"
     async with serving(says_and_closes(said)) as server, AsyncClient() as client:
-        gc.collect()
-        gc.disable()
-        try:
-            held = await fail(client, server.url())
-            await passes(3)  # the connection is told of its end
-            assert held() is None
-        finally:
-            gc.enable()
+        await check_no_cycle(fail(client, server.url()))
 
 
 @on_reactor
