@@ -33,6 +33,13 @@ cdef class Handle:
     cdef int spent(self) except -1
 
 
+cdef class Stepper:
+    """What goes on in the ready queue again and again without a handle: a task."""
+
+    # Go on.
+    cdef int step(self) except -1
+
+
 cdef class TimerHandle(Handle):
     cdef Timer timer
     cdef double due                         # seconds on the reactor's clock
@@ -48,11 +55,15 @@ cdef class Reactor:
     cdef OpList done                        # ops that are done and not yet dispatched
     cdef LiveLink *live                     # transports that have a descriptor
 
-    cdef PyObject **ring                    # the ready queue: owned references, in a circle
+    cdef PyObject **ring                    # the ready queue: owned references, in a circle,
+                                            # to each a Handle or a Stepper
     cdef Py_ssize_t ring_size               # its places, a power of two
     cdef Py_ssize_t ring_head
     cdef readonly Py_ssize_t ready_count
+    cdef Py_ssize_t due_count               # of these, how many this pass has yet to run
     cdef bint waiting                       # may be asleep: who queues from outside must wake
+    cdef object current                     # the task that asyncio.current_task() tells, if this
+                                            # has told it so
 
     # asyncio.BaseEventLoop's own names, so that its methods and ours share one state
     cdef public bint _closed
@@ -61,11 +72,7 @@ cdef class Reactor:
     cdef public object _thread_id           # None while the reactor does not run
     cdef int shades                         # loops that run within it, in its thread
     cdef public object _task_factory
-    # What futures and tasks are made with: a dict for all, and not a new one for each. It has the
-    # reactor, so there is none while the reactor does not run.
-    cdef dict future_options
 
-    cdef dict options_of_futures(self)
     # Whether this is the loop that runs in this thread, in this process, as
     # asyncio._get_running_loop tells, for which CPython 3.11 makes a system call.
     cdef bint runs_here(self) except -1
@@ -79,9 +86,15 @@ cdef class Reactor:
     cdef int collect(self, int64_t longest_ns) except -1
     cdef TimerHandle schedule(self, double when, object callback, tuple args, object context,
                               str method)
-    cdef int push(self, Handle handle) except -1
-    cdef Handle pop(self)
-    cdef int run_watched(self, Handle handle) except -1
+    cdef int push(self, object entry) except -1
+    # Like push; RuntimeError on a closed loop, and in debug mode in another thread.
+    cdef int push_checked(self, Stepper stepper) except -1
+    cdef object pop(self)
+    cdef int run_watched(self, object entry) except -1
+    # Tell asyncio.current_task() who runs. It is told otherwise when one goes on that is no task:
+    # leave, which forgets it, is for the passes.
+    cdef int enter(self, object task) except -1
+    cdef int leave(self) except -1
     cdef int grow(self) except -1
     cdef int dispatch(self) except -1
     cdef int dispatch_batch(self) except -1
@@ -89,6 +102,7 @@ cdef class Reactor:
     cdef int fire_batch(self, int64_t now_ns) except -1
     cdef int close_live(self) except -1
     cdef int run_ready(self) except -1
+    cdef int run_batch(self) except -1
     # Nanoseconds on the poller's clock.
     cdef int64_t now_ns(self) noexcept
     # Give a failure that nobody awaits to the loop's exception handler.
@@ -124,6 +138,8 @@ cdef inline void unlist(LiveLink *link) noexcept nogil:
 cdef int64_t nanoseconds(double seconds) noexcept
 # Raise the exception that a C call left behind.
 cdef int raise_pending() except -1
+# The exception that PyContext_Enter left behind.
+cdef object why_not_entered()
 # Call callback(*args) in a context; args a tuple or None. What it raises is returned (and
 # None without), but for SystemExit and KeyboardInterrupt, which come through.
 cdef object call_in_context(object context, object callback, object args)

@@ -1,13 +1,12 @@
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Self, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Self, TypeVarTuple, Unpack
 
 from reactor.pollers.contract import Poller
 from reactor.pool import BlockPool
 from reactor.timers import TimerHeap
 
-_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 # What call_soon and call_later return has the surface of asyncio's classes, and is typed so.
@@ -27,6 +26,8 @@ class Handle:
     def cancel(self) -> None: ...
     def cancelled(self) -> bool: ...
     def get_context(self) -> Context: ...
+
+class Stepper: ...
 
 class TimerHandle(Handle):
     def when(self) -> float: ...
@@ -50,15 +51,6 @@ class Reactor:
     def __new__(cls, poller: Poller | None = None, *args: Any, **kwargs: Any) -> Self: ...
     def time(self) -> float: ...
     def get_debug(self) -> bool: ...
-    def create_future(self) -> asyncio.Future[Any]: ...
-    def create_task(
-        self,
-        coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
-        *,
-        name: object = None,
-        context: Context | None = None,
-        **options: Any,
-    ) -> asyncio.Task[_T]: ...
     def call_soon(
         self,
         callback: Callable[[Unpack[_Ts]], object],

@@ -34,8 +34,8 @@ from reactor.timers cimport Timer, TimerHeap
 import asyncio
 import logging
 import traceback
-from asyncio import Future, format_helpers, tasks       # tasks.Task may be replaced
-from sys import _getframe
+from asyncio import format_helpers, tasks
+from sys import _getframe, version_info
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *value)
@@ -44,7 +44,6 @@ cdef extern from "Python.h":
     PyObject *PyObject_Call(PyObject *callback, PyObject *args, PyObject *kwargs)
     PyObject *PyTuple_GET_ITEM(PyObject *args, Py_ssize_t at)
     Py_ssize_t PyTuple_GET_SIZE(PyObject *args)
-    object call_with "PyObject_Call"(object callback, tuple args, dict kwargs)
     void Py_XDECREF(PyObject *value)
     object PyContext_CopyCurrent()
     int enter_context "PyContext_Enter"(PyObject *context)      # -1 with the exception set
@@ -59,6 +58,10 @@ cdef enum:
 cdef PyObject *spare[MAX_SPARE]
 cdef Py_ssize_t spare_count = 0
 
+# By which asyncio.current_task() knows up to Python 3.13; after it a function tells it.
+cdef dict current_tasks = tasks._current_tasks if version_info < (3, 14) else None
+cdef object swap_current_task = getattr(tasks, "_swap_current_task", None)
+
 cdef object logger = logging.getLogger("asyncio")
 cdef double LATEST = <double>INT64_MAX / 1e9
 
@@ -68,14 +71,18 @@ cdef int raise_pending() except -1:
     return -1
 
 
+cdef object why_not_entered():
+    try:
+        raise_pending()
+    except (RuntimeError, TypeError) as error:      # somebody is in it already; it is none
+        return error
+
+
 cdef object call_in_context(object context, object callback, object args):
     cdef PyObject *result
     cdef Py_ssize_t count = 0 if args is None else PyTuple_GET_SIZE(<PyObject *>args)
     if enter_context(<PyObject *>context) < 0:
-        try:
-            raise_pending()
-        except (RuntimeError, TypeError) as error:      # somebody is in it already; it is none
-            return error
+        return why_not_entered()
     if count == 0:
         result = PyObject_CallNoArgs(<PyObject *>callback)
     elif count == 1:
@@ -212,6 +219,10 @@ cdef int fill_handle(Handle handle, Reactor loop, object callback, tuple args,
     return 0
 
 
+cdef object format_entry(object entry):
+    return repr(entry) if isinstance(entry, Stepper) else asyncio.base_events._format_handle(entry)
+
+
 def describe_callback(callback, args):
     """Return how a call-back is shown in logs: its name, arguments and place."""
     return format_helpers._format_callback_source(callback, args or ())
@@ -265,6 +276,11 @@ cdef class TimerHandle(Handle):
         return info
 
 
+cdef class Stepper:
+    cdef int step(self) except -1:
+        raise NotImplementedError
+
+
 cdef int fire_handle(void *owner) except -1:
     cdef TimerHandle handle = <TimerHandle>owner
     Py_DECREF(handle)               # the heap's reference
@@ -298,25 +314,8 @@ cdef class Reactor:
         return <double>self.poller.now_ns() / 1e9
 
     def get_debug(self):
-        """Return whether debug mode is on; CPython asks for each Future and Task it makes."""
+        """Return whether debug mode is on; CPython asks for each Future and Task of its own."""
         return self._debug
-
-    def create_future(self):
-        """Return an ``asyncio.Future`` of this loop."""
-        return call_with(Future, (), self.options_of_futures())
-
-    def create_task(self, coro, **options):
-        """Return an ``asyncio.Task`` of this loop; see ``loop.create_task``."""
-        if options or self._debug or self._closed or self._task_factory is not None:
-            return super().create_task(coro, **options)     # asyncio.BaseEventLoop's
-        return call_with(tasks.Task, (coro,), self.options_of_futures())
-
-    cdef dict options_of_futures(self):
-        if self._thread_id is None:
-            return {"loop": self}
-        if self.future_options is None:
-            self.future_options = {"loop": self}
-        return self.future_options
 
     def call_soon(self, callback, *args, context=None):
         """Call *callback* with *args* in the next pass; see ``loop.call_soon``.
@@ -381,13 +380,20 @@ cdef class Reactor:
 
     @cython.profile(False)              # a tracer may let go of the GIL
     @cython.linetrace(False)
-    cdef int push(self, Handle handle) except -1:
+    cdef int push(self, object entry) except -1:
         if self.ready_count == self.ring_size:
             self.grow()
-        Py_INCREF(handle)               # the ring's reference
-        self.ring[(self.ring_head + self.ready_count) & (self.ring_size - 1)] = <PyObject *>handle
+        Py_INCREF(entry)                # the ring's reference
+        self.ring[(self.ring_head + self.ready_count) & (self.ring_size - 1)] = <PyObject *>entry
         self.ready_count += 1
         return 0
+
+    cdef int push_checked(self, Stepper stepper) except -1:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        if self._debug:
+            self._check_thread()
+        return self.push(stepper)
 
     @cython.profile(False)              # a tracer may let go of the GIL
     @cython.linetrace(False)
@@ -505,43 +511,86 @@ cdef class Reactor:
             timer.fire(<void *>owner)
 
     cdef int run_ready(self) except -1:
-        cdef Py_ssize_t count = self.ready_count
-        cdef Handle handle
-        while count and self.ready_count:
-            count -= 1
-            handle = self.pop()
-            if handle._cancelled:
+        self.due_count = self.ready_count
+        try:
+            while self.due_count:
+                try:
+                    self.run_batch()
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self.report("Exception in a step of a task", error, None, None, None)
+        finally:
+            self.due_count = 0
+            if self.current is not None:
+                self.leave()
+        return 0
+
+    cdef int run_batch(self) except -1:
+        cdef object entry
+        while self.due_count and self.ready_count:
+            self.due_count -= 1
+            entry = self.pop()
+            if type(entry) is not Handle and isinstance(entry, Stepper):
+                if self._debug:
+                    self.run_watched(entry)
+                else:
+                    (<Stepper>entry).step()
                 continue
+            if (<Handle>entry)._cancelled:
+                continue
+            if self.current is not None:
+                self.leave()
             if self._debug:
-                self.run_watched(handle)
+                self.run_watched(entry)
             else:
-                handle.run()
-                keep_spare(handle)
+                (<Handle>entry).run()
+                keep_spare(<Handle>entry)
+        self.due_count = 0
         return 0
 
     @cython.profile(False)              # a tracer may let go of the GIL
     @cython.linetrace(False)
-    cdef Handle pop(self):
-        cdef Handle handle = <Handle>self.ring[self.ring_head]
+    cdef object pop(self):
+        cdef object entry = <object>self.ring[self.ring_head]
         self.ring_head = (self.ring_head + 1) & (self.ring_size - 1)
         self.ready_count -= 1
-        Py_DECREF(handle)                       # the ring's reference; ours keeps it alive
-        return handle
+        Py_DECREF(entry)                        # the ring's reference; ours keeps it alive
+        return entry
 
-    cdef int run_watched(self, Handle handle) except -1:
-        """Run a handle in debug mode: say so when it takes too long."""
+    cdef int run_watched(self, object entry) except -1:
+        """Run what was ready in debug mode: say so when it takes too long."""
         cdef int64_t began = self.poller.now_ns()
         cdef double took
-        self._current_handle = handle
-        try:
-            handle.run()
-        finally:
-            self._current_handle = None
+        if isinstance(entry, Stepper):
+            (<Stepper>entry).step()
+        else:
+            self._current_handle = entry
+            try:
+                (<Handle>entry).run()
+            finally:
+                self._current_handle = None
         took = <double>(self.poller.now_ns() - began) / 1e9
         if took >= self.slow_callback_duration:
-            logger.warning("Executing %s took %.3f seconds",
-                           asyncio.base_events._format_handle(handle), took)
-        return handle.spent()
+            logger.warning("Executing %s took %.3f seconds", format_entry(entry), took)
+        return 0 if isinstance(entry, Stepper) else (<Handle>entry).spent()
+
+    cdef int enter(self, object task) except -1:
+        if self.current is not task:
+            if current_tasks is None:
+                swap_current_task(self, task)
+            else:
+                current_tasks[self] = task
+            self.current = task
+        return 0
+
+    cdef int leave(self) except -1:
+        self.current = None
+        if current_tasks is None:
+            swap_current_task(self, None)
+        else:
+            current_tasks.pop(self, None)
+        return 0
 
     cdef int64_t now_ns(self) noexcept:
         return self.poller.now_ns()
@@ -585,7 +634,9 @@ cdef class Reactor:
         cdef TimerHandle handle
         cdef Op *op
         while self.ready_count:
-            self.pop().spent()
+            entry = self.pop()
+            if isinstance(entry, Handle):
+                (<Handle>entry).spent()
         while True:
             timer = self.timers.pop_due(INT64_MAX)
             if timer == NULL:

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVarTuple, Unpack
 
 from reactor import running
-from reactor.core import Handle, Reactor
+from reactor.core import Handle
 from reactor.limits import UNIX_RETRY_SECONDS
 from reactor.pollers import new_poller
 from reactor.pollers.contract import Poller
 from reactor.resolver import Resolver, numeric
+from reactor.tasks import TaskReactor
 from reactor.transports.datagram import FAMILIES, DatagramTransport
 from reactor.transports.listener import Listener
 from reactor.transports.server import Server
@@ -102,7 +103,7 @@ class _Watched:
         """Nothing to close."""
 
 
-class EventLoop(Reactor, _Cold):
+class EventLoop(TaskReactor, _Cold):
     """A complete asyncio event loop on a reactor.
 
     Args:

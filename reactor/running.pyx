@@ -39,7 +39,6 @@ def run_forever(Reactor loop not None):
     finally:
         loop._stopping = False
         loop._thread_id = None
-        loop.future_options = None
         events._set_running_loop(None)
         set_hooks(*hooks)
         track_origins(loop, False)

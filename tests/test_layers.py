@@ -34,6 +34,8 @@ RANKS = (
     },
     {"reactor.pollers"},
     {"reactor.core"},
+    {"reactor.futures"},
+    {"reactor.tasks"},
     {"reactor.protocol"},
     {"reactor.cares", "reactor.resolver"},
     {"reactor.transports"},
@@ -50,6 +52,7 @@ FACADE = "reactor"
 PUBLIC_MODULES = {"reactor", "reactor.errors", "reactor.locks", "reactor.waiting"}
 PUBLIC_CIMPORTS = {
     "reactor.core",
+    "reactor.futures",
     "reactor.manager.leases",
     "reactor.protocol",
     "reactor.timers",

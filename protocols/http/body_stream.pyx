@@ -16,10 +16,11 @@ from cpython.exc cimport PyErr_WarnEx
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 
-from protocols.http.outcome cimport (
-    PYGEN_ERROR, PYGEN_RETURN, AwaitableType, PySendResult, at_once, new_outcome, send_to, thrown,
-    wait_for,
+from reactor.futures cimport (
+    PYGEN_ERROR, PYGEN_RETURN, AwaitableType, PySendResult, send_to, thrown,
 )
+
+from protocols.http.outcome cimport at_once, new_outcome, wait_for
 from protocols.http.protocol cimport HTTPProtocol
 
 from collections import deque

@@ -30,14 +30,15 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 
 from reactor.core cimport Reactor, nanoseconds
+from reactor.futures cimport (
+    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, AwaitableType, PyIter_Send, PySendResult, send_to,
+    thrown,
+)
 from reactor.manager.leases cimport Connection, Leases, Waiter
 from reactor.transports.transport cimport Transport
 
 from protocols.http.connection cimport ClientConnection
-from protocols.http.outcome cimport (
-    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, AwaitableType, Outcome, PyIter_Send, PySendResult,
-    send_to, thrown, wait_for,
-)
+from protocols.http.outcome cimport Outcome, wait_for
 from protocols.http.request cimport Request
 from protocols.http.response cimport Response
 from protocols.http.verbs cimport Verbs

@@ -3,35 +3,21 @@
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 
-from reactor.core cimport Handle, Reactor
-
-cdef extern from "Python.h":
-    ctypedef enum PySendResult:
-        PYGEN_RETURN
-        PYGEN_ERROR
-        PYGEN_NEXT
-    ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
-    ctypedef struct PyAsyncMethods:
-        sendfunc am_send                # by which the interpreter awaits; no exception tells
-                                        # the result
-    ctypedef struct AwaitableType "PyTypeObject":
-        PyAsyncMethods *tp_as_async
-    PySendResult PyIter_Send(object iterator, object argument,
-                             PyObject **result) except PYGEN_ERROR
+from reactor.core cimport Reactor
+from reactor.futures cimport PYGEN_ERROR, PYGEN_NEXT, PySendResult, Waitable
 
 
-cdef class Outcome(Handle):
+cdef class Outcome(Waitable):
     """How something ended, and then the next thing."""
 
-    cdef Reactor loop                   # in place of the handle's, which the collector cannot see
     cdef bint is_over
     cdef bint is_cancelled
-    cdef public bint _asyncio_future_blocking   # asyncio's mark of what a task may wait for
-    cdef object waker                   # the call-back of who waits, or None,
-    cdef object waker_context           # and its context
+    cdef object waker_context           # of who waits, where that is a call-back
     cdef object message                 # of who cancelled, or None
     cdef object adder, getter           # add_done_callback and get_loop, bound, until parted
 
+    cdef int expect(self, object waker) except -1
+    cdef object cancelled_error(self)
     cdef int begin(self) except -1
     cdef int end(self) except -1
     # Nobody will wait any more: let go of what refers to this.
@@ -40,10 +26,6 @@ cdef class Outcome(Handle):
 
 cdef Outcome new_outcome(Reactor loop)
 
-# Of what is awaited without a frame: its send(), by its am_send; what its throw() raises, or
-# TypeError for what is none.
-cdef object send_to(object awaited, object value)
-cdef object thrown(object kind, object value, object traceback)
 # The result of a coroutine that never yields; RuntimeError for one that does.
 cdef object at_once(object coroutine)
 

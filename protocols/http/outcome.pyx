@@ -10,7 +10,8 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
-from reactor.core cimport Handle, Reactor, call_in_context
+from reactor.core cimport Reactor, Stepper, call_in_context
+from reactor.futures cimport PyIter_Send
 
 from asyncio import CancelledError, Future, InvalidStateError
 from contextvars import copy_context
@@ -41,7 +42,7 @@ cdef tuple WOKEN = (awakened,)
 
 
 @cython.final
-cdef class Outcome(Handle):
+cdef class Outcome(Waitable):
     """How something ended; what a task waits for, with as much of a future as it needs.
 
     It serves for one thing after the other, so that waiting allocates nothing: a connection has
@@ -64,7 +65,7 @@ cdef class Outcome(Handle):
         if not self.is_over:
             self.is_over = True
             if self.waker is not None and not self.loop._closed:
-                self.loop.push(self)
+                self.loop.push(self.waker if isinstance(self.waker, Stepper) else self)
         return 0
 
     cdef int part(self) except -1:
@@ -84,16 +85,33 @@ cdef class Outcome(Handle):
                                  None)
         return 0
 
+    cdef int wake_later(self, Stepper task) except -1:
+        self.expect(task)
+        if self.is_over:
+            self.loop.push(task)
+        return 0
+
+    cdef object woken(self):
+        self.waker = None
+        return self.cancelled_error() if self.is_cancelled else None
+
+    cdef int expect(self, object waker) except -1:
+        if self.loop is None:
+            raise RuntimeError("an outcome comes with a connection or a body")
+        if self.waker is not None:
+            raise RuntimeError("it is waited for by somebody else already")
+        self.waker = waker
+        return 0
+
+    cdef object cancelled_error(self):
+        return CancelledError() if self.message is None else CancelledError(self.message)
+
     cdef int spent(self) except -1:
         return 0                    # it serves on: the next thing may have begun by now
 
     def add_done_callback(self, callback, *, context=None):
         """Call *callback* with this when it is over; there is one at a time."""
-        if self.loop is None:
-            raise RuntimeError("an outcome comes with a connection or a body")
-        if self.waker is not None:
-            raise RuntimeError("it is waited for by somebody else already")
-        self.waker = callback
+        self.expect(callback)
         self.waker_context = copy_context() if context is None else context
         if self.is_over:
             self.loop.push(self)
@@ -129,7 +147,7 @@ cdef class Outcome(Handle):
     def result(self):
         """Raise ``CancelledError`` if this was cancelled; what it ended with is not told here."""
         if self.is_cancelled:
-            raise CancelledError() if self.message is None else CancelledError(self.message)
+            raise self.cancelled_error()
         if not self.is_over:
             raise InvalidStateError("it is not over")
 
@@ -180,43 +198,6 @@ cdef Outcome new_outcome(Reactor loop):
     outcome.adder = outcome.add_done_callback
     outcome.getter = outcome.get_loop
     return outcome
-
-
-# -- what is awaited like a coroutine, and is one for asyncio, but has no frame -----------------
-
-cdef object send_to(object awaited, object value):
-    cdef PyObject *result = NULL
-    cdef object owned
-    cdef PySendResult kind = PyIter_Send(awaited, value, &result)
-    owned = <object>result
-    Py_XDECREF(result)
-    if kind == PYGEN_NEXT:
-        return owned
-    raise StopIteration(owned)
-
-
-cdef object thrown(object kind, object value, object traceback):
-    cdef object error
-    if isinstance(kind, BaseException):
-        if value is not None:
-            raise TypeError("instance exception may not have a separate value")
-        error = kind
-    elif not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        raise TypeError("exceptions must be classes or instances deriving from BaseException, "
-                        f"not {type(kind).__name__}")
-    elif isinstance(value, kind):
-        error = value
-    elif value is None:
-        error = kind()
-    else:
-        error = kind(*value) if isinstance(value, tuple) else kind(value)
-    if traceback is not None:
-        error = error.with_traceback(traceback)
-    if isinstance(error, StopIteration):        # it would be taken for the result (PEP 479)
-        outer = RuntimeError("coroutine raised StopIteration")
-        outer.__cause__ = error
-        return outer
-    return error
 
 
 cdef object at_once(object coroutine):

@@ -7,6 +7,8 @@ The tests come with the interpreter.  Wherever they make a ``SelectorEventLoop``
 a ``ProactorEventLoop``, they get the reactor's (with ``--stock``, for comparison, their own).
 Each module has a process and a directory of its own, as in CPython's own runs.
 
+One module more, ``own_tasks``, has the tests of tasks and futures again, for those of our own.
+
 A test that is left out is named in ``EXCLUDED`` with the reason.  It is run all the same, on
 both loops: one that passes on ours, or that fails on the stock one, is a failure, so that the
 list cannot outlive its reasons.
@@ -35,7 +37,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from reactor.eventloop import EventLoop
+from reactor.futures import Future
+from reactor.tasks import Task
 
+OWN = "own_tasks"  # beside this file
 PART_TIMEOUT_SECONDS = 900  # test_tasks alone takes 230 beside a load of 10
 EXCLUDED_TIMEOUT_SECONDS = 60
 
@@ -51,9 +56,24 @@ UNTOLD = "Wine: a datagram socket is not told that nobody listens where it has s
 UNHEARD = "Wine: the stock loop's server hears nothing either; ours has no such innards"
 TRANSMITS = "wants the words of TransmitFile's failure; here the file is read and sent"
 
+DEBUG = "wants the stack from which it was made; in debug mode the loop makes asyncio's own"
+
 _SELECTORS = ("EPoll", "Poll", "Select")
 
+_OWN: dict[str, str] = {
+    f"{OWN}.Own{test}": DEBUG
+    for test in (
+        "FutureTests.test_future_repr",
+        "FutureTests.test_future_source_traceback",
+        "TaskTests.test_log_destroyed_pending_task",
+        "TaskTests.test_task_source_traceback",
+        "TaskOfStockFutureTests.test_log_destroyed_pending_task",
+        "TaskOfStockFutureTests.test_task_source_traceback",
+    )
+}
+
 _POSIX: dict[str, str] = {
+    **_OWN,
     **{
         f"test_base_events.BaseEventLoopWithSelectorTests.{test}": MOCKED
         for test in (
@@ -92,6 +112,7 @@ if sys.version_info >= (3, 14):
 
 # Of Windows, where the stock loop is asyncio.ProactorEventLoop.
 _WINDOWS: dict[str, str] = {
+    **_OWN,
     **{
         name: reason
         for name, reason in _POSIX.items()
@@ -161,7 +182,22 @@ class Loop(EventLoop):
         super().__init__()
 
 
-def put_in_place() -> None:
+class OwnTasksLoop(Loop):
+    """Makes its own futures and tasks in debug mode, too."""
+
+    def create_future(self) -> Any:
+        """Return a future of our own."""
+        return Future(loop=self)
+
+    def create_task(self, coro: Any, **options: Any) -> Any:
+        """Return a task of our own, unless somebody else is to make it."""
+        self._check_closed()
+        if self._task_factory is not None or not {"name", "context"}.issuperset(options):
+            return super().create_task(coro, **options)
+        return Task(coro, loop=self, **options)
+
+
+def put_in_place(Loop: type[Loop]) -> None:  # noqa: N803 - stands for the class of that name
     """Let everything in asyncio that makes a stock loop make ours."""
     if sys.platform == "win32":
         windows_events: Any = asyncio.windows_events
@@ -229,15 +265,16 @@ def run_cases(
     With *suspects* the names are of tests that failed on our loop: those that pass are wrong.
     """
     figures: dict[str, Any] = {"notes": [], "wrong": []}
+    name = module if module == OWN else f"test.test_asyncio.{module}"
     try:
-        importlib.import_module(f"test.test_asyncio.{module}")
+        importlib.import_module(name)
     except unittest.SkipTest as skip:
         figures["notes"].append(f"skipped: {module}: {skip}")
         return figures
     if not stock:
-        put_in_place()
+        put_in_place(OwnTasksLoop if module == OWN else Loop)
     loader = unittest.TestLoader()
-    cases = flatten(loader.loadTestsFromName(f"test.test_asyncio.{module}"))
+    cases = flatten(loader.loadTestsFromName(name))
     by_name = {short_name(case): case for case in cases}
     for name in excluded:
         if name not in by_name:
@@ -410,7 +447,7 @@ def main() -> int:
         sys.stderr.write("this Python came without its tests (Debian: libpython3-testsuite)\n")
         return 1
     found = [each.name for each in pkgutil.iter_modules(package.__path__)]
-    modules = chosen.modules or sorted(each for each in found if each.startswith("test_"))
+    modules = chosen.modules or [OWN, *sorted(each for each in found if each.startswith("test_"))]
     heed_signals()
     return run_all(modules, chosen.j, chosen.stock)
 

@@ -609,7 +609,7 @@ def test_future_is_the_loops_whether_it_runs_or_not_and_keeps_it_no_longer_than_
 
         made = [loop.create_future(), *loop.run_until_complete(main()), loop.create_future()]
         assert [each.get_loop() for each in made] == [loop, loop, loop, other, loop]
-        assert [type(each) for each in made] == [asyncio.Future] * 5
+        assert [each.__class__ for each in made] == [asyncio.Future] * 5
         assert len(set(map(id, made))) == 5
         loop.close()
         return weakref.ref(loop)
@@ -633,7 +633,7 @@ def test_task_is_made_as_asyncio_makes_it(caplog: pytest.LogCaptureFixture) -> N
         context.run(number.set, 2)
         plain, named = loop.create_task(answers()), loop.create_task(answers(), name="a name")
         other = loop.create_task(answers(), context=context)
-        assert [type(each) for each in (plain, named, other)] == [asyncio.Task] * 3
+        assert [each.__class__ for each in (plain, named, other)] == [asyncio.Task] * 3
         assert plain.get_name() != other.get_name()
         assert (plain.get_name()[:5], named.get_name()) == ("Task-", "a name")
         assert {plain, named, other} <= asyncio.all_tasks()
