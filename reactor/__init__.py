@@ -8,6 +8,7 @@ The house, from the door down; each room opens with what it owns and may not tou
     reactor.transports    stream, tcp, tls, listener, connect (by name, all phases)
     reactor.resolver      names to addresses; Happy Eyeballs (cares: by c-ares, an extra)
     reactor.protocol      what a driver subclasses
+    reactor.tasks         tasks that drive coroutines (futures: what they wait for)
     reactor.core          the reactor: ready queue, timers, passes
     reactor.pollers       the contract of a platform, and those that fulfil it
     reactor.pool, buffers, timers, addresses, errors, limits, locks, waiting   the leaves

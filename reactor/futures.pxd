@@ -35,8 +35,8 @@ cdef class Waitable(Handle):
 
     # Wake *task*, a task of the same loop, in the pass after the end.
     cdef int wake_later(self, Stepper task) except -1
-    # The task goes on: the exception that it is to meet, or None.
-    cdef object woken(self)
+    # *task* goes on: the exception that it is to meet, or None.
+    cdef object woken(self, Stepper task)
 
 
 cdef class Future(Stepper):

@@ -26,6 +26,18 @@ cdef extern from "Python.h":
     int is_exception_class "PyExceptionClass_Check"(object value)
     int set_traceback "PyException_SetTraceback"(object error, object traceback) except -1
     object PyContext_CopyCurrent()
+    enum: METH_VARARGS
+    ctypedef PyObject *(*Method "PyCFunction")(PyObject *, PyObject *) noexcept
+    ctypedef struct MethodDef "PyMethodDef":
+        const char *ml_name
+        Method ml_meth
+        int ml_flags
+        const char *ml_doc
+    ctypedef struct TypeObject "PyTypeObject":
+        PyObject *tp_dict
+    object new_method "PyDescr_NewMethod"(TypeObject *kind, MethodDef *method)
+    void PyType_Modified(TypeObject *kind)
+    void set_raised "PyErr_SetObject"(object kind, object error) noexcept
     PyObject *traceback_of "PyException_GetTraceback"(object error)
 
 # What changed in Python 3.12: what set_exception makes of a StopIteration, and what throw() says to
@@ -38,7 +50,7 @@ cdef class Waitable(Handle):
     cdef int wake_later(self, Stepper task) except -1:
         raise NotImplementedError
 
-    cdef object woken(self):
+    cdef object woken(self, Stepper task):
         raise NotImplementedError
 
 
@@ -309,6 +321,11 @@ cdef class Future(Stepper):
         return found or None
 
     @property
+    def _asyncio_awaited_by(self):
+        """The tasks of ours that wait for it, or None; see ``asyncio.capture_call_graph``."""
+        return frozenset([waker for waker, context in self.listeners() if context is None]) or None
+
+    @property
     def _log_traceback(self):
         return self.is_unheard
 
@@ -349,15 +366,6 @@ cdef class FutureIterator:
         """Go on, as ``generator.send`` does; *value* is not looked at."""
         return send_to(self, None)
 
-    def throw(self, kind, value=None, traceback=None):
-        """End the wait, and raise, as ``generator.throw`` does."""
-        if WARNS_OF_THREE and not (value is None and traceback is None):
-            warn("the (type, exc, tb) signature of throw() is deprecated, use the single-arg "
-                 "signature instead.", DeprecationWarning, stacklevel=2)
-        error = thrown(kind, value, traceback)
-        self.future = None
-        raise error
-
     def close(self):
         """End the wait."""
         self.future = None
@@ -381,13 +389,45 @@ cdef PySendResult advance(PyObject *self, PyObject *argument,
         result[0] = <PyObject *>future
         return PYGEN_NEXT
     iterator.future = None
+    value = future.failure()
+    if value is not None:
+        set_raised(type(value), value)
+        return PYGEN_ERROR
     value = future.value
-    if future.state == FUTURE_CANCELLED or future.error is not None:
-        value = future.result()
     Py_INCREF(value)
     result[0] = <PyObject *>value
     return PYGEN_RETURN
 
+
+cdef PyObject *throw(PyObject *self, PyObject *args) noexcept:
+    """throw() of a wait.  Written out, so that no line of this file is in the traceback of what a
+    future failed with, each time that somebody awaits it."""
+    cdef object error
+    try:
+        error = give_up(<FutureIterator>self, *<tuple>args)
+    except BaseException as wrong:
+        error = wrong
+    set_raised(type(error), error)
+    return NULL
+
+
+def give_up(FutureIterator iterator not None, kind, value=None, traceback=None):
+    """End a wait, and return what its ``throw`` with these arguments raises."""
+    iterator.future = None
+    if WARNS_OF_THREE and not (value is None and traceback is None):
+        warn("the (type, exc, tb) signature of throw() is deprecated, use the single-arg "
+             "signature instead.", DeprecationWarning, stacklevel=2)
+    return thrown(kind, value, traceback)
+
+
+cdef MethodDef throwing
+throwing.ml_name = "throw"
+throwing.ml_meth = throw
+throwing.ml_flags = METH_VARARGS
+throwing.ml_doc = "End the wait, and raise, as ``generator.throw`` does."
+(<dict>(<TypeObject *>FutureIterator).tp_dict)["throw"] = new_method(
+    <TypeObject *>FutureIterator, &throwing)
+PyType_Modified(<TypeObject *>FutureIterator)
 
 cdef PyAsyncMethods iterating
 iterating.am_send = advance

@@ -130,9 +130,8 @@ cdef class Task(Future):
     cdef int go_on_later(self) except -1:
         if self.reactor is None:
             self._loop.call_soon(self._step, context=self.context)
-        else:
-            self.reactor.push_checked(self)
-        return 0
+            return 0
+        return self.reactor.push_checked(self)
 
     cdef int go_on(self) except -1:
         """Let the coroutine go on, in the context of the task."""
@@ -180,7 +179,7 @@ cdef class Task(Future):
             return error
         self.waits_for = None
         if isinstance(awaited, Waitable):
-            return (<Waitable>awaited).woken()
+            return (<Waitable>awaited).woken(self)
         if isinstance(awaited, Future):
             return (<Future>awaited).failure()
         try:
@@ -240,7 +239,8 @@ cdef class Task(Future):
         return self.waiting(awaited)
 
     cdef int wait_for_waitable(self, Waitable awaited) except -1:
-        if awaited.loop is not self.reactor or not awaited._asyncio_future_blocking:
+        if (awaited.loop is not self.reactor or not awaited._asyncio_future_blocking
+                or awaited.waker is not None):
             return self.wait_for_other(awaited)
         awaited._asyncio_future_blocking = False
         awaited.wake_later(self)

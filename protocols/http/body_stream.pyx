@@ -130,7 +130,6 @@ cdef class BodyStream:
             self.read_on()              # for the next response
         self.connection = None
         if self.outcome is not None:
-            self.outcome.part()
             if self.is_awaited:
                 self.outcome.end()
             self.outcome = None
@@ -310,7 +309,6 @@ cdef class NextPiece:
             # a task has yet to be woken, by an outcome that nobody else may begin anew
             if self.stream.outcome is outcome:
                 self.stream.outcome = None
-            outcome.part()
             outcome.end()
         return 0
 

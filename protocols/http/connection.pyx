@@ -38,12 +38,6 @@ cdef class ClientConnection(HTTPProtocol):
         HTTPProtocol.__init__(self, host, port, limits)
         self.max_body_bytes = max_body_bytes
 
-    def connection_lost(self, exc):
-        """See ``HTTPProtocol``."""
-        HTTPProtocol.connection_lost(self, exc)
-        if self.outcome is not None:
-            self.outcome.part()
-
     def exchange(self, bytes head not None, str method not None, url, int64_t deadline_ns,
                  bint stream, bytes content=None, int64_t upload_size=0):
         """Send a rendered request head; return a future for the ``Response``.

@@ -14,14 +14,11 @@ cdef class Outcome(Waitable):
     cdef bint is_cancelled
     cdef object waker_context           # of who waits, where that is a call-back
     cdef object message                 # of who cancelled, or None
-    cdef object adder, getter           # add_done_callback and get_loop, bound, until parted
 
     cdef int expect(self, object waker) except -1
     cdef object cancelled_error(self)
     cdef int begin(self) except -1
     cdef int end(self) except -1
-    # Nobody will wait any more: let go of what refers to this.
-    cdef int part(self) except -1
 
 
 cdef Outcome new_outcome(Reactor loop)

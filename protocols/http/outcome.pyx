@@ -1,44 +1,18 @@
 """What a task waits for while an exchange is under way, or the next piece of a body.
 
-Owns: as much of a future as a task needs, over and over; what the awaitables without a frame
-have in common (``protocols.http.calls``, ``protocols.http.body_stream``).  May not touch:
-connections.
+Owns: as much of a future as a task needs, over and over.  May not touch: connections.
 Invariant: who waits is woken once, in a pass after the end that it waits for.
 """
 
 cimport cython
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_XDECREF
 
 from reactor.core cimport Reactor, Stepper, call_in_context
 from reactor.futures cimport PyIter_Send
 
-from asyncio import CancelledError, Future, InvalidStateError
+from asyncio import CancelledError, InvalidStateError
 from contextvars import copy_context
-
-cdef extern from "Python.h":
-    ctypedef PyObject *(*getattrofunc)(PyObject *, PyObject *) noexcept
-    ctypedef int (*setattrofunc)(PyObject *, PyObject *, PyObject *) noexcept
-    ctypedef struct TypeObject "PyTypeObject":
-        getattrofunc tp_getattro
-        setattrofunc tp_setattro
-    PyObject *generic_get "PyObject_GenericGetAttr"(PyObject *self, PyObject *name) noexcept
-    int generic_set "PyObject_GenericSetAttr"(PyObject *self, PyObject *name,
-                                              PyObject *value) noexcept
-
-
-class Everywhere:
-    """A loop, as far as a future without a call-back needs one."""
-
-    def get_debug(self):
-        return False
-
-
-# A task that is woken asks for the result of what woke it, which costs a microsecond of look-ups
-# for anything but asyncio's own future; this one is asked instead.
-cdef object awakened = Future(loop=Everywhere())
-awakened.set_result(None)
-cdef tuple WOKEN = (awakened,)
 
 
 @cython.final
@@ -49,8 +23,7 @@ cdef class Outcome(Waitable):
     one for its exchanges, a body for its pieces.  Nobody but the task that waits may hold on to
     it.
 
-    Whom it wakes, and its loop, are its own to know and not the handle's, which hides what it has
-    from the collector: a task that waits when its loop is closed is garbage.
+    A task of ``reactor.tasks`` goes on without a call-back; asyncio's own has one.
     """
 
     cdef int begin(self) except -1:
@@ -68,10 +41,6 @@ cdef class Outcome(Waitable):
                 self.loop.push(self.waker if isinstance(self.waker, Stepper) else self)
         return 0
 
-    cdef int part(self) except -1:
-        self.adder = self.getter = None
-        return 0
-
     cdef int run(self) except -1:
         cdef object callback = self.waker
         cdef object context = self.waker_context
@@ -79,7 +48,7 @@ cdef class Outcome(Waitable):
         self.waker = None
         self.waker_context = None
         if callback is not None:
-            error = call_in_context(context, callback, (self,) if self.is_cancelled else WOKEN)
+            error = call_in_context(context, callback, (self,))
             if error is not None:
                 self.loop.report("Exception in callback of what was waited for", error, self, None,
                                  None)
@@ -91,8 +60,9 @@ cdef class Outcome(Waitable):
             self.loop.push(task)
         return 0
 
-    cdef object woken(self):
-        self.waker = None
+    cdef object woken(self, Stepper task):
+        if self.waker is task:
+            self.waker = None
         return self.cancelled_error() if self.is_cancelled else None
 
     cdef int expect(self, object waker) except -1:
@@ -156,47 +126,9 @@ cdef class Outcome(Waitable):
         return self.result()
 
 
-# What a task asks an outcome for each time that it waits, without a look at the type, its
-# bases and the descriptor found there; all else takes the usual way.
-
-cdef object BLOCKING = "_asyncio_future_blocking"
-cdef object GET_LOOP = "get_loop"
-cdef object ADD = "add_done_callback"
-cdef object YES = True
-cdef object NO = False
-
-
-cdef PyObject *get_attribute(PyObject *self, PyObject *name) noexcept:
-    cdef Outcome outcome = <Outcome>self
-    cdef PyObject *found
-    if name == <PyObject *>BLOCKING:
-        found = <PyObject *>(YES if outcome._asyncio_future_blocking else NO)
-    elif name == <PyObject *>GET_LOOP and outcome.getter is not None:
-        found = <PyObject *>outcome.getter
-    elif name == <PyObject *>ADD and outcome.adder is not None:
-        found = <PyObject *>outcome.adder
-    else:
-        return generic_get(self, name)
-    Py_INCREF(<object>found)
-    return found
-
-
-cdef int set_attribute(PyObject *self, PyObject *name, PyObject *value) noexcept:
-    if name == <PyObject *>BLOCKING and value == <PyObject *>NO:
-        (<Outcome>self)._asyncio_future_blocking = False
-        return 0
-    return generic_set(self, name, value)
-
-
-(<TypeObject *>Outcome).tp_getattro = get_attribute
-(<TypeObject *>Outcome).tp_setattro = set_attribute
-
-
 cdef Outcome new_outcome(Reactor loop):
     cdef Outcome outcome = Outcome.__new__(Outcome)
     outcome.loop = loop
-    outcome.adder = outcome.add_done_callback
-    outcome.getter = outcome.get_loop
     return outcome
 
 
