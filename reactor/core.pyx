@@ -276,6 +276,7 @@ cdef class TimerHandle(Handle):
         return info
 
 
+@cython.auto_pickle(False)
 cdef class Stepper:
     cdef int step(self) except -1:
         raise NotImplementedError

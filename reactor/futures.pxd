@@ -65,6 +65,7 @@ cdef class Future(Stepper):
     cdef int check_pending(self) except -1
     cdef int check_over(self, str otherwise) except -1
     cdef int tell_unheard(self) except -1
+    cdef int tell(self, dict context) except -1
     cdef int wake_later(self, object waker, object context) except -1
     cdef int wake(self, object waker, object context) except -1
     cdef int finish(self, FutureState state) except -1

@@ -37,6 +37,7 @@ cdef extern from "Python.h":
         PyObject *tp_dict
     object new_method "PyDescr_NewMethod"(TypeObject *kind, MethodDef *method)
     void PyType_Modified(TypeObject *kind)
+    void write_unraisable "PyErr_WriteUnraisable"(object where) noexcept
     void set_raised "PyErr_SetObject"(object kind, object error) noexcept
     PyObject *traceback_of "PyException_GetTraceback"(object error)
 
@@ -46,6 +47,7 @@ cdef bint WRAPS_STOP = version_info >= (3, 12)
 cdef bint WARNS_OF_THREE = WRAPS_STOP
 
 
+@cython.auto_pickle(False)
 cdef class Waitable(Handle):
     cdef int wake_later(self, Stepper task) except -1:
         raise NotImplementedError
@@ -54,6 +56,7 @@ cdef class Waitable(Handle):
         raise NotImplementedError
 
 
+@cython.auto_pickle(False)
 cdef class Future(Stepper):
     """A result to come; see ``asyncio.Future``.
 
@@ -70,11 +73,20 @@ cdef class Future(Stepper):
     cdef int tell_unheard(self) except -1:
         if self.is_unheard:
             self.is_unheard = False
-            self._loop.call_exception_handler({
+            self.tell({
                 "message": f"{self.__class__.__name__} exception was never retrieved",
                 "exception": self.error,
                 "future": self,
             })
+        return 0
+
+    cdef int tell(self, dict context) except -1:
+        """Call the loop's exception handler, out of a finalizer: nobody hears what that raises."""
+        try:
+            self._loop.call_exception_handler(context)
+        except BaseException as error:
+            set_raised(type(error), error)
+            write_unraisable(self)          # Cython's own leaves the process for a SystemExit
         return 0
 
     cdef int bind(self, object loop) except -1:
@@ -148,7 +160,7 @@ cdef class Future(Stepper):
         cdef object context = self.waker_context
         cdef list more = self.more
         self.state = state
-        if waker is None:
+        if waker is None and context is None:
             return 0
         self.waker = self.waker_context = self.more = None
         self.wake(waker, context)
@@ -167,15 +179,18 @@ cdef class Future(Stepper):
     def remove_done_callback(self, fn, /):
         """Do not call *fn*.  Return how often it had been added."""
         cdef list kept = []
+        cdef list found
         cdef Py_ssize_t count = 0
         self.check_bound()
-        for waker, context in self.listeners():
-            # a comparison may be the caller's code: it sees the future as it was
+        found = self.listeners()
+        for waker, context in found:
+            # a comparison may be the caller's code: it sees the future as it was, and may change it
             if context is not None and waker == fn:
                 count += 1
             else:
                 kept.append((waker, context))
-        if count:
+        if count and self.state == FUTURE_PENDING:
+            kept += self.listeners()[len(found):]
             self.waker = self.waker_context = self.more = None
             for waker, context in kept:
                 self.wake_later(waker, context)
@@ -184,7 +199,7 @@ cdef class Future(Stepper):
     cdef int wake_later(self, object waker, object context) except -1:
         if self.state != FUTURE_PENDING:
             return self.wake(waker, context)
-        if self.waker is None:
+        if self.waker is None and self.waker_context is None:
             self.waker = waker
             self.waker_context = context
         else:
@@ -204,7 +219,7 @@ cdef class Future(Stepper):
 
     cdef list listeners(self):
         cdef list found = []
-        if self.waker is not None:
+        if self.waker is not None or self.waker_context is not None:
             found.append((self.waker, self.waker_context))
             if self.more is not None:
                 found += self.more
@@ -222,7 +237,7 @@ cdef class Future(Stepper):
 
     def result(self):
         """Return the result, or raise what it ended with; ``InvalidStateError`` before the end."""
-        self.check_over("Result is not ready.")
+        self.check_over("Result is not set.")
         error = self.failure()
         if error is not None:
             try:
@@ -290,7 +305,7 @@ cdef class Future(Stepper):
     @property
     def __class__(self):
         """``asyncio.Future``, so that ``isinstance`` finds what others look for."""
-        return asyncio.Future
+        return asyncio.Future if type(self) is Future else type(self)
 
     @classmethod
     def __class_getitem__(cls, item):
@@ -349,6 +364,7 @@ cdef class Future(Stepper):
         return None
 
 
+@cython.auto_pickle(False)
 @cython.final
 @cython.freelist(256)
 cdef class FutureIterator:

@@ -13,6 +13,7 @@ In debug mode, with a task factory, and where ``asyncio.tasks.Task`` was replace
 asyncio's own, or whoever's.
 """
 
+cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport int64_t
@@ -56,6 +57,11 @@ cdef bint FORGETS = version_info >= (3, 13)     # uncancel() the last request, n
 cdef int64_t last_number = 0
 
 
+cdef inline bint is_own(object awaited) noexcept:
+    """Whether it is a future or a task of ours, and of no class that derives from them."""
+    return type(awaited) is Future or type(awaited) is Task
+
+
 cdef object fetch_raised():
     """Return the exception that a C call left behind, and its traceback with it."""
     cdef PyObject *kind
@@ -73,6 +79,7 @@ cdef object fetch_raised():
     return error
 
 
+@cython.auto_pickle(False)
 cdef class Task(Future):
     """A coroutine on its way; see ``asyncio.Task``.
 
@@ -89,9 +96,7 @@ cdef class Task(Future):
 
     def __del__(self):
         if self.state == FUTURE_PENDING and self._log_destroy_pending and self._loop is not None:
-            self._loop.call_exception_handler({
-                "task": self, "message": "Task was destroyed but it is pending!",
-            })
+            self.tell({"task": self, "message": "Task was destroyed but it is pending!"})
         self.tell_unheard()
 
     cdef int start(self, object coroutine, object name, object context) except -1:
@@ -115,17 +120,22 @@ cdef class Task(Future):
         if enter_context(<PyObject *>self.context) < 0:
             raise why_not_entered()
         try:
+            self.reactor.enter(self)
             return self.go_on()
         finally:
             PyContext_Exit(self.context)
 
     def _step(self):
         """Go on: what a loop that is not ours calls, in the task's context."""
-        self.go_on()
+        enter_task(self._loop, self)        # which raises when another one runs
+        try:
+            self.go_on()
+        finally:
+            leave_task(self._loop, self)
 
     def _wakeup(self, awaited):
         """Go on: what another library's future calls."""
-        self.go_on()
+        self._step()
 
     cdef int go_on_later(self) except -1:
         if self.reactor is None:
@@ -134,7 +144,7 @@ cdef class Task(Future):
         return self.reactor.push_checked(self)
 
     cdef int go_on(self) except -1:
-        """Let the coroutine go on, in the context of the task."""
+        """Let the coroutine go on, in the context of the task, which is the current one."""
         cdef PyObject *result = NULL
         cdef Sent sent
         cdef object value
@@ -147,10 +157,6 @@ cdef class Task(Future):
             if not isinstance(error, CancelledError):
                 error = self.cancelled_error()
             self._must_cancel = False
-        if self.reactor is None:
-            enter_task(self._loop, self)
-        else:
-            self.reactor.enter(self)
         if error is None:
             sent = send(<PyObject *>self._coro, <PyObject *>None, &result)
         else:
@@ -166,8 +172,6 @@ cdef class Task(Future):
                 self.wait_for(value)
             else:
                 self.ended(value)
-        if self.reactor is None:
-            leave_task(self._loop, self)
         return 0
 
     cdef object met(self):
@@ -180,7 +184,7 @@ cdef class Task(Future):
         self.waits_for = None
         if isinstance(awaited, Waitable):
             return (<Waitable>awaited).woken(self)
-        if isinstance(awaited, Future):
+        if is_own(awaited):
             return (<Future>awaited).failure()
         try:
             awaited.result()
@@ -207,9 +211,9 @@ cdef class Task(Future):
             return 0
         self.fail(error)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            if self.reactor is None:
-                leave_task(self._loop, self)
             raise error
+        if self.reactor is not None and self.reactor.current is self:
+            self.reactor.leave()            # before who is told that nobody heard of it
         return 0
 
     # -- what it waits for -----------------------------------------------------------
@@ -219,7 +223,7 @@ cdef class Task(Future):
             return self.go_on_later()       # a bare yield: one pass
         if isinstance(awaited, Waitable):
             return self.wait_for_waitable(<Waitable>awaited)
-        if isinstance(awaited, Future):
+        if is_own(awaited):
             return self.wait_for_future(<Future>awaited)
         return self.wait_for_other(awaited)
 
@@ -348,7 +352,7 @@ cdef class Task(Future):
     @property
     def __class__(self):
         """``asyncio.Task``, so that ``isinstance`` finds what others look for."""
-        return StockTask
+        return StockTask if type(self) is Task else type(self)
 
     def __repr__(self):
         return base_tasks._task_repr(self)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 import unittest
 from typing import Any
 
@@ -54,7 +55,8 @@ def load_tests(
     tasks, futures = imported("tasks"), imported("futures")
     base = importlib.import_module("test.test_asyncio.utils").TestCase
     is_ours = hasattr(asyncio.SelectorEventLoop, "stats")
-    our_task: Any = OwnTask if is_ours else asyncio.Task
+    our_task: Any = Task if sys.version_info < (3, 14) else OwnTask
+    our_task = our_task if is_ours else asyncio.Task
     our_future: Any = Future if is_ours else asyncio.Future
     names = ("all_tasks", "current_task")  # with which the tests of newer versions ask
     asks = {name: vars(tasks.CTask_CFuture_Tests).get(name) for name in names}

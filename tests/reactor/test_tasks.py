@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import gc
+import pickle
 import random
+import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -228,6 +231,57 @@ def test_our_own_go_on_when_debug_mode_begins_meanwhile() -> None:
     assert told == []
 
 
+def test_they_cannot_be_copied() -> None:
+    with running(EventLoop) as (loop, told):
+        task = loop.create_task(asyncio.sleep(0))
+        for each in (task, loop.create_future()):
+            for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+                with pytest.raises(TypeError, match="cannot pickle"):
+                    copied(each)
+        loop.run_until_complete(task)
+    assert told == []
+
+
+def test_a_class_that_derives_from_them_is_asked_by_its_methods() -> None:
+    with running(EventLoop) as (loop, told):
+        calls: list[str] = []
+
+        class Named(Future):
+            def add_done_callback(self, fn: Any, /, *, context: Any = None) -> None:
+                calls.append("add_done_callback")
+                super().add_done_callback(fn, context=context)
+
+            def result(self) -> Any:
+                calls.append("result")
+                return super().result()
+
+        async def main() -> None:
+            future = Named(loop=loop)
+            assert future.__class__ is Named
+            assert repr(future) == "<Named pending>"
+            loop.call_soon(future.set_result, 5)
+            assert await future == 5
+            assert calls == ["add_done_callback", "result"]
+
+        loop.run_until_complete(main())
+    assert told == []
+
+
+@pytest.mark.parametrize("make", LOOPS)
+def test_what_is_no_callback_is_told_when_it_is_called(
+    make: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    with running(make) as (loop, told):
+        future = loop.create_future()
+        seen: list[Any] = []
+        future.add_done_callback(None)  # type: ignore[arg-type]
+        future.add_done_callback(seen.append)
+        future.set_result(None)
+        loop.run_until_complete(asyncio.sleep(0))
+        assert seen == [future]
+    assert len(told) == 1
+
+
 # -- who runs ---------------------------------------------------------------------------------
 
 
@@ -431,6 +485,36 @@ def test_failures_that_nobody_heard_of_are_told_each_time() -> None:
     )
 
 
+def test_an_exit_out_of_what_is_told_of_a_dropped_future_is_nobodys() -> None:
+    program = """if True:
+        import reactor
+        loop = reactor.new_event_loop()
+        def leave(loop, context):
+            raise SystemExit(3)
+        async def nothing():
+            pass
+        loop.set_exception_handler(leave)
+        future = loop.create_future()
+        future.set_exception(ValueError())
+        future = None
+        coroutine = nothing()
+        task = loop.create_task(coroutine)
+        loop.close()
+        task = None
+        coroutine.close()
+        print("after")
+        """
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == "after\n"
+    assert done.stderr.count("SystemExit: 3") == 2
+
+
 # -- what a coroutine may wait for ------------------------------------------------------------
 
 
@@ -505,6 +589,81 @@ class Yields:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         yield self.value
+
+
+class Horn(Duck):
+    """It calls its call-backs itself, one after the other."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.callbacks: list[Callable[[Any], object]] = []
+
+    def add_done_callback(self, callback: Any, context: contextvars.Context) -> None:
+        self.callbacks.append(callback)
+
+    def blow(self) -> None:
+        for callback in self.callbacks:
+            callback(self)
+
+
+@pytest.mark.parametrize("make", LOOPS)
+def test_a_task_that_is_woken_by_a_call_is_current_in_its_step_alone(
+    make: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    with running(make) as (loop, told):
+        horn = Horn(loop)
+        current: list[Any] = []
+
+        async def wait() -> None:
+            await horn
+            current.append(asyncio.current_task())
+
+        async def main() -> None:
+            tasks = [loop.create_task(wait()), asyncio.Task(wait()), loop.create_task(wait())]
+            await asyncio.sleep(0)
+            horn.callbacks.insert(1, lambda _: current.append(asyncio.current_task()))
+            with pytest.raises(RuntimeError, match="while another task"):
+                horn.blow()
+            assert asyncio.current_task() not in tasks
+            assert current == []
+            loop.call_soon(horn.blow)
+            await asyncio.gather(*tasks)
+            assert current == [tasks[0], None, *tasks[1:]]
+
+        loop.run_until_complete(main())
+    assert told == []
+
+
+@pytest.mark.parametrize("kind", [asyncio.Task, Task])
+def test_a_step_that_a_loop_of_another_kind_cannot_queue_leaves_the_loop_whole(kind: Any) -> None:
+    class Full(asyncio.SelectorEventLoop):
+        is_full = False
+
+        def call_soon(  # type: ignore[override]
+            self, callback: Any, *args: Any, context: Any = None
+        ) -> Any:
+            if self.is_full:
+                self.is_full = False
+                raise RuntimeError("full")
+            return super().call_soon(callback, *args, context=context)
+
+    with running(Full) as (loop, told):
+
+        async def fills() -> None:
+            loop.is_full = True  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+
+        async def noted() -> None:
+            seen.append(asyncio.current_task())
+
+        seen: list[Any] = []
+        tasks = [kind(fills(), loop=loop), kind(noted(), loop=loop)]
+        loop.run_until_complete(tasks[1])
+        assert seen == [tasks[1]]
+        assert asyncio.current_task(loop) is None
+        assert len(told) == 1
+        tasks[0].get_coro().close()
+        tasks[0]._log_destroy_pending = False
 
 
 def test_what_cannot_be_waited_for_is_an_error_where_it_is_awaited() -> None:
