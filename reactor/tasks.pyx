@@ -266,6 +266,8 @@ cdef class Task(Future):
             if not blocking:
                 return self.refuse(f"yield was used instead of yield from in task {self!r} with "
                                    f"{awaited!r}")
+            if awaited is self:             # of a class that derives from this one
+                return self.refuse(f"Task cannot await on itself: {self!r}")
             awaited._asyncio_future_blocking = False
             awaited.add_done_callback(self._wakeup, context=self.context)
         except Exception as error:

@@ -35,6 +35,9 @@ class OwnTask(Task):
         super().__init__(*args, **options)
 
 
+OwnTask.__name__ = "Task"  # which is looked for in reprs
+
+
 def imported(name: str) -> Any:
     return importlib.import_module(f"test.test_asyncio.test_{name}")
 

@@ -387,6 +387,7 @@ def test_interrupted_at_any_time_the_loop_gives_its_thread_back(debug: bool) -> 
     assert interrupted == 1_000
 
 
+@POSIX
 def test_signal_handlers_that_are_left_end_with_the_loop() -> None:
     loop = EventLoop()
     seen: list[int] = []
