@@ -36,8 +36,8 @@ cdef class Handle:
 cdef class Stepper:
     """What goes on in the ready queue again and again without a handle: a task."""
 
-    # Go on.
-    cdef int step(self) except -1
+    # Go on. Return whether it is over.
+    cdef bint step(self) except -1
 
 
 cdef class TimerHandle(Handle):

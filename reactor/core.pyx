@@ -278,7 +278,7 @@ cdef class TimerHandle(Handle):
 
 @cython.auto_pickle(False)
 cdef class Stepper:
-    cdef int step(self) except -1:
+    cdef bint step(self) except -1:
         raise NotImplementedError
 
 
@@ -529,14 +529,18 @@ cdef class Reactor:
 
     cdef int run_batch(self) except -1:
         cdef object entry
+        cdef bint is_over
         while self.due_count and self.ready_count:
             self.due_count -= 1
             entry = self.pop()
             if type(entry) is not Handle and isinstance(entry, Stepper):
-                if self._debug:
-                    self.run_watched(entry)
-                else:
-                    (<Stepper>entry).step()
+                is_over = self.run_watched(entry) if self._debug else (<Stepper>entry).step()
+                if is_over:
+                    # It may be freed here, and what it has: that is no part of a task, and no place
+                    # for a signal's exception, which nobody would hear of there.
+                    PyErr_CheckSignals()
+                    self.leave()
+                    entry = None
                 continue
             if (<Handle>entry)._cancelled:
                 continue
@@ -560,11 +564,12 @@ cdef class Reactor:
         return entry
 
     cdef int run_watched(self, object entry) except -1:
-        """Run what was ready in debug mode: say so when it takes too long."""
+        """Run what was ready in debug mode, and say so when it takes too long."""
         cdef int64_t began = self.poller.now_ns()
         cdef double took
+        cdef int is_over = 0
         if isinstance(entry, Stepper):
-            (<Stepper>entry).step()
+            is_over = (<Stepper>entry).step()
         else:
             self._current_handle = entry
             try:
@@ -574,7 +579,7 @@ cdef class Reactor:
         took = <double>(self.poller.now_ns() - began) / 1e9
         if took >= self.slow_callback_duration:
             logger.warning("Executing %s took %.3f seconds", format_entry(entry), took)
-        return 0 if isinstance(entry, Stepper) else (<Handle>entry).spent()
+        return is_over if isinstance(entry, Stepper) else (<Handle>entry).spent()
 
     cdef int enter(self, object task) except -1:
         if self.current is not task:

@@ -116,14 +116,15 @@ cdef class Task(Future):
 
     # -- one step --------------------------------------------------------------------
 
-    cdef int step(self) except -1:
+    cdef bint step(self) except -1:
         if enter_context(<PyObject *>self.context) < 0:
             raise why_not_entered()
         try:
             self.reactor.enter(self)
-            return self.go_on()
+            self.go_on()
         finally:
             PyContext_Exit(self.context)
+        return self.state != FUTURE_PENDING
 
     def _step(self):
         """Go on: what a loop that is not ours calls, in the task's context."""
@@ -212,8 +213,6 @@ cdef class Task(Future):
         self.fail(error)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
-        if self.reactor is not None and self.reactor.current is self:
-            self.reactor.leave()            # before who is told that nobody heard of it
         return 0
 
     # -- what it waits for -----------------------------------------------------------
