@@ -61,6 +61,7 @@ cdef class Reactor:
     cdef Py_ssize_t ring_head
     cdef readonly Py_ssize_t ready_count
     cdef Py_ssize_t due_count               # of these, how many this pass has yet to run
+    cdef bint in_step                       # of a Stepper
     cdef bint waiting                       # may be asleep: who queues from outside must wake
     cdef object current                     # the task that asyncio.current_task() tells, if this
                                             # has told it so

@@ -520,9 +520,13 @@ cdef class Reactor:
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:
+                    if not self.in_step:        # it is a signal handler's
+                        raise
+                    self.in_step = False
                     self.report("Exception in a step of a task", error, None, None, None)
         finally:
             self.due_count = 0
+            self.in_step = False
             if self.current is not None:
                 self.leave()
         return 0
@@ -534,7 +538,9 @@ cdef class Reactor:
             self.due_count -= 1
             entry = self.pop()
             if type(entry) is not Handle and isinstance(entry, Stepper):
+                self.in_step = True
                 is_over = self.run_watched(entry) if self._debug else (<Stepper>entry).step()
+                self.in_step = False
                 if is_over:
                     # It may be freed here, and what it has: that is no part of a task, and no place
                     # for a signal's exception, which nobody would hear of there.
