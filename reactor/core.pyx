@@ -33,9 +33,10 @@ from reactor.timers cimport Timer, TimerHeap
 
 import asyncio
 import logging
+import sys
 import traceback
 from asyncio import format_helpers, tasks
-from sys import _getframe, version_info
+from sys import _getframe
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *value)
@@ -59,7 +60,7 @@ cdef PyObject *spare[MAX_SPARE]
 cdef Py_ssize_t spare_count = 0
 
 # By which asyncio.current_task() knows up to Python 3.13; after it a function tells it.
-cdef dict current_tasks = tasks._current_tasks if version_info < (3, 14) else None
+cdef dict current_tasks = tasks._current_tasks if sys.version_info < (3, 14) else None
 cdef object swap_current_task = getattr(tasks, "_swap_current_task", None)
 
 cdef object logger = logging.getLogger("asyncio")

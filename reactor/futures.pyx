@@ -17,8 +17,8 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 from reactor.core cimport Handle, Reactor, Stepper
 
 import asyncio
+import sys
 from asyncio import CancelledError, InvalidStateError, base_futures, events
-from sys import version_info
 from types import GenericAlias
 from warnings import warn
 
@@ -43,7 +43,7 @@ cdef extern from "Python.h":
 
 # What changed in Python 3.12: what set_exception makes of a StopIteration, and what throw() says to
 # three arguments.
-cdef bint WRAPS_STOP = version_info >= (3, 12)
+cdef bint WRAPS_STOP = sys.version_info >= (3, 12)
 cdef bint WARNS_OF_THREE = WRAPS_STOP
 
 
@@ -420,15 +420,24 @@ cdef PyObject *throw(PyObject *self, PyObject *args) noexcept:
     future failed with, each time that somebody awaits it."""
     cdef object error
     try:
-        error = give_up(<FutureIterator>self, *<tuple>args)
+        error = give_up(<FutureIterator>self, <tuple>args)
     except BaseException as wrong:
         error = wrong
     set_raised(type(error), error)
     return NULL
 
 
-def give_up(FutureIterator iterator not None, kind, value=None, traceback=None):
+cdef object give_up(FutureIterator iterator, tuple args):
     """End a wait, and return what its ``throw`` with these arguments raises."""
+    cdef object value = None
+    cdef object traceback = None
+    if not 1 <= len(args) <= 3:
+        raise TypeError(f"throw expected 1 to 3 arguments, got {len(args)}")
+    kind = args[0]
+    if len(args) > 1:
+        value = args[1]
+    if len(args) > 2:
+        traceback = args[2]
     iterator.future = None
     if WARNS_OF_THREE and not (value is None and traceback is None):
         warn("the (type, exc, tb) signature of throw() is deprecated, use the single-arg "

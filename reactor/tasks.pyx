@@ -22,9 +22,9 @@ from reactor.core cimport Reactor, why_not_entered
 from reactor.futures cimport FUTURE_FINISHED, FUTURE_PENDING, Future, Waitable, new_future
 
 import asyncio
+import sys
 from asyncio import CancelledError, InvalidStateError, base_tasks, coroutines, tasks
 from inspect import isgenerator
-from sys import version_info
 
 cdef extern from "Python.h":
     ctypedef enum Sent "PySendResult":
@@ -52,7 +52,7 @@ cdef object enter_task = tasks._enter_task
 cdef object leave_task = tasks._leave_task
 cdef object THROW = "throw"
 cdef frozenset OPTIONS = frozenset(["name", "context"])
-cdef bint FORGETS = version_info >= (3, 13)     # uncancel() the last request, not yet heard of
+cdef bint FORGETS = sys.version_info >= (3, 13)     # uncancel() the last request, not yet heard of
 
 cdef int64_t last_number = 0
 
