@@ -546,7 +546,8 @@ cdef class Reactor:
                     # It may be freed here, and what it has: that is no part of a task, and no place
                     # for a signal's exception, which nobody would hear of there.
                     PyErr_CheckSignals()
-                    self.leave()
+                    if self.current is not None:
+                        self.leave()
                     entry = None
                 continue
             if (<Handle>entry)._cancelled:

@@ -30,7 +30,7 @@ cdef class Waitable(Handle):
 
     cdef public bint _asyncio_future_blocking   # asyncio's mark of what a task may wait for
     cdef Reactor loop                   # on which it ends, in place of the handle's, which the
-                                        # collector cannot see; None when it will not any more
+                                        # collector cannot see; None if it was made by itself
     cdef object waker                   # who waits: a task of ours, or a call-back; or None
 
     # Wake *task*, a task of the same loop, in the pass after the end.
@@ -60,7 +60,6 @@ cdef class Future(Stepper):
     cdef dict __dict__
     cdef object __weakref__
 
-    cdef int bind(self, object loop) except -1
     cdef int check_bound(self) except -1
     cdef int check_pending(self) except -1
     cdef int check_over(self, str otherwise) except -1
@@ -81,5 +80,7 @@ cdef class Future(Stepper):
 # TypeError for what is none.
 cdef object send_to(object awaited, object value)
 cdef object thrown(object kind, object value, object traceback)
+# The result of a coroutine that never yields; RuntimeError for one that does.
+cdef object at_once(object coroutine)
 # A future of a loop that is no EventLoop in debug mode.
 cdef Future new_future(Reactor loop)

@@ -65,7 +65,9 @@ cdef class Future(Stepper):
     """
 
     def __init__(self, *, loop=None):
-        self.bind(events.get_event_loop() if loop is None else loop)
+        self._loop = events.get_event_loop() if loop is None else loop
+        if isinstance(self._loop, Reactor):
+            self.reactor = <Reactor>self._loop
 
     def __del__(self):
         self.tell_unheard()
@@ -87,12 +89,6 @@ cdef class Future(Stepper):
         except BaseException as error:
             set_raised(type(error), error)
             write_unraisable(self)          # Cython's own leaves the process for a SystemExit
-        return 0
-
-    cdef int bind(self, object loop) except -1:
-        self._loop = loop
-        if isinstance(loop, Reactor):
-            self.reactor = <Reactor>loop
         return 0
 
     cdef int check_bound(self) except -1:
@@ -467,15 +463,31 @@ cdef Future new_future(Reactor loop):
 
 # -- what is awaited like a coroutine, and is one for asyncio, but has no frame -----------------
 
-cdef object send_to(object awaited, object value):
+cdef object sent(object awaited, object value, PySendResult *kind):
+    """Send *value*; return what comes back, and how it did."""
     cdef PyObject *result = NULL
     cdef object owned
-    cdef PySendResult kind = PyIter_Send(awaited, value, &result)
+    kind[0] = PyIter_Send(awaited, value, &result)
     owned = <object>result
     Py_XDECREF(result)
+    return owned
+
+
+cdef object send_to(object awaited, object value):
+    cdef PySendResult kind = PYGEN_ERROR
+    cdef object got = sent(awaited, value, &kind)
     if kind == PYGEN_NEXT:
-        return owned
-    raise StopIteration(owned)
+        return got
+    raise StopIteration(got)
+
+
+cdef object at_once(object coroutine):
+    cdef PySendResult kind = PYGEN_ERROR
+    cdef object got = sent(coroutine, None, &kind)
+    if kind == PYGEN_NEXT:
+        coroutine.close()
+        raise RuntimeError("the coroutine waits for something")
+    return got
 
 
 cdef object thrown(object kind, object value, object traceback):

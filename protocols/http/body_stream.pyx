@@ -17,10 +17,10 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 
 from reactor.futures cimport (
-    PYGEN_ERROR, PYGEN_RETURN, AwaitableType, PySendResult, send_to, thrown,
+    PYGEN_ERROR, PYGEN_RETURN, AwaitableType, PySendResult, at_once, send_to, thrown,
 )
 
-from protocols.http.outcome cimport at_once, new_outcome, wait_for
+from protocols.http.outcome cimport new_outcome, wait_for
 from protocols.http.protocol cimport HTTPProtocol
 
 from collections import deque

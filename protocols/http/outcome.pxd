@@ -23,9 +23,6 @@ cdef class Outcome(Waitable):
 
 cdef Outcome new_outcome(Reactor loop)
 
-# The result of a coroutine that never yields; RuntimeError for one that does.
-cdef object at_once(object coroutine)
-
 
 cdef inline PySendResult wait_for(Outcome outcome, PyObject **result) except PYGEN_ERROR:
     """Yield the outcome, which a task waits for."""

@@ -5,11 +5,7 @@ Invariant: who waits is woken once, in a pass after the end that it waits for.
 """
 
 cimport cython
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_XDECREF
-
 from reactor.core cimport Reactor, Stepper, call_in_context
-from reactor.futures cimport PyIter_Send
 
 from asyncio import CancelledError, InvalidStateError
 from contextvars import copy_context
@@ -130,15 +126,3 @@ cdef Outcome new_outcome(Reactor loop):
     cdef Outcome outcome = Outcome.__new__(Outcome)
     outcome.loop = loop
     return outcome
-
-
-cdef object at_once(object coroutine):
-    cdef PyObject *result = NULL
-    cdef object owned
-    cdef PySendResult kind = PyIter_Send(coroutine, None, &result)
-    owned = <object>result
-    Py_XDECREF(result)
-    if kind == PYGEN_NEXT:
-        coroutine.close()
-        raise RuntimeError("the coroutine waits for something")
-    return owned

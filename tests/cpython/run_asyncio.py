@@ -55,9 +55,7 @@ ACCEPTS = "connects before another pass of the loop: a listener closes when its 
 UNTOLD = "Wine: a datagram socket is not told that nobody listens where it has sent to"
 UNHEARD = "Wine: the stock loop's server hears nothing either; ours has no such innards"
 TRANSMITS = "wants the words of TransmitFile's failure; here the file is read and sent"
-
 DEBUG = "wants the stack from which it was made; in debug mode the loop makes asyncio's own"
-
 UNDELETED = "wants an AttributeError for what cannot be deleted, where Cython's is another"
 
 _SELECTORS = ("EPoll", "Poll", "Select")
@@ -202,23 +200,23 @@ class OwnTasksLoop(Loop):
         return Task(coro, loop=self, **options)
 
 
-def put_in_place(Loop: type[Loop]) -> None:  # noqa: N803 - stands for the class of that name
+def put_in_place(ours: type[Loop]) -> None:
     """Let everything in asyncio that makes a stock loop make ours."""
     if sys.platform == "win32":
         windows_events: Any = asyncio.windows_events
         for module in (asyncio, windows_events):
             for name in ("SelectorEventLoop", "ProactorEventLoop", "EventLoop"):
                 if hasattr(module, name):
-                    setattr(module, name, Loop)
+                    setattr(module, name, ours)
         for policy in ("WindowsSelectorEventLoopPolicy", "WindowsProactorEventLoopPolicy"):
-            getattr(windows_events, policy)._loop_factory = Loop
+            getattr(windows_events, policy)._loop_factory = ours
         return
     unix_events: Any = asyncio.unix_events
-    asyncio.SelectorEventLoop = unix_events.SelectorEventLoop = Loop
+    asyncio.SelectorEventLoop = unix_events.SelectorEventLoop = ours
     if hasattr(asyncio, "EventLoop"):  # from 3.13 on
-        asyncio.EventLoop = Loop
+        asyncio.EventLoop = ours
     if hasattr(unix_events, "_UnixDefaultEventLoopPolicy"):
-        unix_events._UnixDefaultEventLoopPolicy._loop_factory = Loop
+        unix_events._UnixDefaultEventLoopPolicy._loop_factory = ours
 
 
 # -- one module, in a process of its own -------------------------------------------------
@@ -270,16 +268,16 @@ def run_cases(
     With *suspects* the names are of tests that failed on our loop: those that pass are wrong.
     """
     figures: dict[str, Any] = {"notes": [], "wrong": []}
-    name = module if module == OWN else f"test.test_asyncio.{module}"
+    source = module if module == OWN else f"test.test_asyncio.{module}"
     try:
-        importlib.import_module(name)
+        importlib.import_module(source)
     except unittest.SkipTest as skip:
         figures["notes"].append(f"skipped: {module}: {skip}")
         return figures
     if not stock:
         put_in_place(OwnTasksLoop if module == OWN else Loop)
     loader = unittest.TestLoader()
-    cases = flatten(loader.loadTestsFromName(name))
+    cases = flatten(loader.loadTestsFromName(source))
     by_name = {short_name(case): case for case in cases}
     for name in excluded:
         if name not in by_name:
